@@ -1,0 +1,97 @@
+//! Who did it: a process as it was when it did.
+
+use serde::{Deserialize, Serialize};
+
+/// One process of a parent chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Process id.
+    pub pid: u32,
+    /// The name in `/proc/PID/comm`, escaped.
+    pub comm: String,
+    /// The executable, escaped; `None` where the kernel would not say.
+    pub exe: Option<String>,
+    /// The command line, each argument escaped.
+    pub cmdline: Vec<String>,
+}
+
+/// A process. Its identity is the pair of `pid` and `start_time`: a pid alone is used again.
+///
+/// Text comes from `/proc` and so from whoever started the process: it is escaped with
+/// [`crate::text::escape`] where it is read, and safe to print.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// Process id in steadfast's pid namespace.
+    pub pid: u32,
+    /// Clock ticks after boot, field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+    /// The name in `/proc/PID/comm`.
+    pub comm: String,
+    /// The executable, without the ` (deleted)` that the kernel adds.
+    pub exe: Option<String>,
+    /// The command line.
+    pub cmdline: Vec<String>,
+    /// The working directory.
+    pub cwd: Option<String>,
+    /// The controlling terminal, such as `pts/3`.
+    pub tty: Option<String>,
+    /// Effective user id.
+    pub uid: u32,
+    /// Its name.
+    pub user: Option<String>,
+    /// The user who logged in; survives `sudo` and `su`. `None` for what no login started.
+    pub login_uid: Option<u32>,
+    /// Its name.
+    pub login_user: Option<String>,
+    /// Audit session.
+    pub session: Option<u32>,
+    /// Parent process id.
+    pub ppid: u32,
+    /// From the parent up to pid 1.
+    pub ancestry: Vec<Ancestor>,
+    /// The cgroup path.
+    pub cgroup: Option<String>,
+    /// The systemd unit that the cgroup names.
+    pub unit: Option<String>,
+    /// The container id that the cgroup names.
+    pub container: Option<String>,
+}
+
+/// Where the name of a process came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A Linux audit record.
+    Audit,
+    /// A permission event held the process at `open` while it was looked at.
+    OpenPermission,
+    /// The event carried the process itself and it could still be looked at.
+    Pidfd,
+    /// Nothing named a process.
+    #[default]
+    None,
+}
+
+/// How sure it is that this process made this change.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// No process can be named.
+    #[default]
+    Unknown,
+    /// It had the file open when it changed.
+    Opener,
+    /// The kernel tied this process to this change.
+    Exact,
+}
+
+/// Source and confidence, as an event states them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// Where the name came from.
+    pub source: Source,
+    /// How sure it is.
+    pub confidence: Confidence,
+}

@@ -1,0 +1,108 @@
+//! What the command line and the daemon say to each other over the control socket.
+//!
+//! HTTP with JSON bodies: `GET /status`; `POST /protect`, `/release`, `/restore` and
+//! `/accept` take a [`Request`] and answer with a [`Report`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::PathText;
+
+/// The daemon's state of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Comparing everything with the baseline; not yet on guard.
+    Starting,
+    /// On guard, with every sensor working.
+    Watching,
+    /// On guard, with less than it should have.
+    Degraded,
+    /// Finishing what is under way before it stops.
+    Draining,
+}
+
+/// How a sensor does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SensorStatus {
+    /// Its name.
+    pub name: String,
+    /// `working`, `degraded` or `unavailable`.
+    pub state: String,
+    /// Why it does not work as it should; empty where it does.
+    pub why: String,
+}
+
+/// A protected path that lacks something it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortcoming {
+    /// The path.
+    #[serde(flatten)]
+    pub path: PathText,
+    /// What is missing, why, and what to do.
+    pub why: String,
+}
+
+/// The answer to `GET /status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The state of life.
+    pub state: State,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// When it started.
+    pub since: jiff::Timestamp,
+    /// Number of protected paths.
+    pub protected: usize,
+    /// Every sensor.
+    pub sensors: Vec<SensorStatus>,
+    /// Open maintenance windows.
+    pub windows: Vec<serde_json::Value>,
+    /// Incidents that have not settled, or whose file is not whole.
+    pub open_incidents: usize,
+    /// Paths that are protected less well than they should be.
+    pub shortcomings: Vec<Shortcoming>,
+    /// The longest that a change can stay unnoticed when no event tells of it, milliseconds.
+    pub worst_case_notice_ms: u64,
+}
+
+/// A command that changes something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What it is about.
+    pub paths: Vec<PathText>,
+    /// Why, in the person's words; for `/accept`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What became of one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathReport {
+    /// The path.
+    #[serde(flatten)]
+    pub path: PathText,
+    /// What was done, or what went wrong and what to do about it.
+    pub message: String,
+    /// Whether it was done.
+    pub done: bool,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// One for each path, in the order asked.
+    pub paths: Vec<PathReport>,
+}
+
+/// Which command a [`Request`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Take the known-good copy, add to the baseline, set `+i`.
+    Protect,
+    /// Stop protecting.
+    Release,
+    /// Put the known-good copy back now.
+    Restore,
+    /// What is there now becomes known good.
+    Accept,
+}

@@ -1,0 +1,3 @@
+//! The shell around the engine: it owns the descriptors, performs the actions, keeps the time.
+
+pub mod api;
