@@ -2,6 +2,8 @@
 
 mod facts;
 mod policy;
+mod verdict;
 
 pub use facts::*;
 pub use policy::{AlertWhen, Policy, Unexpected};
+pub use verdict::{Remedy, judge, looks_whole, metadata_matches};
