@@ -38,7 +38,10 @@ impl Engine {
             found.insert(0, inode_differs(guarded.seal.as_ref(), seen));
         } else if cure == Cure::Replace && found.iter().all(|d| d.kind != Kind::ContentChanged) {
             // A write was seen, and the modification time moved: same length, other bytes.
-            found.iter_mut().filter(|d| d.kind == Kind::MetadataChanged).for_each(|d| d.kind = Kind::ContentChanged);
+            found
+                .iter_mut()
+                .filter(|d| d.kind == Kind::MetadataChanged)
+                .for_each(|d| d.kind = Kind::ContentChanged);
         }
         self.open_incident(now, file, Some(seen), found, cure, out);
     }
@@ -60,13 +63,16 @@ impl Engine {
             Sight::Covered => (Kind::Shadowed, Cure::Unmount),
             Sight::Away { mount_point } => {
                 let where_ = crate::text::escape_path(mount_point);
-                let why = format!("the filesystem at {where_} is not mounted; it is guarded again once it is");
+                let why = format!(
+                    "the filesystem at {where_} is not mounted; it is guarded again once it is"
+                );
                 return self.unwatchable(now, file, why, out);
             }
             Sight::Unreadable(why) => return self.unwatchable(now, file, why, out),
             Sight::Present(_) => return,
         };
-        let found = vec![Difference { kind, before: Default::default(), after: Default::default() }];
+        let found =
+            vec![Difference { kind, before: Default::default(), after: Default::default() }];
         self.open_incident(now, file, None, found, cure, out);
     }
 
@@ -82,9 +88,9 @@ impl Engine {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
-        let incident = guarded
-            .incident
-            .get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
+        let permitted = guarded.permitted(cure);
+        let incident =
+            guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
@@ -96,7 +102,7 @@ impl Engine {
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
-        match guarded.permitted(cure) {
+        match permitted {
             Some(cure) => {
                 guarded.busy = true;
                 guarded.written = false;
@@ -123,7 +129,10 @@ impl Engine {
         guarded.epoch = guarded.epoch.wrapping_add(1);
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
-        let took = guarded.incident.as_ref().map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
+        let took = guarded
+            .incident
+            .as_ref()
+            .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
         if let Some(incident) = guarded.incident.as_mut() {
             incident.responses.push(Response {
                 action: healed.action.to_owned(),
@@ -145,7 +154,14 @@ impl Engine {
     }
 
     /// A cure left the file in a state that a look at its end describes.
-    fn cured(&mut self, now: Moment, file: FileId, action: &str, stat: Stat, out: &mut Vec<Action>) {
+    fn cured(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        action: &str,
+        stat: Stat,
+        out: &mut Vec<Action>,
+    ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let only_locked = action == "relock";
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {

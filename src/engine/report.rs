@@ -55,8 +55,7 @@ impl Engine {
         }
         if incident.heals >= CONTESTED_AFTER && !incident.contested {
             incident.contested = true;
-            let mut event =
-                guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
+            let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
             event.note = Some(format!(
                 "healed {} times since this incident began; something keeps changing it",
                 incident.heals
@@ -75,10 +74,8 @@ impl Engine {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(why) = guarded.failing.as_ref().map(|failing| failing.why.clone()) else { return };
-        let mut incident = guarded
-            .incident
-            .take()
-            .unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
+        let mut incident =
+            guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
         if !incident.failure_said {
             incident.failure_said = true;
             let mut event =
@@ -103,8 +100,7 @@ impl Engine {
             return;
         }
         if incident.unlisted > 0 {
-            let mut event =
-                guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
+            let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
             event.note = Some(format!(
                 "{} further changes in this incident are not listed one by one; healed {} times in all",
                 incident.unlisted, incident.heals
@@ -135,9 +131,7 @@ impl Engine {
             guarded.strangers.push(name.clone());
         }
         let mut incident = Box::new(Incident::new(id, now, now.mono));
-        let by = |s: &&crate::attribute::Suspect| {
-            matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name)
-        };
+        let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
         let suspects: Vec<_> = guarded.suspects.iter().filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
@@ -145,11 +139,13 @@ impl Engine {
         event.actor = named.actor;
         event.attribution = named.attribution;
         event.others = named.others;
-        event.note = Some(match evict {
-            true => "it does not belong in this protected directory and goes to the quarantine",
-            false => "it does not belong in this protected directory",
-        }
-        .into());
+        event.note = Some(
+            match evict {
+                true => "it does not belong in this protected directory and goes to the quarantine",
+                false => "it does not belong in this protected directory",
+            }
+            .into(),
+        );
         record(&mut incident, event, out);
         guarded.alert(&incident, now.wall, out);
         if evict {
