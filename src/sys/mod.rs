@@ -6,6 +6,7 @@
 //! what a tamperer can make large is read with a bound.
 #![allow(unsafe_code)]
 
+pub mod fanotify;
 pub mod flags;
 pub mod handle;
 pub mod lease;
