@@ -12,6 +12,7 @@ pub mod handle;
 pub mod lease;
 pub mod mount;
 pub mod open;
+pub mod pidfd;
 pub mod rename;
 pub mod stat;
 pub mod xattr;
