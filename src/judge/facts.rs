@@ -200,3 +200,35 @@ pub struct Facts {
     /// Inode number when the facts were taken.
     pub ino: u64,
 }
+
+impl Facts {
+    /// Whether the immutable bit belongs on the file.
+    #[must_use]
+    pub fn keeps_immutable(&self) -> bool {
+        self.flags.is_some_and(|flags| flags & FS_IMMUTABLE != 0)
+    }
+
+    /// These facts with what a look has seen put over them; content, attributes and the
+    /// flags beside the immutable bit are taken to be unchanged.
+    #[must_use]
+    pub fn overlaid(&self, seen: &Stat) -> Self {
+        let flags = match (self.flags, seen.immutable) {
+            (Some(flags), Some(true)) => Some(flags | FS_IMMUTABLE),
+            (Some(flags), Some(false)) => Some(flags & !FS_IMMUTABLE),
+            (flags, _) => flags,
+        };
+        Self {
+            kind: seen.kind,
+            size: if seen.kind == FileKind::File { seen.size } else { self.size },
+            mode: if seen.kind == FileKind::Symlink { self.mode } else { seen.mode },
+            uid: seen.uid,
+            gid: seen.gid,
+            mtime: seen.mtime,
+            nlink: seen.nlink,
+            flags,
+            dev: seen.dev,
+            ino: seen.ino,
+            ..self.clone()
+        }
+    }
+}

@@ -4,8 +4,10 @@ mod compare;
 mod facts;
 mod policy;
 mod render;
+mod verdict;
 
 pub use compare::{Difference, created, deleted, differences, should_be_immutable};
 pub use facts::*;
 pub use policy::{AlertWhen, Policy, Unexpected};
 pub use render::{flag_letters, render_facts};
+pub use verdict::{Remedy, judge, looks_whole, metadata_matches};

@@ -1,1 +1,3 @@
-//! Under construction.
+//! x
+mod replace;
+pub use replace::{Hands, Way, replace};

@@ -101,6 +101,9 @@ pub struct Observation {
     pub hint: Hint,
     /// By whom, as far as the event itself tells.
     pub by: By,
+    /// It happened to an inode that has meanwhile been taken out of the path: it says who,
+    /// and calls for no look.
+    pub retired: bool,
 }
 
 /// How well a sensor works.

@@ -1,0 +1,183 @@
+//! From what sensors told about one file to the process behind one change.
+//!
+//! It never guesses. A process is named `exact` when an event of the very kind that makes this
+//! change carried it and no other process did the like meanwhile; `opener` when all that is
+//! known is that it had the file open; several candidates are all listed, and none is exact.
+//! Pure: the caller brings observations and openers.
+
+use std::sync::Arc;
+
+use super::{Actor, Attribution, Confidence, Source};
+use crate::record::Kind;
+use crate::sense::{By, Hint};
+
+/// Something a process was seen doing to a file.
+#[derive(Clone, Debug)]
+pub struct Suspect {
+    /// What it did.
+    pub hint: Hint,
+    /// Who.
+    pub by: By,
+}
+
+/// The answer to "who did it".
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// The likeliest process.
+    pub actor: Option<Actor>,
+    /// How that is known, and how surely.
+    pub attribution: Attribution,
+    /// The other candidates.
+    pub others: Vec<Actor>,
+    /// What is known when no process can be named.
+    pub note: Option<String>,
+}
+
+/// At most this many further candidates are listed.
+const MOST_OTHERS: usize = 16;
+
+/// Names the process behind a change of this `kind`. `openers` are the processes that opened
+/// the file since it was last whole, newest first.
+#[must_use]
+pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
+    let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind)).collect();
+    let named = distinct(doers.iter().filter_map(|s| process(&s.by)));
+    let gone = doers.iter().find_map(|s| match s.by {
+        By::Gone { pid } => Some(pid),
+        _ => None,
+    });
+    match (named.as_slice(), gone) {
+        ([], Some(pid)) => Named {
+            note: Some(format!("process {pid} did it and had exited before it could be looked at")),
+            others: strip(openers.iter().map(Arc::as_ref)),
+            ..Named::default()
+        },
+        ([], None) => opener(suspects, openers),
+        ([(actor, source)], None) => Named {
+            actor: Some((*actor).clone()),
+            attribution: Attribution { source: *source, confidence: Confidence::Exact },
+            others: strip(openers.iter().map(Arc::as_ref).filter(|other| !same(other, actor))),
+            note: None,
+        },
+        ([(actor, source), rest @ ..], _) => Named {
+            actor: Some((*actor).clone()),
+            attribution: Attribution { source: *source, confidence: Confidence::Opener },
+            others: strip(rest.iter().map(|(actor, _)| *actor)),
+            note: gone.map(|pid| format!("process {pid}, which has exited, did the like")),
+        },
+    }
+}
+
+/// Nothing that happened names a process, but some had the file open.
+fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
+    let seen = suspects.iter().rev().filter_map(|s| process(&s.by)).map(|(actor, _)| actor);
+    let candidates = distinct(
+        openers.iter().map(Arc::as_ref).chain(seen).map(|actor| (actor, Source::OpenPermission)),
+    );
+    match candidates.as_slice() {
+        [] => Named::default(),
+        [(actor, source), rest @ ..] => Named {
+            actor: Some((*actor).clone()),
+            attribution: Attribution { source: *source, confidence: Confidence::Opener },
+            others: strip(rest.iter().map(|(actor, _)| *actor)),
+            note: None,
+        },
+    }
+}
+
+/// Whether what `hint` tells is the act that makes a change of this `kind`.
+fn makes(hint: &Hint, kind: Kind) -> bool {
+    match kind {
+        Kind::ContentChanged => matches!(hint, Hint::Written),
+        Kind::MetadataChanged => matches!(hint, Hint::Metadata),
+        Kind::Deleted => matches!(hint, Hint::Removed | Hint::Moved),
+        Kind::Moved => matches!(hint, Hint::Moved),
+        Kind::Replaced => matches!(hint, Hint::Arrived | Hint::Moved | Hint::Removed),
+        Kind::Created => matches!(hint, Hint::Child(_)),
+        _ => false,
+    }
+}
+
+fn process(by: &By) -> Option<(&Actor, Source)> {
+    match by {
+        By::Process { actor, source } => Some((actor, *source)),
+        By::Nobody | By::Gone { .. } => None,
+    }
+}
+
+fn same(a: &Actor, b: &Actor) -> bool {
+    (a.pid, a.start_time) == (b.pid, b.start_time)
+}
+
+fn distinct<'a>(actors: impl Iterator<Item = (&'a Actor, Source)>) -> Vec<(&'a Actor, Source)> {
+    let mut out: Vec<(&Actor, Source)> = Vec::new();
+    for (actor, source) in actors {
+        if !out.iter().any(|(known, _)| same(known, actor)) {
+            out.push((actor, source));
+        }
+    }
+    out
+}
+
+fn strip<'a>(actors: impl Iterator<Item = &'a Actor>) -> Vec<Actor> {
+    actors.take(MOST_OTHERS).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(pid: u32) -> Arc<Actor> {
+        Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
+    }
+
+    fn suspect(hint: Hint, pid: u32) -> Suspect {
+        Suspect { hint, by: By::Process { actor: actor(pid), source: Source::OpenPermission } }
+    }
+
+    #[test]
+    fn the_only_writer_is_named_exactly_though_others_had_it_open() {
+        let named = name_culprit(
+            Kind::ContentChanged,
+            &[suspect(Hint::Closed, 1), suspect(Hint::Written, 2)],
+            &[actor(2), actor(1)],
+        );
+        assert_eq!(named.actor.unwrap().pid, 2);
+        assert_eq!(named.attribution.confidence, Confidence::Exact);
+        assert_eq!(named.others.len(), 1);
+    }
+
+    #[test]
+    fn two_writers_are_both_listed_and_neither_is_exact() {
+        let named = name_culprit(
+            Kind::ContentChanged,
+            &[suspect(Hint::Written, 1), suspect(Hint::Written, 2)],
+            &[],
+        );
+        assert_eq!(named.attribution.confidence, Confidence::Opener);
+        assert_eq!(named.others[0].pid, 2);
+    }
+
+    #[test]
+    fn a_cleared_bit_has_an_opener_at_best() {
+        let named = name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)]);
+        assert_eq!(named.actor.unwrap().pid, 7);
+        assert_eq!(named.attribution.confidence, Confidence::Opener);
+    }
+
+    #[test]
+    fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
+        let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
+        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)]);
+        assert!(named.actor.is_none());
+        assert_eq!(named.attribution.confidence, Confidence::Unknown);
+        assert!(named.note.unwrap().contains('9'));
+    }
+
+    #[test]
+    fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
+        let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
+        let named = name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[]);
+        assert_eq!(named.attribution.confidence, Confidence::Opener);
+    }
+}
