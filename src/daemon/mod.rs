@@ -1,3 +1,4 @@
 //! The shell around the engine: it owns the descriptors, performs the actions, keeps the time.
 
 pub mod api;
+pub mod control;
