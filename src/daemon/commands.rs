@@ -20,8 +20,10 @@ use crate::sense::FileId;
 /// Collects the answers to one request, and sends them when all are there.
 #[derive(Debug)]
 pub struct Asker {
-    open: Mutex<Option<(oneshot::Sender<Report>, Vec<Option<PathReport>>)>>,
+    open: Mutex<Option<Open>>,
 }
+
+type Open = (oneshot::Sender<Report>, Vec<Option<PathReport>>);
 
 impl Asker {
     /// An asker that waits for `count` answers.

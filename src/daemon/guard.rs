@@ -2,7 +2,6 @@
 //! wait. Everything that waits for a disk is done by another thread.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -114,7 +113,7 @@ impl Guard {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {
-            fds.push(PollFd::new(fd.as_fd(), flags));
+            fds.push(PollFd::new(fd, flags));
         }
         match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),

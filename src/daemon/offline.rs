@@ -150,7 +150,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         mount_point: record.mount_point.clone(),
         pinned: false,
     };
-    let mut heal = |cure| {
+    let heal = |cure| {
         respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()))
     };
     heal(Cure::PutBackParents);

@@ -1,7 +1,7 @@
 //! Bringing the baseline in line with the configuration: what is new is taken under
 //! protection, what left the configuration is released, what a person named by hand stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -72,12 +72,6 @@ impl Wanted {
             Err(Obstacles(obstacles))
         }
     }
-
-    /// How many paths the configuration and the command line name.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.configured.is_empty() && self.named.is_empty()
-    }
 }
 
 /// A configured path that is not there now but is in the baseline stays configured.
@@ -103,9 +97,10 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
         .map(|(path, policy)| (path, *policy, Origin::Configuration))
         .chain(wanted.named.iter().map(|path| (path, Policy::default(), Origin::Command)));
     let mut taken: Vec<Record> = Vec::new();
+    let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
     for (path, policy, origin) in all {
-        if known.contains_key(path) || taken.iter().any(|record| record.path == *path) {
+        if known.contains_key(path) || !seen.insert(path) {
             continue;
         }
         match protect::take(path, policy, origin, &store.vault, &|_| ()) {

@@ -149,7 +149,10 @@ impl Writer {
                 self.round();
                 next_round = Instant::now() + PAUSE;
             }
-            flushes.into_iter().for_each(|done: Sender<()>| drop(done.send(())));
+            flushes.into_iter().for_each(|done: Sender<()>| {
+                // Whoever waited may have lost patience.
+                let _ = done.send(());
+            });
             if !open {
                 return;
             }

@@ -21,7 +21,6 @@ use crate::sense::mounts::MountWatch;
 use crate::sense::permission::PermissionSensor;
 use crate::sense::poll::{self, PollSensor};
 use crate::sense::{By, FileId, Health, Hint, Observation, Sensor, Watched};
-use crate::sys;
 
 /// See the module.
 pub struct Sensors {

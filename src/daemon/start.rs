@@ -22,6 +22,9 @@ use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::{Config, FlagSweep};
 use crate::record::{Entry, Event, Kind, Recovery, Severity};
 
+/// Told once, when the guard is on duty.
+pub type OnReady = Box<dyn FnOnce(&Status, &[String])>;
+
 /// How the daemon is run.
 pub struct RunOptions {
     /// Paths named on the command line.
@@ -31,7 +34,7 @@ pub struct RunOptions {
     /// Called with every journal line, once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
     /// Called once the guard is on duty, with what a person should know.
-    pub on_ready: Box<dyn FnOnce(&Status, &[String])>,
+    pub on_ready: OnReady,
 }
 
 /// Why the daemon does not run.

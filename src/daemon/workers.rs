@@ -71,8 +71,6 @@ pub enum Chore {
     Sync(PathBuf),
     /// Carry out a cure that takes long.
     Cure { file: FileId, patient: Box<Patient>, slot: PathBuf },
-    /// Say when everything before this is done.
-    Flush(Sender<()>),
 }
 
 /// Work for the reader.
@@ -167,7 +165,6 @@ pub fn stager(
                     );
                     reports.send(Report::Cured(file, Box::new(outcome)));
                 }
-                Chore::Flush(done) => drop(done.send(())),
             }
         }
     })
