@@ -129,7 +129,7 @@ impl Sensors {
     /// The replica has taken the path.
     pub fn settled(&mut self, file: FileId, path: &Path) {
         if let Ok(sensor) = self.fanotify.as_mut() {
-            sensor.settled(file);
+            sensor.adopt(file);
         }
         if let Some(Ok(sensor)) = self.inotify.as_mut() {
             // A file that cannot be watched any more is still looked at by the sweep.
