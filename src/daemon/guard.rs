@@ -58,8 +58,7 @@ pub(super) struct Parts {
 
 impl Guard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } =
-            parts;
+        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } = parts;
         Self {
             engine: Engine::default(),
             state,

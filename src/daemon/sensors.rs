@@ -68,7 +68,9 @@ impl Sensors {
         if let Err(why) = by_fanotify
             && let Err(other) = self.watch_by_inotify(file, &patient.path, kind)
         {
-            lacks.push(format!("no event tells of changes, only looking again does: {why}; {other}"));
+            lacks.push(format!(
+                "no event tells of changes, only looking again does: {why}; {other}"
+            ));
         }
         if poll::notifies_nobody(patient.parent()).unwrap_or(false)
             && let Err(why) = self.watch_by_polling(file, &patient.path)
@@ -84,9 +86,13 @@ impl Sensors {
     /// Has whoever opens the file looked at first.
     fn ask_openers(&self, patient: &Patient) {
         let Ok(sensor) = self.permission.as_ref() else { return };
-        let marked = patient.open_parent().and_then(|dir| sensor.watch(dir.as_fd(), patient.name()));
+        let marked =
+            patient.open_parent().and_then(|dir| sensor.watch(dir.as_fd(), patient.name()));
         if let Err(e) = marked {
-            tracing::debug!("{}: openers cannot be asked: {e}", crate::text::escape_path(&patient.path));
+            tracing::debug!(
+                "{}: openers cannot be asked: {e}",
+                crate::text::escape_path(&patient.path)
+            );
         }
     }
 
@@ -201,7 +207,10 @@ impl Sensors {
     pub fn status(&self) -> Vec<SensorStatus> {
         let mut all = vec![
             describe(Sensor::Fanotify, self.fanotify.as_ref().map(|_| Health::Working)),
-            describe(Sensor::OpenPermission, self.permission.as_ref().map(PermissionSensor::health)),
+            describe(
+                Sensor::OpenPermission,
+                self.permission.as_ref().map(PermissionSensor::health),
+            ),
             describe(Sensor::Mounts, self.mounts.as_ref().map(|_| Health::Working)),
         ];
         if let Some(inotify) = &self.inotify {

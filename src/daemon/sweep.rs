@@ -78,7 +78,11 @@ impl Sweep {
     }
 
     pub(super) fn status(&self) -> SensorStatus {
-        SensorStatus { name: Sensor::Sweep.name().into(), state: "working".into(), why: String::new() }
+        SensorStatus {
+            name: Sensor::Sweep.name().into(),
+            state: "working".into(),
+            why: String::new(),
+        }
     }
 }
 

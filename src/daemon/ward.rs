@@ -75,17 +75,22 @@ impl Ward {
         match self.patient.look_in(&parent, self.patient.name()) {
             Ok(Some(stat)) if stat.mount == self.mount || self.mount == 0 => Sight::Present(stat),
             Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
-            Ok(None) => self.elsewhere().unwrap_or_else(|| self.missing(&parent)),
+            Ok(None) => self.missing(&parent),
             Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
         }
     }
 
     /// Nothing has the name. Whether the directory is the right one decides what to put back.
     fn missing(&self, parent: &impl AsFd) -> Sight {
-        let right = self.patient.parents.last().is_none_or(|known| {
-            sys::stat::stat_fd(parent.as_fd()).is_ok_and(|stat| stat.ino == known.ino)
-        });
-        if right { Sight::Missing } else { Sight::ParentMissing }
+        let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
+        let on_our_mount = stat.mount == self.mount || self.mount == 0;
+        if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
+            return elsewhere;
+        }
+        match self.patient.parents.last() {
+            Some(known) if known.ino != stat.ino => Sight::ParentMissing,
+            _ => Sight::Missing,
+        }
     }
 
     fn lost_parent(&self, e: &io::Error) -> Sight {

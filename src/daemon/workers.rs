@@ -174,9 +174,7 @@ pub fn stager(
 /// to the quarantine.
 fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scribe: &Sender<Note>) {
     let taken = respond::take_out(from, slot).map_err(|e| e.to_string());
-    let kept = taken.and_then(|to| {
-        quarantine.take(&to, from, incident).map_err(|e| e.to_string())
-    });
+    let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
     match kept {
         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
         Err(e) => tracing::error!("{}: {e}", crate::text::escape_path(from)),

@@ -23,7 +23,9 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
         }
         let right = match sys::stat::stat(&parent.path) {
             Ok(stat) => {
-                stat.ino == parent.ino || (stat.kind == crate::judge::FileKind::Directory && find(parent, patient).is_none())
+                stat.ino == parent.ino
+                    || (stat.kind == crate::judge::FileKind::Directory
+                        && find(parent, patient).is_none())
             }
             Err(_) => false,
         };
