@@ -1,7 +1,11 @@
 //! What is there, held against what should be. Pure: no clock, no file, no system call.
 
+mod compare;
 mod facts;
 mod policy;
+mod render;
 
+pub use compare::{Difference, created, deleted, differences, should_be_immutable};
 pub use facts::*;
 pub use policy::{AlertWhen, Policy, Unexpected};
+pub use render::{flag_letters, render_facts};
