@@ -5,12 +5,14 @@
 
 mod error;
 mod fanotify;
+mod permission;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use error::SenseError;
 pub use fanotify::FanotifySensor;
+pub use permission::PermissionSensor;
 
 use crate::attribute::{Actor, Source};
 
