@@ -5,14 +5,22 @@
 
 mod error;
 mod fanotify;
+mod index;
+mod inodes;
+mod inotify;
+pub mod mounts;
 mod permission;
+mod poll;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use error::SenseError;
 pub use fanotify::FanotifySensor;
+pub use inotify::InotifySensor;
+pub use mounts::{MountTable, MountsSensor, bind_mounted_elsewhere};
 pub use permission::PermissionSensor;
+pub use poll::{PollSensor, notifies_nobody};
 
 use crate::attribute::{Actor, Source};
 
