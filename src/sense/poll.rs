@@ -2,8 +2,8 @@
 //! another machine, or from a program that plays the filesystem, and the kernel here has
 //! nothing to tell.
 //!
-//! notify's comparison (modification time in whole seconds, size aside) is only a trigger: what
-//! it misses the sweep finds, and what it reports is looked at.
+//! notify's comparison is only a trigger: it sees a modification time that is later by a whole
+//! second, a name that is gone and one that is back. What it misses the sweep finds.
 
 use std::collections::HashMap;
 use std::io;
@@ -75,7 +75,7 @@ impl PollSensor {
                 observe(Observation { at, sensor: Sensor::Poll, file, hint, by: By::Nobody });
             }
         };
-        let config = Config::default().with_poll_interval(interval).with_compare_contents(false);
+        let config = Config::default().with_poll_interval(interval).with_follow_symlinks(false);
         let watcher = PollWatcher::new(on_event, config).map_err(|error| SenseError::Refused {
             what: WHAT,
             remedy: "the sweep goes on",
@@ -87,9 +87,10 @@ impl PollSensor {
     /// Looks at `path` too.
     ///
     /// # Errors
-    /// Where it cannot be looked at.
+    /// Where there is nothing, or nothing that can be looked at: notify would forget it.
     pub fn watch(&mut self, id: FileId, path: &Path) -> Result<(), SenseError> {
         self.unwatch(id);
+        crate::sys::stat::stat(path).map_err(|e| SenseError::watch(WHAT, path, e))?;
         let new = {
             let mut files = lock(&self.files);
             let ids: &mut Vec<FileId> = files.entry(path.to_owned()).or_default();
@@ -162,8 +163,8 @@ mod tests {
             let send = move |seen| send.send(seen).unwrap_or(());
             let mut sensor = PollSensor::new(Duration::from_millis(20), send).unwrap();
             sensor.watch(FileId(7), &path).unwrap();
-            let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-            std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+            let later = std::time::SystemTime::now() + Duration::from_secs(1000);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
             let seen: Observation = receive.recv_timeout(Duration::from_secs(10)).unwrap();
             assert_eq!((seen.file, seen.sensor), (FileId(7), Sensor::Poll));
             std::fs::remove_file(&path).unwrap();
