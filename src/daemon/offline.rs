@@ -148,6 +148,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         replica: None,
         parents: record.parents.clone(),
         mount_point: record.mount_point.clone(),
+        layers: 1,
         pinned: false,
     };
     let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));

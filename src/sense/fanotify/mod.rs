@@ -9,17 +9,15 @@
 //! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
 //! mapping; anything on a filesystem that changes elsewhere.
 
-mod index;
-
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use self::index::{Index, Part};
+use super::index::{self, Index, Part};
+use super::inodes::inodes_of;
 use super::{FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
 use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
@@ -34,7 +32,7 @@ const ROUNDS: usize = 16;
 #[derive(Debug)]
 pub struct FanotifySensor {
     group: Notifier,
-    index: Index,
+    index: Index<ObjectKey>,
     files: HashMap<FileId, File>,
     us: u32,
 }
@@ -46,13 +44,6 @@ struct File {
     current: Option<ObjectKey>,
     /// The marked replica that waits to be exchanged in.
     staged: Option<ObjectKey>,
-}
-
-/// An inode that a path needs marked.
-struct Needed {
-    fd: OwnedFd,
-    path: PathBuf,
-    part: Part,
 }
 
 impl FanotifySensor {
@@ -86,7 +77,7 @@ impl FanotifySensor {
         let mut first = Ok(());
         let mut wanted = Vec::new();
         let mut current = None;
-        for needed in needed(path, kind) {
+        for needed in inodes_of(path, kind) {
             match ObjectKey::of(needed.fd.as_fd()) {
                 Ok(key) => {
                     self.index.add(id, &key, needed.part.clone());
@@ -253,48 +244,6 @@ impl FanotifySensor {
             // What is not there need not be taken away.
             let _ = self.group.unmark(fd, extra);
         }
-    }
-}
-
-/// The inodes that have to be marked for `path`, as far as it exists. A directory that is
-/// reached through a symlink is none: somebody has put it there.
-fn needed(path: &Path, kind: Watched) -> Vec<Needed> {
-    let mut all = Vec::new();
-    let mut below = path.file_name();
-    for above in path.ancestors().skip(1) {
-        if let Ok(fd) = open_dir(above) {
-            if let Some(name) = below.take() {
-                add_holder(&mut all, &fd, above, name, path, kind);
-            }
-            all.push(Needed { fd, path: above.to_owned(), part: Part::Above });
-        } else {
-            below = above.file_name();
-        }
-    }
-    all
-}
-
-/// The nearest directory that exists, and what it has at `name`, if that is all of `path`.
-fn add_holder(
-    all: &mut Vec<Needed>,
-    fd: &OwnedFd,
-    above: &Path,
-    name: &OsStr,
-    path: &Path,
-    kind: Watched,
-) {
-    if let Ok(itself) = open_path_at(fd.as_fd(), name)
-        && path.parent() == Some(above)
-    {
-        let part = match kind {
-            Watched::File => Part::Itself,
-            Watched::Directory => Part::ItselfDirectory,
-        };
-        all.push(Needed { fd: itself, path: path.to_owned(), part });
-    }
-    if let Ok(fd) = fd.try_clone() {
-        let part = Part::Holds(name.as_bytes().to_vec());
-        all.push(Needed { fd, path: above.to_owned(), part });
     }
 }
 
