@@ -2,3 +2,7 @@
 
 pub mod api;
 pub mod control;
+pub mod offline;
+mod run;
+
+pub use run::{RunOptions, run};
