@@ -108,7 +108,7 @@ impl Quarantine {
         let location = &evidence.location;
         let elsewhere = std::fs::read_link(location).ok().filter(|_| evidence.kind != FileKind::Symlink);
         for path in elsewhere.iter().chain([location]) {
-            match remove(path) {
+            match remove_path(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(QuarantineError { path: path.clone(), source: e });
                 }
@@ -149,7 +149,11 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sys::rename::place(from_dir.as_fd(), &from_name, to_dir.as_fd(), &to_name)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes whatever lies at `path`, a directory with all that is in it.
+///
+/// # Errors
+/// As `unlink` has them.
+pub fn remove_path(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path)?.is_dir() {
         true => std::fs::remove_dir_all(path),
         false => std::fs::remove_file(path),

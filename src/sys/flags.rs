@@ -126,6 +126,12 @@ const SYS_FILE_SETATTR: c_long = 469;
 /// Set once the kernel, or a system call filter, has said that it has no such call.
 static NO_FILE_ATTR: AtomicBool = AtomicBool::new(false);
 
+/// Whether the kernel has answered one of the new calls with anything but `ENOSYS` so far.
+#[cfg(test)]
+pub(crate) fn has_path_calls() -> bool {
+    !NO_FILE_ATTR.load(Ordering::Relaxed)
+}
+
 /// `None` where the ioctls have to do it.
 fn set_immutable_by_path(fd: BorrowedFd<'_>, on: bool) -> Option<io::Result<()>> {
     if NO_FILE_ATTR.load(Ordering::Relaxed) {

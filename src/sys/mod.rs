@@ -6,11 +6,13 @@
 //! what a tamperer can make large is read with a bound.
 #![allow(unsafe_code)]
 
+pub mod fanotify;
 pub mod flags;
 pub mod handle;
 pub mod lease;
 pub mod mount;
 pub mod open;
+pub mod pidfd;
 pub mod rename;
 pub mod stat;
 pub mod xattr;
