@@ -192,9 +192,9 @@ mod tests {
             assert!(matches!(answered(rubbish), ClientError::Broken(_)));
         }
         let error = answered(
-            b"HTTP/1.1 400 Bad\r\nContent-Length: 24\r\n\r\n{\"error\":\"no\\u001b[2J\\n\"}",
+            b"HTTP/1.1 400 Bad\r\nContent-Length: 23\r\n\r\n{\"error\":\"no\\u001b[\\n\"}",
         );
-        assert_eq!(error.to_string(), "no\\x1b[2J\\n");
+        assert_eq!(error.to_string(), "no\\x1b[\\n");
         let error = answered(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
         assert!(matches!(error, ClientError::Denied(_)));
     }

@@ -5,13 +5,19 @@
 //! happened, to what, and what to do. A reader that goes away (`| head`) is no trouble.
 
 mod args;
+mod audit;
 mod change;
 mod check;
 mod client;
+mod diff;
+mod events;
+mod look;
 mod progress;
 mod run;
 mod screen;
 mod status;
+mod strangers;
+mod who;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 
-use self::args::{Cli, Command, ConfigCommand, DEFAULT_CONFIG};
+use self::args::{Cli, Command, ConfigCommand, DEFAULT_CONFIG, JournalCommand};
 use self::screen::Screen;
 use crate::config::{Config, LoadError};
 use crate::daemon::api;
@@ -71,27 +77,30 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
     let file = cli.config.as_deref();
     run::log(matches!(cli.command, Command::Run { .. } | Command::Deliver));
+    // The one command that wants to hear what is wrong with the configuration.
     if let Command::Config { command: ConfigCommand::Check { file: named } } = &cli.command {
         return check::config(screen, named.as_deref().or(file));
     }
     let config = load(file)?;
+    let change = |command, paths, reason| change::change(screen, &config, command, paths, reason);
     match cli.command {
-        Command::Run { protect } => run::run(screen, config, protect),
+        Command::Run { protect } => run::run(screen, &config, cli.config, protect),
         Command::Deliver => run::deliver(&config),
-        Command::Protect(paths) => {
-            change::change(screen, &config, api::Command::Protect, paths, None)
-        }
-        Command::Release(paths) => {
-            change::change(screen, &config, api::Command::Release, paths, None)
-        }
-        Command::Restore(paths) => {
-            change::change(screen, &config, api::Command::Restore, paths, None)
-        }
-        Command::Accept { paths, reason } => {
-            change::change(screen, &config, api::Command::Accept, paths, reason)
-        }
+        Command::Protect(paths) => change(api::Command::Protect, paths, None),
+        Command::Release(paths) => change(api::Command::Release, paths, None),
+        Command::Restore(paths) => change(api::Command::Restore, paths, None),
+        Command::Accept { paths, reason } => change(api::Command::Accept, paths, reason),
+        Command::Audit { paths, output } => audit::audit(screen, &config, &paths, output),
         Command::Status { output } => status::status(screen, &config, output),
-        _ => anyhow::bail!("not yet"),
+        Command::Events { path, since, follow, output } => {
+            events::events(screen, &config, events::Question { path, since, follow }, output)
+        }
+        Command::Who { path, output } => who::who(screen, &config, &path, output),
+        Command::Diff { path, last, output } => diff::diff(screen, &config, &path, last, output),
+        Command::Journal { command: JournalCommand::Verify { output } } => {
+            check::journal(screen, &config, output)
+        }
+        Command::Config { .. } => Ok(Outcome::Fine),
     }
 }
 

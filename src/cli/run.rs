@@ -6,26 +6,44 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
-use super::screen::{Screen, style_of};
+use super::screen::{STRONG, Screen, count, style_of};
 use super::{Outcome, absolute, require_root};
 use crate::config::Config;
 use crate::daemon::RunOptions;
+use crate::daemon::api::Status;
 use crate::record::{Entry, describe_at};
 
 /// The daemon. Each event is printed as it comes; nobody has to read it.
 pub(super) fn run(
     screen: &Screen,
-    config: Config,
+    config: &Config,
+    config_file: Option<PathBuf>,
     protect: Vec<PathBuf>,
 ) -> anyhow::Result<Outcome> {
     require_root("run the daemon")?;
     let protect = protect.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let zone = TimeZone::system();
-    let print = |entry: &Entry| {
+    let on_entry = move |entry: &Entry| {
         let line = describe_at(&entry.event, &zone);
-        let _ = screen.styled(style_of(entry.event.severity), line);
+        // It comes from another thread than the rest of the output.
+        let _ = Screen::new().styled(style_of(entry.event.severity), line);
     };
-    crate::daemon::run(config, RunOptions { protect }, &print)?;
+    let heard = screen.clone();
+    let on_ready = move |status: &Status, warnings: &[String]| {
+        for warning in warnings {
+            heard.remark(warning);
+        }
+        let paths = count(status.protected, "path", "paths");
+        let _ =
+            heard.styled(STRONG, format_args!("on guard: {paths} protected ({})", status.state));
+    };
+    let options = RunOptions {
+        protect,
+        config_file,
+        on_entry: Box::new(on_entry),
+        on_ready: Box::new(on_ready),
+    };
+    crate::daemon::run(config, options)?;
     Ok(Outcome::Fine)
 }
 

@@ -15,7 +15,7 @@ pub(super) const STRONG: Style = Style::new().bold();
 pub(super) const PLAIN: Style = Style::new();
 
 /// The two streams. Colour is dropped on the way where no terminal is at the end of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Screen {
     reader_is_gone: Cell<bool>,
 }

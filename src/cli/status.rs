@@ -50,9 +50,8 @@ fn render(status: &api::Status, zone: &TimeZone) -> String {
         };
         let [name, state, why] =
             [&sensor.name, &sensor.state, &sensor.why].map(|text| escape(text.as_bytes()));
-        let line = format!("  {name:<16} {style}{state:<11}{style:#}  {why}");
-        text += line.trim_end();
-        text.push('\n');
+        let gap = if why.is_empty() { 0 } else { 13_usize.saturating_sub(state.len()) };
+        text += &format!("  {name:<16} {style}{state}{style:#}{:gap$}{why}\n", "");
     }
     if !status.shortcomings.is_empty() {
         text += &format!("\n{STRONG}protected less well than they should be{STRONG:#}\n");
