@@ -93,18 +93,30 @@ fn is_system_program(exe: &str, comm: &str) -> bool {
 }
 
 fn what(event: &Event) -> String {
-    let words = words(event.kind);
     match event.kind {
-        Kind::MetadataChanged | Kind::DriftFound => match changes(&event.before, &event.after) {
-            Some(changes) => format!("{words} ({changes})"),
-            None => words.to_owned(),
-        },
-        Kind::Replaced => match event.after.get("type").and_then(Value::as_str) {
-            Some(kind) => format!("{words} with a {}", escape(kind.as_bytes())),
-            None => words.to_owned(),
-        },
-        _ => words.to_owned(),
+        Kind::MetadataChanged | Kind::DriftFound | Kind::Replaced => {
+            describe_change(event.kind, &event.before, &event.after)
+        }
+        kind => words(kind).to_owned(),
     }
+}
+
+/// What happened to a file, with the facts that differ.
+#[must_use]
+pub fn describe_change(
+    kind: Kind,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+) -> String {
+    let words = words(kind);
+    let detail = match (kind, after.get("type").and_then(Value::as_str)) {
+        (Kind::Replaced, Some(kind)) => {
+            return format!("{words} with a {}", escape(kind.as_bytes()));
+        }
+        (Kind::ImmutableCleared | Kind::Deleted | Kind::Created, _) => None,
+        _ => changes(before, after),
+    };
+    detail.map_or_else(|| words.to_owned(), |detail| format!("{words} ({detail})"))
 }
 
 fn words(kind: Kind) -> &'static str {

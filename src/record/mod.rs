@@ -3,5 +3,7 @@
 mod describe;
 mod event;
 
-pub use describe::{describe, describe_actor, describe_at, describe_duration};
+pub use describe::{
+    describe, describe_actor, describe_at, describe_change, describe_duration,
+};
 pub use event::{Entry, Event, Kind, PathText, Response, Severity};
