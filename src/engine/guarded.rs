@@ -8,9 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::incident::Incident;
-use super::{Action, Moment};
+use super::{Action, Moment, Sight};
 use crate::attribute::Suspect;
 use crate::judge::{Facts, FileKind, Policy, Stat};
+use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
 
 /// What the engine has to know of a path to guard it.
@@ -60,7 +61,7 @@ pub(super) struct Guarded {
     pub(super) incident: Option<Box<Incident>>,
     pub(super) failing: Option<Failing>,
     /// A state that differs, was reported, and is left as it is.
-    pub(super) tolerated: Option<Stat>,
+    pub(super) tolerated: Option<Sight>,
     /// Facts that a repair could not put right.
     pub(super) beyond_repair: Option<Facts>,
     /// Why it cannot be watched at the moment, once said.
@@ -131,6 +132,10 @@ impl Guarded {
         self.learned = None;
         self.told = false;
         self.failing = None;
+        if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
+            incident.unproven = false;
+            incident.cured.get_or_insert(Kind::Restored);
+        }
         if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
             self.forget_the_harmless();
             self.whole_before = now.mono;
@@ -138,9 +143,23 @@ impl Guarded {
         }
     }
 
+    /// Whether this is the state that differs, was reported, and is left as it is. Then what
+    /// events told until now is told.
+    pub(super) fn tolerates(&mut self, sight: &Sight) -> bool {
+        let tolerated = self.tolerated.as_ref() == Some(sight);
+        if tolerated {
+            self.written = false;
+            self.verifying = None;
+            self.learned = None;
+            self.told = false;
+            self.failing = None;
+        }
+        tolerated
+    }
+
     /// Drops suspects, but for those who opened the file and have not closed it: they may
     /// still do something through their descriptor.
-    fn forget_the_harmless(&mut self) {
+    pub(super) fn forget_the_harmless(&mut self) {
         let mut open: Vec<Suspect> = Vec::new();
         for suspect in self.suspects.drain(..) {
             let By::Process { actor, .. } = &suspect.by else { continue };

@@ -43,7 +43,7 @@ impl Engine {
                 .filter(|d| d.kind == Kind::MetadataChanged)
                 .for_each(|d| d.kind = Kind::ContentChanged);
         }
-        self.open_incident(now, file, Some(seen), found, cure, out);
+        self.open_incident(now, file, Sight::Present(*seen), found, cure, out);
     }
 
     /// The path does not lead to the file, or to anything.
@@ -57,7 +57,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let moved = guarded.suspects.iter().any(|s| s.hint == Hint::Moved);
         let gone = if moved { Kind::Moved } else { Kind::Deleted };
-        let (kind, cure) = match sight {
+        let (kind, cure) = match &sight {
             Sight::Missing => (gone, Cure::Replace),
             Sight::ParentMissing => (gone, Cure::PutBackParents),
             Sight::Covered => (Kind::Shadowed, Cure::Unmount),
@@ -68,19 +68,19 @@ impl Engine {
                 );
                 return self.unwatchable(now, file, why, out);
             }
-            Sight::Unreadable(why) => return self.unwatchable(now, file, why, out),
+            Sight::Unreadable(why) => return self.unwatchable(now, file, why.clone(), out),
             Sight::Present(_) => return,
         };
         let found =
             vec![Difference { kind, before: Default::default(), after: Default::default() }];
-        self.open_incident(now, file, None, found, cure, out);
+        self.open_incident(now, file, sight, found, cure, out);
     }
 
     fn open_incident(
         &mut self,
         now: Moment,
         file: FileId,
-        seen: Option<&Stat>,
+        seen: Sight,
         found: Vec<Difference>,
         cure: Cure,
         out: &mut Vec<Action>,
@@ -113,7 +113,7 @@ impl Engine {
                     keep_evidence: incident.keeps_evidence(),
                 });
             }
-            None => guarded.tolerated = seen.copied(),
+            None => guarded.tolerated = Some(seen),
         }
     }
 
@@ -145,7 +145,12 @@ impl Engine {
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
         match healed.result {
             Ok(Some(stat)) => self.cured(now, file, healed.action, stat, out),
-            Ok(None) => out.push(Action::Look { file }),
+            Ok(None) => {
+                if let Some(incident) = guarded.incident.as_mut() {
+                    incident.unproven = true;
+                }
+                out.push(Action::Look { file });
+            }
             Err(why) => return self.failed(now, file, why, out),
         }
         if again {
@@ -174,6 +179,9 @@ impl Engine {
         if let Some(incident) = guarded.incident.as_mut() {
             let kind = if only_locked { Kind::Relocked } else { Kind::Restored };
             incident.cured = Some(incident.cured.map_or(kind, |old| old.min(kind)));
+            incident.unproven = false;
+            // The drafts may be on record already: a heal can take longer than the grace.
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
         match action {
             "relock" | "repair-metadata" => out.push(Action::Inspect { file }),
@@ -212,6 +220,9 @@ impl Engine {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
         facts.sha256 = guarded.protected.facts.sha256;
         if self.differs(now, file, &facts, &stat, out) {
             return;
@@ -221,7 +232,8 @@ impl Engine {
         if writers && guarded.incident.is_some() {
             // Some filesystems let a descriptor write that was open before the bit was set:
             // such a writer has to lose the inode.
-            return self.open_incident(now, file, Some(&stat), Vec::new(), Cure::Replace, out);
+            let seen = Sight::Present(stat);
+            return self.open_incident(now, file, seen, Vec::new(), Cure::Replace, out);
         }
         if guarded.is_file() {
             guarded.start_verify(file, out);
@@ -240,14 +252,25 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        if guarded.verifying != Some(epoch) || guarded.busy {
+        if guarded.verifying != Some(epoch) {
             return;
         }
         guarded.verifying = None;
+        if guarded.busy || guarded.epoch != epoch {
+            // A heal came in between: what was read is not believed, and still has to be.
+            guarded.written = true;
+            return match guarded.busy {
+                true => guarded.again = true,
+                false => out.push(Action::Look { file }),
+            };
+        }
         let Inspection { facts, stat, .. } = match finding {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
@@ -284,7 +307,7 @@ impl Engine {
         } else {
             Cure::Replace
         };
-        self.open_incident(now, file, Some(stat), found, cure, out);
+        self.open_incident(now, file, Sight::Present(*stat), found, cure, out);
         true
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Incident {
     pub(super) responses: Vec<Response>,
     /// What to say once it is known to be whole again.
     pub(super) cured: Option<Kind>,
+    /// A cure was carried out that only another look can tell the success of.
+    pub(super) unproven: bool,
     pub(super) events: Vec<Event>,
     /// Heals so far.
     pub(super) heals: u32,
@@ -58,6 +60,7 @@ impl Incident {
             drafts: Vec::new(),
             responses: Vec::new(),
             cured: None,
+            unproven: false,
             events: Vec::new(),
             heals: 0,
             evidence: 0,

@@ -152,14 +152,14 @@ impl Engine {
             guarded.again = true;
             return;
         }
+        if guarded.tolerates(&sight) {
+            return;
+        }
+        guarded.tolerated = None;
         let Sight::Present(stat) = sight else {
             return self.astray(now, file, sight, out);
         };
         guarded.away = None;
-        if guarded.tolerated == Some(stat) {
-            guarded.learned = None;
-            return;
-        }
         let good = &guarded.protected.facts;
         match crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written) {
             Remedy::None => guarded.found_whole(now),

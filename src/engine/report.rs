@@ -38,7 +38,12 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
-        for event in guarded.drafted(&mut incident, openers) {
+        let drafted = guarded.drafted(&mut incident, openers);
+        if !drafted.is_empty() {
+            // What they did is on record; it must not be laid on them a second time.
+            guarded.forget_the_harmless();
+        }
+        for event in drafted {
             record(&mut incident, event, out);
         }
         if !guarded.busy && guarded.failing.is_none() {
@@ -96,6 +101,19 @@ impl Engine {
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
         if !incident.drafts.is_empty() || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            return;
+        }
+        if incident.unproven && guarded.is_quiet() {
+            guarded.incident = Some(incident);
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            out.push(Action::Look { file });
+            return;
+        }
+        if incident.cured.is_some() && guarded.is_quiet() {
+            // It failed after it was cured, and is whole by now: that is still to be said.
+            guarded.incident = Some(incident);
+            self.timers.set_once(file, Timer::Finalize, now.mono);
             self.timers.set(file, Timer::Settle, now.mono + QUIET);
             return;
         }

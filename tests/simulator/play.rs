@@ -66,8 +66,11 @@ fn step(sim: &mut Sim) -> Result<(), Broken> {
         85 => {
             let place = sim.stage.rng.below(sim.stage.plan.places);
             let held = sim.stage.world.held.iter().any(|held| held.place == place);
-            sim.stage.world.places[place].mounted ^= !held;
-            sim.stage.tell(|| format!("f{place}: its filesystem is mounted or unmounted"));
+            let rare = sim.stage.rng.percent(30);
+            let it = &mut sim.stage.world.places[place];
+            it.mounted = !it.mounted || held || !rare;
+            let mounted = it.mounted;
+            sim.stage.tell(|| format!("f{place}: its filesystem is mounted: {mounted}"));
         }
         86..90 => {
             for place in 0..sim.stage.plan.places {
@@ -79,6 +82,8 @@ fn step(sim: &mut Sim) -> Result<(), Broken> {
         90.. => {
             let longest = sim.stage.rng.pick(&[300, 3_000, 3_000, 3_000, 80_000, 5_000_000]);
             let wait = sim.stage.rng.below(longest);
+            // What the shell does at once, it does at once; only threads take their time.
+            while wait > 1_000 && sim.perform()? {}
             sim.pass(now + 1 + wait as u64)?;
         }
         _ => {}

@@ -240,6 +240,7 @@ impl World {
     fn change_name(&mut self, who: usize, place: usize, call: Call) -> Option<()> {
         if call == Cover {
             self.places[place].covered = true;
+            self.act(who, place, Hint::Mounts);
             self.events.push_back(Pending {
                 place,
                 inode: None,
