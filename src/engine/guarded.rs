@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
 use crate::attribute::Suspect;
-use crate::judge::{Facts, FileKind, Policy, Stat};
+use crate::judge::{Difference, Facts, FileKind, Policy, Stat};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
 
@@ -46,6 +46,8 @@ pub(super) struct Guarded {
     pub(super) whole_before_wall: Timestamp,
     /// Somebody was seen writing since its content was last known to be good.
     pub(super) written: bool,
+    /// The seal stands for a state whose content nobody has read yet.
+    pub(super) unread: bool,
     /// An event, not only a sweep, told that something happens.
     pub(super) told: bool,
     /// When steadfast first heard of what it is looking into.
@@ -62,8 +64,8 @@ pub(super) struct Guarded {
     pub(super) failing: Option<Failing>,
     /// A state that differs, was reported, and is left as it is.
     pub(super) tolerated: Option<Sight>,
-    /// Facts that a repair could not put right.
-    pub(super) beyond_repair: Option<Facts>,
+    /// What an inspection found different the last time, and how often a cure left just that.
+    pub(super) persisting: Option<(Vec<Difference>, u32)>,
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
     /// Strangers in a protected directory that were reported.
@@ -81,6 +83,7 @@ impl Guarded {
             whole_before_wall: protected.whole_at,
             protected,
             written: false,
+            unread: false,
             told: false,
             learned: None,
             suspects: Vec::new(),
@@ -91,14 +94,16 @@ impl Guarded {
             incident: None,
             failing: None,
             tolerated: None,
-            beyond_repair: None,
+            persisting: None,
             away: None,
             strangers: Vec::new(),
         }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        !self.busy && self.verifying.is_none() && self.failing.is_none() && !self.written
+        !self.busy && self.verifying.is_none() && self.failing.is_none()
+            && !self.written
+            && !self.unread
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -126,7 +131,7 @@ impl Guarded {
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.
     pub(super) fn found_whole(&mut self, now: Moment) {
-        if self.verifying.is_some() || self.written {
+        if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.learned = None;
@@ -149,12 +154,23 @@ impl Guarded {
         let tolerated = self.tolerated.as_ref() == Some(sight);
         if tolerated {
             self.written = false;
+            self.unread = false;
             self.verifying = None;
             self.learned = None;
             self.told = false;
             self.failing = None;
         }
         tolerated
+    }
+
+    /// How often in a row a cure left just these differences.
+    pub(super) fn persists(&mut self, found: &[Difference]) -> u32 {
+        let times = match &self.persisting {
+            Some((known, times)) if known == found => times.saturating_add(1),
+            _ => 0,
+        };
+        self.persisting = Some((found.to_vec(), times));
+        times
     }
 
     /// Drops suspects, but for those who opened the file and have not closed it: they may
@@ -171,6 +187,12 @@ impl Guarded {
             }
         }
         self.suspects = open;
+    }
+
+    /// Holds later looks against this state. Its content is still to be read.
+    pub(super) fn seal_unread(&mut self, stat: Stat) {
+        self.seal = Some(stat);
+        self.unread = self.is_file();
     }
 
     /// Has the content read. A write seen after this moment leads to another reading.

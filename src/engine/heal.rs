@@ -175,7 +175,7 @@ impl Engine {
                 return;
             }
         }
-        guarded.seal = Some(stat);
+        guarded.seal_unread(stat);
         if let Some(incident) = guarded.incident.as_mut() {
             let kind = if only_locked { Kind::Relocked } else { Kind::Restored };
             incident.cured = Some(incident.cured.map_or(kind, |old| old.min(kind)));
@@ -185,12 +185,15 @@ impl Engine {
         }
         match action {
             "relock" | "repair-metadata" => out.push(Action::Inspect { file }),
-            _ if guarded.written => guarded.start_verify(file, out),
             _ => {
-                guarded.verifying = None;
+                // Between the exchange and the lock anybody could write, set an attribute and
+                // set the time back: a look does not show it, and it has the `ctime` of the
+                // lock. So it is sealed beyond a restart only once it was read.
                 guarded.failing = None;
-                out.push(Action::Seal { file, stat });
-                guarded.found_whole(now);
+                match guarded.is_file() {
+                    true => guarded.start_verify(file, out),
+                    false => out.push(Action::Inspect { file }),
+                }
             }
         }
     }
@@ -228,7 +231,7 @@ impl Engine {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        guarded.seal = Some(stat);
+        guarded.seal_unread(stat);
         if writers && guarded.incident.is_some() {
             // Some filesystems let a descriptor write that was open before the bit was set:
             // such a writer has to lose the inode.
@@ -258,7 +261,7 @@ impl Engine {
         guarded.verifying = None;
         if guarded.busy || guarded.epoch != epoch {
             // A heal came in between: what was read is not believed, and still has to be.
-            guarded.written = true;
+            guarded.unread = guarded.is_file();
             return match guarded.busy {
                 true => guarded.again = true,
                 false => out.push(Action::Look { file }),
@@ -276,6 +279,7 @@ impl Engine {
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.seal = Some(stat);
+        guarded.unread = false;
         if guarded.written {
             return guarded.start_verify(file, out);
         }
@@ -295,18 +299,32 @@ impl Engine {
     ) -> bool {
         let Some(guarded) = self.files.get_mut(&file) else { return false };
         let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
-        if found.is_empty() || guarded.beyond_repair.as_ref() == Some(facts) {
+        if found.is_empty() {
+            guarded.persisting = None;
             return false;
         }
         let kinds = |wanted: &[Kind]| found.iter().all(|d| wanted.contains(&d.kind));
-        let cure = if kinds(&[Kind::ImmutableCleared]) {
+        let mut cure = if kinds(&[Kind::ImmutableCleared]) {
             Cure::Relock
         } else if kinds(&[Kind::ImmutableCleared, Kind::MetadataChanged]) {
-            guarded.beyond_repair = Some(facts.clone());
             Cure::Repair
         } else {
             Cure::Replace
         };
+        if cure != Cure::Replace && guarded.permitted(Cure::Replace).is_some() {
+            // What a repair does not put right, another inode may; what that does not either
+            // is no reason to heal without end, and none to call it whole.
+            match guarded.persists(&found) {
+                0 => {}
+                1 => cure = Cure::Replace,
+                _ if guarded.failing.is_some() => return true,
+                _ => {
+                    let why = "what was put right is different again at once".to_owned();
+                    self.failed(now, file, why, out);
+                    return true;
+                }
+            }
+        }
         self.open_incident(now, file, Sight::Present(*stat), found, cure, out);
         true
     }
@@ -316,7 +334,7 @@ impl Engine {
     fn unreadable(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.verifying = None;
-        guarded.written = true;
+        guarded.unread = guarded.is_file();
         let attempts = guarded.failing.as_ref().map_or(0, |f| f.attempts) + 1;
         guarded.failing = Some(Failing { attempts, why });
         let wait = FIRST_RETRY.saturating_mul(1 << attempts.min(16)).min(LAST_RETRY);
