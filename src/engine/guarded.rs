@@ -44,6 +44,8 @@ pub(super) struct Guarded {
     /// The last time it was known to be whole.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
+    /// The hands found another inode at the path than the one they were to put right.
+    pub(super) disowned: bool,
     /// Somebody was seen writing since its content was last known to be good.
     pub(super) written: bool,
     /// The seal stands for a state whose content nobody has read yet.
@@ -82,6 +84,7 @@ impl Guarded {
             whole_before: now.mono,
             whole_before_wall: protected.whole_at,
             protected,
+            disowned: false,
             written: false,
             unread: false,
             told: false,
@@ -159,6 +162,9 @@ impl Guarded {
             self.learned = None;
             self.told = false;
             self.failing = None;
+            if let Some(incident) = self.incident.as_mut() {
+                incident.unproven = false;
+            }
         }
         tolerated
     }
@@ -187,6 +193,12 @@ impl Guarded {
             }
         }
         self.suspects = open;
+    }
+
+    /// Whether this is not the inode of the seal. Directories are not told apart by inode.
+    pub(super) fn is_another(&self, stat: &Stat) -> bool {
+        self.protected.facts.kind != FileKind::Directory
+            && self.seal.is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
     }
 
     /// Holds later looks against this state. Its content is still to be read.

@@ -94,7 +94,7 @@ impl Engine {
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
-        if !guarded.told {
+        if !guarded.told && !found.is_empty() {
             incident.draft(Draft::unannounced(now, guarded.whole_before_wall));
         }
         for difference in found {
@@ -149,6 +149,7 @@ impl Engine {
                 if let Some(incident) = guarded.incident.as_mut() {
                     incident.unproven = true;
                 }
+                guarded.disowned = matches!(healed.action, "relock" | "repair-metadata");
                 out.push(Action::Look { file });
             }
             Err(why) => return self.failed(now, file, why, out),
@@ -169,6 +170,11 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let only_locked = action == "relock";
+        if matches!(action, "relock" | "repair-metadata") && guarded.is_another(&stat) {
+            out.push(Action::Look { file });
+            return;
+        }
+        guarded.disowned = false;
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {
             out.push(Action::Look { file });
             if !matches!(action, "repair-metadata") {
@@ -226,13 +232,18 @@ impl Engine {
         if guarded.tolerates(&Sight::Present(stat)) {
             return;
         }
+        if guarded.is_another(&stat) {
+            out.push(Action::Look { file });
+            return;
+        }
         facts.sha256 = guarded.protected.facts.sha256;
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.seal_unread(stat);
-        if writers && guarded.incident.is_some() {
+        let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
+        if writers && guarded.incident.as_deref().is_some_and(tampered) {
             // Some filesystems let a descriptor write that was open before the bit was set:
             // such a writer has to lose the inode.
             let seen = Sight::Present(stat);
@@ -272,6 +283,11 @@ impl Engine {
             Err(why) => return self.unreadable(now, file, why, out),
         };
         if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
+        if guarded.is_another(&stat) {
+            guarded.unread = guarded.is_file();
+            out.push(Action::Look { file });
             return;
         }
         if self.differs(now, file, &facts, &stat, out) {

@@ -195,7 +195,13 @@ impl Engine {
 impl Guarded {
     /// What may be done under the owner's policy.
     pub(super) fn permitted(&self, cure: Cure) -> Option<Cure> {
-        (self.protected.policy.restore || cure == Cure::Relock).then_some(cure)
+        match cure {
+            Cure::Relock | Cure::Repair if self.disowned && self.protected.policy.restore => {
+                Some(Cure::Replace)
+            }
+            Cure::Relock => Some(cure),
+            _ => self.protected.policy.restore.then_some(cure),
+        }
     }
 
     fn event(&self, incident: &Incident, time: Timestamp, kind: Kind, severity: Severity) -> Event {

@@ -131,7 +131,7 @@ fn check_quiet(sim: &mut Sim) -> Result<(), Broken> {
             return Err(format!("f{place} was tampered with and nothing tells of it"));
         }
     }
-    sim.ledger.check_incidents()?;
+    sim.ledger.check_incidents(sim.stage.plan.restore)?;
     let harmless = sim.ledger.heals == 0 && !(0..places).any(|p| sim.ledger.tells_of(p));
     if sim.stage.world.acts.is_empty() && !harmless {
         return Err("nobody did anything, and somebody is blamed".to_owned());

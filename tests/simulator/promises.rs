@@ -10,6 +10,7 @@ use steadfast::judge::Stat;
 use steadfast::record::{Event, Kind};
 use steadfast::sense::{FileId, Hint};
 
+use crate::sim::LATEST;
 use crate::world::World;
 
 /// A promise that was broken, in words.
@@ -111,7 +112,8 @@ impl Ledger {
         }
     }
 
-    /// Whoever is named did the very thing, and since the file was last known to be whole.
+    /// Whoever is named did the very thing, and since the file was last known to be whole. An
+    /// event that is read late cannot be told from one of an act that came later.
     fn check_culprit(&self, world: &World, line: &Line) -> Result<(), Broken> {
         let (kind, place) = (line.event.kind, line.place);
         let Some(actor) = &line.event.actor else {
@@ -122,7 +124,7 @@ impl Ledger {
         let since = since.copied().unwrap_or(0);
         let did = world.acts.iter().any(|act| {
             act.place == place
-                && act.at >= since
+                && act.at + LATEST >= since
                 && crate::sim::identity(act.process) == (actor.pid, actor.start_time)
                 && makes(&act.hint, kind)
         });
@@ -137,7 +139,7 @@ impl Ledger {
 
     /// Every incident in which something was healed has its tampering on record and, after
     /// that, how it went.
-    pub fn check_incidents(&self) -> Result<(), Broken> {
+    pub fn check_incidents(&self, restore: bool) -> Result<(), Broken> {
         for (place, id) in &self.healed {
             let kinds: Vec<Kind> = self
                 .journal
@@ -152,7 +154,9 @@ impl Ledger {
             };
             let over =
                 |k: &Kind| matches!(k, Kind::Restored | Kind::Relocked | Kind::RestoreFailed);
-            if !kinds[begun..].iter().any(over) && !kinds.iter().any(|k| *k == Kind::RestoreFailed)
+            if restore
+                && !kinds[begun..].iter().any(over)
+                && !kinds.iter().any(|k| *k == Kind::RestoreFailed)
             {
                 return Err(format!(
                     "f{place} was healed in {id}, and nothing says how: {kinds:?}"

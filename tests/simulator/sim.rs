@@ -18,7 +18,7 @@ use crate::stage::Stage;
 use crate::world::{Key, Pending};
 
 /// The events of a change come in within this time, in microseconds, or never.
-const LATEST: u64 = 45_000;
+pub const LATEST: u64 = 45_000;
 /// How often a reading begins anew because the file changed under it.
 const READINGS: u32 = 4;
 
@@ -41,8 +41,6 @@ pub struct Ward {
     pub facts: Facts,
     /// Kept over a restart.
     pub seal: Option<Stat>,
-    /// The inode that the shell knows the file by: the seal's, or the one a heal put there.
-    pub inode: Option<u64>,
 }
 
 pub struct Sim {
@@ -70,7 +68,7 @@ impl Sim {
                 let stat = stage.world.stat(key);
                 let known = !stage.plan.is_harmless() || place > 0;
                 let seal = known.then_some(stat);
-                Ward { facts: stage.world.facts(key, true), seal, inode: Some(stat.ino) }
+                Ward { facts: stage.world.facts(key, true), seal }
             })
             .collect();
         let actors = (0..stage.plan.processes)
@@ -123,9 +121,6 @@ impl Sim {
         self.flying.clear();
         self.stage.world.events.clear();
         self.ledger.restarted();
-        for ward in &mut self.wards {
-            ward.inode = ward.seal.map(|seal| seal.ino);
-        }
         self.start()
     }
 
@@ -171,8 +166,7 @@ impl Sim {
                 self.flying.push(Flying::Heal { file, cure });
             }
             Action::Seal { file, stat } => {
-                let ward = &mut self.wards[file.0 as usize];
-                (ward.seal, ward.inode) = (Some(stat), Some(stat.ino));
+                self.wards[file.0 as usize].seal = Some(stat);
             }
             Action::Openers { file, since, .. } => {
                 let since = since.as_micros() as u64;
@@ -214,12 +208,10 @@ impl Sim {
         match self.flying.swap_remove(which) {
             Flying::Heal { file, cure } => {
                 let place = file.0 as usize;
-                match heal::perform(&mut self.stage, place, cure, self.wards[place].inode) {
+                let inode = self.wards[place].seal.map(|seal| seal.ino);
+                match heal::perform(&mut self.stage, place, cure, inode) {
                     None => return self.restart(),
                     Some(healed) => {
-                        if let (Ok(Some(stat)), Cure::Replace) = (&healed.result, cure) {
-                            self.wards[place].inode = Some(stat.ino);
-                        }
                         self.flying.push(Flying::Healed { file, healed });
                     }
                 }
@@ -301,6 +293,7 @@ impl Sim {
                 }
                 _ => break,
             }
+            while self.perform()? {}
         }
         self.stage.world.now = self.stage.world.now.max(until);
         Ok(())
