@@ -55,6 +55,11 @@ pub(super) struct Guarded {
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
     pub(super) suspects: Vec<Suspect>,
+    /// Those who were seen at an inode that an exchange had taken out by then, with the epoch
+    /// that this exchange began.
+    pub(super) suspects_before: Vec<(u32, Suspect)>,
+    /// The epoch that the last exchange began.
+    pub(super) exchanged: u32,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
     /// Something was noticed meanwhile.
@@ -90,6 +95,8 @@ impl Guarded {
             told: false,
             learned: None,
             suspects: Vec::new(),
+            suspects_before: Vec::new(),
+            exchanged: 0,
             busy: false,
             again: false,
             epoch: 0,
@@ -122,6 +129,13 @@ impl Guarded {
         if matches!(seen.by, By::Nobody) {
             return;
         }
+        let suspect = Suspect { hint: seen.hint.clone(), by: seen.by.clone() };
+        if seen.retired {
+            if self.suspects_before.len() < MOST_SUSPECTS {
+                self.suspects_before.push((self.exchanged, suspect));
+            }
+            return;
+        }
         if self.suspects.len() >= MOST_SUSPECTS {
             let reader = |s: &Suspect| matches!(s.hint, Hint::Opened | Hint::Closed);
             match self.suspects.iter().position(reader) {
@@ -129,7 +143,7 @@ impl Guarded {
                 None => return,
             }
         }
-        self.suspects.push(Suspect { hint: seen.hint.clone(), by: seen.by.clone() });
+        self.suspects.push(suspect);
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.
@@ -182,6 +196,7 @@ impl Guarded {
     /// Drops suspects, but for those who opened the file and have not closed it: they may
     /// still do something through their descriptor.
     pub(super) fn forget_the_harmless(&mut self) {
+        self.suspects_before.clear();
         let mut open: Vec<Suspect> = Vec::new();
         for suspect in self.suspects.drain(..) {
             let By::Process { actor, .. } = &suspect.by else { continue };

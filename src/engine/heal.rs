@@ -89,16 +89,17 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
+        let epoch = guarded.epoch;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
         if !guarded.told && !found.is_empty() {
-            incident.draft(Draft::unannounced(now, guarded.whole_before_wall));
+            incident.draft(Draft::unannounced(now, epoch, guarded.whole_before_wall));
         }
         for difference in found {
-            incident.draft(Draft::of(now, difference));
+            incident.draft(Draft::of(now, epoch, difference));
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
@@ -126,7 +127,10 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
-        guarded.epoch = guarded.epoch.wrapping_add(1);
+        guarded.epoch = guarded.epoch.saturating_add(1);
+        if healed.action == "exchange" && healed.result.is_ok() {
+            guarded.exchanged = guarded.epoch;
+        }
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
         let took = guarded
@@ -362,20 +366,22 @@ impl Engine {
 }
 
 impl Draft {
-    fn of(now: Moment, difference: Difference) -> Self {
+    fn of(now: Moment, epoch: u32, difference: Difference) -> Self {
         Self {
             kind: difference.kind,
             time: now.wall,
+            epoch,
             before: difference.before,
             after: difference.after,
             note: None,
         }
     }
 
-    fn unannounced(now: Moment, whole_before: jiff::Timestamp) -> Self {
+    fn unannounced(now: Moment, epoch: u32, whole_before: jiff::Timestamp) -> Self {
         Self {
             kind: Kind::DriftFound,
             time: now.wall,
+            epoch,
             before: Default::default(),
             after: Default::default(),
             note: Some(format!(

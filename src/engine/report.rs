@@ -217,7 +217,12 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let named = name_culprit(draft.kind, &self.suspects, openers);
+                // What was done to an inode that is out of the path cannot be what was found
+                // after it had left.
+                let before = self.suspects_before.iter().filter(|(left, _)| draft.epoch < *left);
+                let suspects: Vec<_> =
+                    before.map(|(_, suspect)| suspect).chain(&self.suspects).cloned().collect();
+                let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;
