@@ -54,12 +54,10 @@ pub(super) struct Guarded {
     pub(super) told: bool,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
-    pub(super) suspects: Vec<Suspect>,
-    /// Those who were seen at an inode that an exchange had taken out by then, with the epoch
-    /// that this exchange began.
-    pub(super) suspects_before: Vec<(u32, Suspect)>,
-    /// The epoch that the last exchange began.
-    pub(super) exchanged: u32,
+    /// Who was seen, and up to which exchange what they did can be what was found.
+    pub(super) suspects: Vec<(u32, Suspect)>,
+    /// Counts exchanges: what is found after one was not done before it.
+    pub(super) exchanges: u32,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
     /// Something was noticed meanwhile.
@@ -95,8 +93,7 @@ impl Guarded {
             told: false,
             learned: None,
             suspects: Vec::new(),
-            suspects_before: Vec::new(),
-            exchanged: 0,
+            exchanges: 0,
             busy: false,
             again: false,
             epoch: 0,
@@ -111,7 +108,9 @@ impl Guarded {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        !self.busy && self.verifying.is_none() && self.failing.is_none()
+        !self.busy
+            && self.verifying.is_none()
+            && self.failing.is_none()
             && !self.written
             && !self.unread
     }
@@ -129,21 +128,21 @@ impl Guarded {
         if matches!(seen.by, By::Nobody) {
             return;
         }
-        let suspect = Suspect { hint: seen.hint.clone(), by: seen.by.clone() };
-        if seen.retired {
-            if self.suspects_before.len() < MOST_SUSPECTS {
-                self.suspects_before.push((self.exchanged, suspect));
-            }
-            return;
-        }
+        let until = match (seen.retired, self.busy) {
+            (true, _) => match self.exchanges.checked_sub(1) {
+                Some(before) => before,
+                None => return,
+            },
+            (false, busy) => self.exchanges.saturating_add(u32::from(busy)),
+        };
         if self.suspects.len() >= MOST_SUSPECTS {
-            let reader = |s: &Suspect| matches!(s.hint, Hint::Opened | Hint::Closed);
+            let reader = |s: &(u32, Suspect)| matches!(s.1.hint, Hint::Opened | Hint::Closed);
             match self.suspects.iter().position(reader) {
                 Some(at) => drop(self.suspects.remove(at)),
                 None => return,
             }
         }
-        self.suspects.push(suspect);
+        self.suspects.push((until, Suspect { hint: seen.hint.clone(), by: seen.by.clone() }));
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.
@@ -196,15 +195,14 @@ impl Guarded {
     /// Drops suspects, but for those who opened the file and have not closed it: they may
     /// still do something through their descriptor.
     pub(super) fn forget_the_harmless(&mut self) {
-        self.suspects_before.clear();
-        let mut open: Vec<Suspect> = Vec::new();
-        for suspect in self.suspects.drain(..) {
+        let mut open: Vec<(u32, Suspect)> = Vec::new();
+        for (_, suspect) in self.suspects.drain(..) {
             let By::Process { actor, .. } = &suspect.by else { continue };
             let id = (actor.pid, actor.start_time);
             if suspect.hint == Hint::Opened {
-                open.push(suspect);
+                open.push((u32::MAX, suspect));
             } else {
-                open.retain(|s| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
+                open.retain(|(_, s)| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
             }
         }
         self.suspects = open;

@@ -55,7 +55,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let moved = guarded.suspects.iter().any(|s| s.hint == Hint::Moved);
+        let moved = guarded.suspects.iter().any(|(_, s)| s.hint == Hint::Moved);
         let gone = if moved { Kind::Moved } else { Kind::Deleted };
         let (kind, cure) = match &sight {
             Sight::Missing => (gone, Cure::Replace),
@@ -89,17 +89,17 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
-        let epoch = guarded.epoch;
+        let exchanges = guarded.exchanges;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
         if !guarded.told && !found.is_empty() {
-            incident.draft(Draft::unannounced(now, epoch, guarded.whole_before_wall));
+            incident.draft(Draft::unannounced(now, exchanges, guarded.whole_before_wall));
         }
         for difference in found {
-            incident.draft(Draft::of(now, epoch, difference));
+            incident.draft(Draft::of(now, exchanges, difference));
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
@@ -128,8 +128,8 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
         guarded.epoch = guarded.epoch.saturating_add(1);
-        if healed.action == "exchange" && healed.result.is_ok() {
-            guarded.exchanged = guarded.epoch;
+        if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
+            guarded.exchanges = guarded.exchanges.saturating_add(1);
         }
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
@@ -175,6 +175,9 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let only_locked = action == "relock";
         if matches!(action, "relock" | "repair-metadata") && guarded.is_another(&stat) {
+            if let Some(incident) = guarded.incident.as_mut() {
+                incident.unproven = true;
+            }
             out.push(Action::Look { file });
             return;
         }
@@ -366,22 +369,22 @@ impl Engine {
 }
 
 impl Draft {
-    fn of(now: Moment, epoch: u32, difference: Difference) -> Self {
+    fn of(now: Moment, exchanges: u32, difference: Difference) -> Self {
         Self {
             kind: difference.kind,
             time: now.wall,
-            epoch,
+            exchanges,
             before: difference.before,
             after: difference.after,
             note: None,
         }
     }
 
-    fn unannounced(now: Moment, epoch: u32, whole_before: jiff::Timestamp) -> Self {
+    fn unannounced(now: Moment, exchanges: u32, whole_before: jiff::Timestamp) -> Self {
         Self {
             kind: Kind::DriftFound,
             time: now.wall,
-            epoch,
+            exchanges,
             before: Default::default(),
             after: Default::default(),
             note: Some(format!(

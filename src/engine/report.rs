@@ -150,7 +150,8 @@ impl Engine {
         }
         let mut incident = Box::new(Incident::new(id, now, now.mono));
         let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
-        let suspects: Vec<_> = guarded.suspects.iter().filter(by).cloned().collect();
+        let suspects: Vec<_> =
+            guarded.suspects.iter().map(|(_, s)| s).filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
@@ -217,11 +218,8 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                // What was done to an inode that is out of the path cannot be what was found
-                // after it had left.
-                let before = self.suspects_before.iter().filter(|(left, _)| draft.epoch < *left);
-                let suspects: Vec<_> =
-                    before.map(|(_, suspect)| suspect).chain(&self.suspects).cloned().collect();
+                let able = self.suspects.iter().filter(|(until, _)| draft.exchanges <= *until);
+                let suspects: Vec<_> = able.map(|(_, suspect)| suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
