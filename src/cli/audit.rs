@@ -36,13 +36,7 @@ pub(super) fn audit(
     paths: &[PathBuf],
     output: Output,
 ) -> anyhow::Result<Outcome> {
-    let started = Instant::now();
-    let records = chosen(config, paths)?;
-    let mut audit = compare_all(&records, &Progress::new("comparing"));
-    audit.find_strangers(&records, config)?;
-    audit.check_copies(&records, &config.daemon.state)?;
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let answer = audit.conclude(records.len(), duration_ms);
+    let answer = examine(config, paths)?;
     for sentence in &answer.complaints {
         screen.complain(sentence);
     }
@@ -58,9 +52,20 @@ pub(super) fn audit(
     })
 }
 
+/// Does the work, and prints nothing but the progress.
+pub(super) fn examine(config: &Config, paths: &[PathBuf]) -> anyhow::Result<Answer> {
+    let started = Instant::now();
+    let records = chosen(config, paths)?;
+    let mut audit = compare_all(&records, &Progress::new("comparing"));
+    audit.find_strangers(&records, config)?;
+    audit.check_copies(&records, &config.daemon.state)?;
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(audit.conclude(records.len(), duration_ms))
+}
+
 /// The answer, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Answer {
+pub(super) struct Answer {
     checked: usize,
     drifted: usize,
     unreadable: usize,
@@ -125,7 +130,7 @@ fn compare_all(records: &[Record], progress: &Progress) -> Audit {
 }
 
 fn compare(record: &Record) -> Verdict {
-    match look(&record.path) {
+    match look(&record.path, record.facts.size) {
         Sight::There(facts) => Verdict::Differs(differences(&record.facts, &facts, &record.policy)),
         Sight::Gone => Verdict::Differs(vec![deleted(&record.facts)]),
         Sight::Unreadable(why) => Verdict::Unreadable(why),
@@ -161,7 +166,7 @@ impl Audit {
         let (found, troubles) = strangers::find(records, config)?;
         self.complaints.extend(troubles);
         for path in found {
-            match look(&path) {
+            match look(&path, 0) {
                 Sight::There(facts) => self.add(&path, vec![created(&facts)]),
                 // It came and went.
                 Sight::Gone => {}

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::baseline::{Baseline, Record, snapshot};
 use crate::config::{Config, canonical_path};
-use crate::judge::Facts;
+use crate::judge::{Facts, FileKind};
 use crate::sys;
 use crate::text::escape_path;
+
+/// Content up to this size is read whatever size it should have, in bytes.
+const SIZE_MODERATE: u64 = 64 * 1024 * 1024;
 
 /// What is at a path.
 pub(super) enum Sight {
@@ -19,9 +22,14 @@ pub(super) enum Sight {
     Unreadable(String),
 }
 
-/// Looks at one path, content and all. Nothing that can be there makes this block.
-pub(super) fn look(path: &Path) -> Sight {
-    match snapshot::take(path) {
+/// Looks at one path. Nothing that can be there makes this block or go on for long: content is
+/// read only up to the size it should have, or a moderate one. What is larger differs already.
+pub(super) fn look(path: &Path, size: u64) -> Sight {
+    let seen = snapshot::inspect(path).and_then(|(facts, stat)| {
+        let small = facts.kind == FileKind::File && facts.size <= size.max(SIZE_MODERATE);
+        if small { snapshot::take(path) } else { Ok((facts, stat)) }
+    });
+    match seen {
         Ok((facts, _)) => Sight::There(Box::new(facts)),
         Err(error) => match sys::stat::stat(path) {
             Err(e)
