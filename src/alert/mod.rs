@@ -21,10 +21,19 @@
 //! hold of the two directories while it still is root, or through a bind mount in its unit.
 
 pub mod deliver;
+
 mod files;
+mod mailer;
+mod message;
+mod password;
+mod pickup;
 mod receipt;
+mod sendmail;
 mod spool;
 mod supervisor;
+mod waiting;
+mod wording;
 
+pub use message::{Message, Place, compose};
 pub use spool::{Item, News, Spool, SpoolError};
 pub use supervisor::{Supervisor, Turn, spawn};

@@ -191,6 +191,12 @@ impl Captures {
         Some(actor)
     }
 
+    /// Keeps everybody else waiting, as no code outside tests may.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        self.tables()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // No code panics while it holds the lock, and a half-made entry would harm nobody.
         self.tables.lock().unwrap_or_else(|broken| broken.into_inner())

@@ -37,8 +37,7 @@ impl Asker {
         let Ok(mut open) = self.open.lock() else { return };
         let Some((_, answers)) = open.as_mut() else { return };
         if let Some(place) = answers.get_mut(index) {
-            *place =
-                Some(PathReport { path: PathText::new(path), message: message.into(), done });
+            *place = Some(PathReport { path: PathText::new(path), message: message.into(), done });
         }
         if answers.iter().all(Option::is_some)
             && let Some((reply, answers)) = open.take()
@@ -132,13 +131,7 @@ impl Guard {
         });
     }
 
-    fn ask_accept(
-        &self,
-        file: FileId,
-        reason: Option<String>,
-        asker: &Arc<Asker>,
-        index: usize,
-    ) {
+    fn ask_accept(&self, file: FileId, reason: Option<String>, asker: &Arc<Asker>, index: usize) {
         let Some(ward) = self.ward(file) else { return };
         self.reader.push(Reading::Take {
             path: ward.patient.path.clone(),
@@ -186,13 +179,17 @@ impl Guard {
         self.forget(file);
         let unlocked = if locked { protect::unlock(&path) } else { Ok(()) };
         self.scribe.tell(Note::Release(path.clone()));
-        let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info)
-            .about(&path)
-            .noting(why);
+        let event =
+            Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
         self.scribe.tell(Note::Event(Box::new(event)));
         match unlocked {
             Ok(()) => (true, "is no longer protected".into()),
-            Err(e) => (false, format!("is no longer protected, but +i could not be cleared: {e}; 'chattr -i' does it")),
+            Err(e) => (
+                false,
+                format!(
+                    "is no longer protected, but +i could not be cleared: {e}; 'chattr -i' does it"
+                ),
+            ),
         }
     }
 }

@@ -58,8 +58,7 @@ pub(super) struct Parts {
 
 impl Guard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } =
-            parts;
+        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } = parts;
         Self {
             engine: Engine::default(),
             state,
@@ -87,10 +86,9 @@ impl Guard {
     pub(super) fn run(&mut self) -> std::io::Result<()> {
         self.publish(State::Watching);
         while !self.stopping {
-            self.wait()?;
-            let at = Instant::now();
+            let mounts_changed = self.wait()?;
             let mut seen = Vec::new();
-            let lost = self.sensors.read(at, &mut seen);
+            let lost = self.sensors.read(Instant::now(), mounts_changed, &mut seen);
             for observation in seen {
                 self.observe(observation);
             }
@@ -104,8 +102,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Sleeps until a sensor, a worker or the clock has something.
-    fn wait(&mut self) -> std::io::Result<()> {
+    /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
+    fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
@@ -116,7 +114,11 @@ impl Guard {
             fds.push(PollFd::new(fd, flags));
         }
         match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Ok(_) => Ok(fds
+                .iter()
+                .filter_map(PollFd::revents)
+                .any(|events| events.contains(PollFlags::POLLPRI))),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }

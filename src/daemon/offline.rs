@@ -102,9 +102,9 @@ fn take(
     let before = store.baseline.get(path)?;
     let (policy, origin, kind) = match (&before, &accepted) {
         (Some(_), None) => return Ok("is protected already".into()),
-        (None, Some(_)) => anyhow::bail!(
-            "is not protected; 'steadfast protect PATH' takes it under protection"
-        ),
+        (None, Some(_)) => {
+            anyhow::bail!("is not protected; 'steadfast protect PATH' takes it under protection")
+        }
         (Some(record), Some(_)) => (record.policy, record.origin, Kind::Accepted),
         (None, None) => (Policy::default(), Origin::Command, Kind::Protected),
     };
@@ -148,11 +148,10 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         replica: None,
         parents: record.parents.clone(),
         mount_point: record.mount_point.clone(),
+        layers: 1,
         pinned: false,
     };
-    let heal = |cure| {
-        respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()))
-    };
+    let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
     heal(Cure::PutBackParents);
     let outcome = heal(Cure::Replace);
     if let Some(from) = &outcome.evidence {

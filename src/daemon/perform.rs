@@ -90,8 +90,9 @@ impl Guard {
         let path = &ward.patient.path;
         Some(match snapshot::inspect(path) {
             Ok((facts, stat)) => {
-                let writers =
-                    facts.kind == FileKind::File && ward.patient.facts.keeps_immutable() && has_writers(&ward.patient);
+                let writers = facts.kind == FileKind::File
+                    && ward.patient.facts.keeps_immutable()
+                    && has_writers(&ward.patient);
                 Ok(Inspection { facts, stat, writers })
             }
             Err(e) => Err(e.to_string()),

@@ -126,14 +126,14 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
     for path in gone {
         release(&store.baseline, &path).map_err(told)?;
         known.remove(&path);
-        plan.events.push(
-            event(Kind::Released, &path).noting("it is no longer in the configuration"),
-        );
+        plan.events
+            .push(event(Kind::Released, &path).noting("it is no longer in the configuration"));
     }
     for record in known.values_mut() {
         let policy = wanted.configured.get(&record.path).copied().unwrap_or(record.policy);
         if record.policy != policy {
-            change_policy(record, policy, &store.vault).map_err(|e| Obstacles(vec![e.to_string()]))?;
+            change_policy(record, policy, &store.vault)
+                .map_err(|e| Obstacles(vec![e.to_string()]))?;
             store.baseline.put(record).map_err(told)?;
         }
     }

@@ -260,14 +260,15 @@ fn undelivered(news: News) -> Option<Event> {
         News::Delivered { .. } => return None,
         News::Failed { incident, attempts, error, next_try } => (
             Some(incident),
-            format!("mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"),
+            format!(
+                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
+            ),
         ),
         News::Rejected { name, why } => {
             (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
         }
     };
-    let mut event =
-        Event::new(Timestamp::now(), Kind::AlertFailed, Severity::Warning).noting(note);
+    let mut event = Event::new(Timestamp::now(), Kind::AlertFailed, Severity::Warning).noting(note);
     event.incident = incident;
     Some(event)
 }

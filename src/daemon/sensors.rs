@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
@@ -15,12 +15,13 @@ use super::workers::Report;
 use crate::attribute::{Actor, Captures, InodeKey};
 use crate::judge::FileKind;
 use crate::respond::Patient;
-use crate::sense::fanotify::FanotifySensor;
-use crate::sense::inotify::InotifySensor;
-use crate::sense::mounts::MountWatch;
-use crate::sense::permission::PermissionSensor;
-use crate::sense::poll::{self, PollSensor};
-use crate::sense::{By, FileId, Health, Hint, Observation, Sensor, Watched};
+use crate::sense::{
+    By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor, Observation,
+    PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+};
+
+/// How often files are polled where no event ever comes.
+const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Sensors {
@@ -28,7 +29,7 @@ pub struct Sensors {
     fanotify: Result<FanotifySensor, String>,
     permission: Result<PermissionSensor, String>,
     inotify: Option<Result<InotifySensor, String>>,
-    mounts: Result<MountWatch, String>,
+    mounts: Result<MountsSensor, String>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
     files: Vec<FileId>,
@@ -43,7 +44,7 @@ impl Sensors {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
             permission: PermissionSensor::start(Arc::clone(&captures)).map_err(|e| e.to_string()),
             inotify: None,
-            mounts: MountWatch::new().map_err(|e| e.to_string()),
+            mounts: MountsSensor::new().map_err(|e| e.to_string()),
             poll: None,
             captures,
             reports,
@@ -68,9 +69,11 @@ impl Sensors {
         if let Err(why) = by_fanotify
             && let Err(other) = self.watch_by_inotify(file, &patient.path, kind)
         {
-            lacks.push(format!("no event tells of changes, only looking again does: {why}; {other}"));
+            lacks.push(format!(
+                "no event tells of changes, only looking again does: {why}; {other}"
+            ));
         }
-        if poll::notifies_nobody(patient.parent()).unwrap_or(false)
+        if notifies_nobody(patient.parent()).unwrap_or(false)
             && let Err(why) = self.watch_by_polling(file, &patient.path)
         {
             lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
@@ -84,9 +87,15 @@ impl Sensors {
     /// Has whoever opens the file looked at first.
     fn ask_openers(&self, patient: &Patient) {
         let Ok(sensor) = self.permission.as_ref() else { return };
-        let marked = patient.open_parent().and_then(|dir| sensor.watch(dir.as_fd(), patient.name()));
+        let marked = patient
+            .open_parent()
+            .map_err(|e| e.to_string())
+            .and_then(|dir| sensor.watch(dir.as_fd(), patient.name()).map_err(|e| e.to_string()));
         if let Err(e) = marked {
-            tracing::debug!("{}: openers cannot be asked: {e}", crate::text::escape_path(&patient.path));
+            tracing::debug!(
+                "{}: openers cannot be asked: {e}",
+                crate::text::escape_path(&patient.path)
+            );
         }
     }
 
@@ -104,7 +113,7 @@ impl Sensors {
         let sensor = self
             .poll
             .get_or_insert_with(|| {
-                PollSensor::start(move |seen| reports.send(Report::Seen(seen)))
+                PollSensor::new(POLL_EVERY, move |seen| reports.send(Report::Seen(seen)))
                     .map_err(|e| e.to_string())
             })
             .as_mut()
@@ -129,7 +138,7 @@ impl Sensors {
     /// The replica has taken the path.
     pub fn settled(&mut self, file: FileId, path: &Path) {
         if let Ok(sensor) = self.fanotify.as_mut() {
-            sensor.settled(file);
+            sensor.adopt(file);
         }
         if let Some(Ok(sensor)) = self.inotify.as_mut() {
             // A file that cannot be watched any more is still looked at by the sweep.
@@ -166,8 +175,9 @@ impl Sensors {
         all
     }
 
-    /// Reads everything that has come in. True when the kernel dropped events.
-    pub fn read(&mut self, at: Instant, out: &mut Vec<Observation>) -> bool {
+    /// Reads everything that has come in. True when the kernel dropped events. That the mount
+    /// table changed is told only once, by the poll that waited for it.
+    pub fn read(&mut self, at: Instant, mounts_changed: bool, out: &mut Vec<Observation>) -> bool {
         let mut lost = false;
         if let Ok(sensor) = self.fanotify.as_mut() {
             lost |= sensor.read(at, &self.captures, out).lost;
@@ -175,9 +185,7 @@ impl Sensors {
         if let Some(Ok(sensor)) = self.inotify.as_mut() {
             lost |= sensor.read(at, out).lost;
         }
-        if let Ok(sensor) = self.mounts.as_mut()
-            && sensor.changed()
-        {
+        if mounts_changed {
             out.extend(self.files.iter().map(|file| Observation {
                 at,
                 sensor: Sensor::Mounts,
@@ -201,7 +209,10 @@ impl Sensors {
     pub fn status(&self) -> Vec<SensorStatus> {
         let mut all = vec![
             describe(Sensor::Fanotify, self.fanotify.as_ref().map(|_| Health::Working)),
-            describe(Sensor::OpenPermission, self.permission.as_ref().map(PermissionSensor::health)),
+            describe(
+                Sensor::OpenPermission,
+                self.permission.as_ref().map(PermissionSensor::health),
+            ),
             describe(Sensor::Mounts, self.mounts.as_ref().map(|_| Health::Working)),
         ];
         if let Some(inotify) = &self.inotify {

@@ -21,9 +21,5 @@ pub(super) fn of(ward: &Ward) -> Vec<String> {
 /// The journal as a line of `status`.
 pub(super) fn journal(trouble: Option<String>) -> SensorStatus {
     let state = if trouble.is_some() { "degraded" } else { "working" };
-    SensorStatus {
-        name: "journal".into(),
-        state: state.into(),
-        why: trouble.unwrap_or_default(),
-    }
+    SensorStatus { name: "journal".into(), state: state.into(), why: trouble.unwrap_or_default() }
 }

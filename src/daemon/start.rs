@@ -12,15 +12,15 @@ use super::guard::{Guard, Parts};
 use super::reconcile::{Obstacles, Wanted, reconcile};
 use super::scribe::{Desk, Note, Scribe};
 use super::sensors::Sensors;
+use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
 use super::wake::{Mailbox, Mailer};
 use super::workers::{self, Report};
-use super::signals;
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::{Config, FlagSweep};
-use crate::record::{Entry, Event, Kind, Recovery, Severity};
+use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status, &[String])>;
@@ -56,7 +56,9 @@ pub enum RunError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// The system has no threads or descriptors left.
-    #[error("the system refuses what the daemon needs: {0}; free memory or raise the limits of the service")]
+    #[error(
+        "the system refuses what the daemon needs: {0}; free memory or raise the limits of the service"
+    )]
     System(#[from] std::io::Error),
 }
 
@@ -82,7 +84,15 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let status = Arc::new(Mutex::new(starting()));
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
-    let (mut guard, lock) = assemble(config, store, &options.config_file, options.on_entry, mailbox, &reports, &status)?;
+    let (mut guard, lock) = assemble(
+        config,
+        store,
+        &options.config_file,
+        options.on_entry,
+        mailbox,
+        &reports,
+        &status,
+    )?;
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
@@ -122,15 +132,19 @@ fn assemble(
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
     let quarantine_too = Arc::clone(&quarantine);
-    let scribe =
-        Scribe::start(Desk { baseline, journal, spool, quarantine, deliverer, on_entry })?;
+    let scribe = Scribe::start(Desk { baseline, journal, spool, quarantine, deliverer, on_entry })?;
     let every = match config.daemon.flag_sweep {
         FlagSweep::Auto => FLAG_SWEEP,
         FlagSweep::Every(every) => every,
     };
     let parts = Parts {
         sensors: Sensors::start(reports.clone()),
-        stager: workers::stager(Arc::clone(&vault), quarantine_too, scribe.sender(), reports.clone())?,
+        stager: workers::stager(
+            Arc::clone(&vault),
+            quarantine_too,
+            scribe.sender(),
+            reports.clone(),
+        )?,
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
         sweep: Sweep::new(every, config.daemon.content_sweep),
         reports: mailbox,
@@ -199,6 +213,11 @@ fn started(count: usize) -> Event {
 }
 
 /// What the journal's opening had to mend is itself worth a line.
-fn recovered(_recovery: &Recovery) -> Vec<Event> {
-    Vec::new()
+fn recovered(recovery: &Recovery) -> Vec<Event> {
+    let now = Timestamp::now();
+    let line = |finding: &Finding| match finding.is_tampering() {
+        true => Event::new(now, Kind::EventsLost, Severity::Critical).noting(finding.to_string()),
+        false => Event::new(now, Kind::EventsLost, Severity::Info).noting(finding.to_string()),
+    };
+    recovery.findings.iter().map(line).collect()
 }

@@ -78,7 +78,11 @@ impl Sweep {
     }
 
     pub(super) fn status(&self) -> SensorStatus {
-        SensorStatus { name: Sensor::Sweep.name().into(), state: "working".into(), why: String::new() }
+        SensorStatus {
+            name: Sensor::Sweep.name().into(),
+            state: "working".into(),
+            why: String::new(),
+        }
     }
 }
 
@@ -119,7 +123,7 @@ impl Guard {
             let files = self
                 .wards()
                 .filter(|(_, ward)| ward.patient.facts.kind == crate::judge::FileKind::File)
-                .map(|(f, w)| (f, w.patient.path.clone(), w.patient.mount_point.clone()));
+                .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.tell_health();

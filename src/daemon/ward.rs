@@ -8,7 +8,7 @@ use crate::baseline::{Origin, Record};
 use crate::engine::{Protected, Sight};
 use crate::judge::Policy;
 use crate::respond::Patient;
-use crate::sense::mounts::MountTable;
+use crate::sense::MountTable;
 use crate::sys;
 
 /// See the module.
@@ -42,6 +42,7 @@ impl Ward {
                 replica: record.replica.clone(),
                 parents: record.parents.clone(),
                 mount_point: record.mount_point.clone(),
+                layers: layers(record),
                 pinned: false,
             },
             policy: record.policy,
@@ -75,17 +76,22 @@ impl Ward {
         match self.patient.look_in(&parent, self.patient.name()) {
             Ok(Some(stat)) if stat.mount == self.mount || self.mount == 0 => Sight::Present(stat),
             Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
-            Ok(None) => self.elsewhere().unwrap_or_else(|| self.missing(&parent)),
+            Ok(None) => self.missing(&parent),
             Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
         }
     }
 
     /// Nothing has the name. Whether the directory is the right one decides what to put back.
     fn missing(&self, parent: &impl AsFd) -> Sight {
-        let right = self.patient.parents.last().is_none_or(|known| {
-            sys::stat::stat_fd(parent.as_fd()).is_ok_and(|stat| stat.ino == known.ino)
-        });
-        if right { Sight::Missing } else { Sight::ParentMissing }
+        let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
+        let on_our_mount = stat.mount == self.mount || self.mount == 0;
+        if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
+            return elsewhere;
+        }
+        match self.patient.parents.last() {
+            Some(known) if known.ino != stat.ino => Sight::ParentMissing,
+            _ => Sight::Missing,
+        }
     }
 
     fn lost_parent(&self, e: &io::Error) -> Sight {
@@ -100,12 +106,20 @@ impl Ward {
     /// Whether another mount is where the file's should be.
     fn elsewhere(&self) -> Option<Sight> {
         let table = MountTable::read().ok()?;
-        if table.covering(&self.patient.path, &self.patient.mount_point).is_some() {
+        let mount_point = &self.patient.mount_point;
+        let path = &self.patient.path;
+        if !table.covering(path, mount_point, self.patient.layers).is_empty() {
             return Some(Sight::Covered);
         }
-        let mount_point = &self.patient.mount_point;
-        (table.mount_point_of(self.patient.parent()) != *mount_point
-            && table.mount_point_of(&self.patient.path) != *mount_point)
+        (table.layers(path, mount_point) < self.patient.layers)
             .then(|| Sight::Away { mount_point: mount_point.clone() })
     }
+}
+
+/// The mounts that lie over each other at the file's mount point. What is there now counts only
+/// if the file that is seen is the right one.
+fn layers(record: &Record) -> usize {
+    let right = sys::stat::stat(&record.path).is_ok_and(|stat| stat.ino == record.facts.ino);
+    let now = MountTable::read().map_or(1, |table| table.layers(&record.path, &record.mount_point));
+    if right { now.max(1) } else { 1 }
 }

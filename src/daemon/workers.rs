@@ -18,7 +18,7 @@ use crate::baseline::{Origin, Record, Replica, Vault, snapshot};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine};
-use crate::sense::{FileId, Observation};
+use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub enum Reading {
         index: usize,
     },
     /// Find out which of these files are bind-mounted elsewhere.
-    FindPinned(Vec<(FileId, PathBuf, PathBuf)>),
+    FindPinned(Vec<(FileId, PathBuf)>),
 }
 
 /// A thread with a queue.
@@ -174,9 +174,7 @@ pub fn stager(
 /// to the quarantine.
 fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scribe: &Sender<Note>) {
     let taken = respond::take_out(from, slot).map_err(|e| e.to_string());
-    let kept = taken.and_then(|to| {
-        quarantine.take(&to, from, incident).map_err(|e| e.to_string())
-    });
+    let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
     match kept {
         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
         Err(e) => tracing::error!("{}: {e}", crate::text::escape_path(from)),
@@ -231,12 +229,13 @@ fn read(path: &Path) -> Result<Inspection, String> {
     Ok(Inspection { facts, stat, writers: false })
 }
 
-/// Which of the files other mounts show as well.
-fn pinned(files: &[(FileId, PathBuf, PathBuf)]) -> Vec<FileId> {
-    let mounts = crate::sense::mounts::FileMounts::scan();
-    files
-        .iter()
-        .filter(|(_, path, mount_point)| mounts.shows(path, mount_point))
-        .map(|(file, ..)| *file)
-        .collect()
+/// Which of the files other mounts show as well. If that cannot be told, none.
+fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
+    let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else {
+        return Vec::new();
+    };
+    let shown = |path: &Path| {
+        table.in_filesystem(path).is_some_and(|(dev, inside)| roots.show(dev, &inside))
+    };
+    files.iter().filter(|(_, path)| shown(path)).map(|(file, _)| *file).collect()
 }

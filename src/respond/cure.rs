@@ -48,9 +48,7 @@ pub fn perform(
         Cure::PutBackParents => {
             Outcome::of("put-back-parent", parents::put_back(patient).map(|()| None))
         }
-        Cure::Unmount => {
-            Outcome::of("unmount", parents::uncover(patient).map(|()| None))
-        }
+        Cure::Unmount => Outcome::of("unmount", parents::uncover(patient).map(|()| None)),
         Cure::Replace => put_back(patient, vault, slot, prepare),
     }
 }

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use super::Patient;
 use super::cure::unlock_fd;
 use crate::baseline::Parent;
+use crate::sense::MountTable;
 use crate::sys;
 use crate::sys::handle::Handle;
 
@@ -23,7 +24,9 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
         }
         let right = match sys::stat::stat(&parent.path) {
             Ok(stat) => {
-                stat.ino == parent.ino || (stat.kind == crate::judge::FileKind::Directory && find(parent, patient).is_none())
+                stat.ino == parent.ino
+                    || (stat.kind == crate::judge::FileKind::Directory
+                        && find(parent, patient).is_none())
             }
             Err(_) => false,
         };
@@ -111,11 +114,9 @@ fn make(dir: &OwnedFd, name: &OsStr, parent: &Parent) -> io::Result<()> {
     Ok(rustix::fs::chmod(sys::open::self_path(fd.as_fd()), Mode::from_raw_mode(parent.mode))?)
 }
 
-/// Takes away the mount that covers the file.
+/// Takes away the mounts that cover the file, the topmost first.
 pub(super) fn uncover(patient: &Patient) -> io::Result<()> {
-    let table = crate::sense::mounts::MountTable::read()?;
-    match table.covering(&patient.path, &patient.mount_point) {
-        Some(mount) => sys::mount::detach(mount.point()),
-        None => Ok(()),
-    }
+    let table = MountTable::read()?;
+    let covering = table.covering(&patient.path, &patient.mount_point, patient.layers);
+    covering.iter().rev().try_for_each(|mount| sys::mount::detach(&mount.mount_point))
 }

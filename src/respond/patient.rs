@@ -24,6 +24,8 @@ pub struct Patient {
     pub parents: Vec<Parent>,
     /// Where its filesystem is mounted.
     pub mount_point: PathBuf,
+    /// How many mounts lie over each other there; more cover the file.
+    pub layers: usize,
     /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
     pub pinned: bool,
 }

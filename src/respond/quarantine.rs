@@ -106,7 +106,8 @@ impl Quarantine {
     /// When it cannot be removed; one that is gone already is none.
     pub fn remove(&self, evidence: &Evidence) -> Result<(), QuarantineError> {
         let location = &evidence.location;
-        let elsewhere = std::fs::read_link(location).ok().filter(|_| evidence.kind != FileKind::Symlink);
+        let elsewhere =
+            std::fs::read_link(location).ok().filter(|_| evidence.kind != FileKind::Symlink);
         for path in elsewhere.iter().chain([location]) {
             match remove_path(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

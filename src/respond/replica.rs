@@ -194,7 +194,9 @@ fn open_slot(slot: &Path) -> io::Result<OwnedFd> {
             if stat.uid == rustix::process::geteuid().as_raw() && stat.mode & 0o022 == 0 {
                 return Ok(dir);
             }
-            Err(io::Error::other("the directory is open to others: remove it, or give it to root with mode 0700"))
+            Err(io::Error::other(
+                "the directory is open to others: remove it, or give it to root with mode 0700",
+            ))
         }),
     }
 }

@@ -5,12 +5,22 @@
 
 mod error;
 mod fanotify;
+mod index;
+mod inodes;
+mod inotify;
+mod mounts;
+mod permission;
+mod poll;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use error::SenseError;
 pub use fanotify::FanotifySensor;
+pub use inotify::InotifySensor;
+pub use mounts::{Mount, MountRoots, MountTable, MountsSensor};
+pub use permission::PermissionSensor;
+pub use poll::{PollSensor, notifies_nobody};
 
 use crate::attribute::{Actor, Source};
 

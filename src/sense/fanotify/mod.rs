@@ -9,18 +9,16 @@
 //! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
 //! mapping; anything on a filesystem that changes elsewhere.
 
-mod index;
-
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use self::index::{Index, Part};
-use super::{FileId, Observation, ReadOutcome, SenseError, Sensor, Watched};
+use super::index::{self, Index, Part};
+use super::inodes::inodes_of;
+use super::{FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
 use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
@@ -34,7 +32,7 @@ const ROUNDS: usize = 16;
 #[derive(Debug)]
 pub struct FanotifySensor {
     group: Notifier,
-    index: Index,
+    index: Index<ObjectKey>,
     files: HashMap<FileId, File>,
     us: u32,
 }
@@ -42,15 +40,10 @@ pub struct FanotifySensor {
 #[derive(Debug)]
 struct File {
     path: PathBuf,
+    /// The inode that has the path.
+    current: Option<ObjectKey>,
     /// The marked replica that waits to be exchanged in.
     staged: Option<ObjectKey>,
-}
-
-/// An inode that a path needs marked.
-struct Needed {
-    fd: OwnedFd,
-    path: PathBuf,
-    part: Part,
 }
 
 impl FanotifySensor {
@@ -83,12 +76,16 @@ impl FanotifySensor {
     pub fn watch(&mut self, id: FileId, path: &Path, kind: Watched) -> Result<(), SenseError> {
         let mut first = Ok(());
         let mut wanted = Vec::new();
-        for needed in needed(path, kind) {
+        let mut current = None;
+        for needed in inodes_of(path, kind) {
             match ObjectKey::of(needed.fd.as_fd()) {
                 Ok(key) => {
                     self.index.add(id, &key, needed.part.clone());
                     let marked = self.group.mark(needed.fd.as_fd(), self.index.mask(&key));
                     first = first.and(marked.map_err(|e| SenseError::watch(WHAT, &needed.path, e)));
+                    if matches!(needed.part, Part::Itself | Part::ItselfDirectory) {
+                        current = Some(key.clone());
+                    }
                     wanted.push((key, needed.part));
                 }
                 Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
@@ -100,7 +97,7 @@ impl FanotifySensor {
         let lost = self.index.retain(id, |key, part| {
             staged.as_ref() == Some(key) || wanted.iter().any(|(k, p)| (k, p) == (key, part))
         });
-        self.files.insert(id, File { path: path.to_owned(), staged });
+        self.files.insert(id, File { path: path.to_owned(), current, staged });
         self.release(path, lost);
         first
     }
@@ -135,8 +132,10 @@ impl FanotifySensor {
     /// inode that came out is still the file's too, until [`FanotifySensor::forget_object`] or
     /// the next [`FanotifySensor::watch`]. Costs no system call.
     pub fn adopt(&mut self, id: FileId) {
-        if let Some(file) = self.files.get_mut(&id) {
-            file.staged = None;
+        if let Some(file) = self.files.get_mut(&id)
+            && let Some(replica) = file.staged.take()
+        {
+            file.current = Some(replica);
         }
     }
 
@@ -205,9 +204,23 @@ impl FanotifySensor {
         }
         let by = captures.by_event(event.pid, event.pidfd.as_ref().map(AsFd::as_fd));
         out.extend(hints.into_iter().map(|(file, hint)| {
-            let by = by.clone();
-            Observation { at, sensor: Sensor::Fanotify, file, hint, by }
+            let retired = self.has_left(file, event.object.as_ref(), &hint);
+            Observation { at, sensor: Sensor::Fanotify, file, hint, by: by.clone(), retired }
         }));
+    }
+
+    /// Whether the event is of an inode that was taken out of the path. What is told of the
+    /// name, and not of the inode, is always of the path.
+    fn has_left(&self, file: FileId, object: Option<&ObjectKey>, hint: &Hint) -> bool {
+        let of_the_inode =
+            matches!(hint, Hint::Opened | Hint::Closed | Hint::Written | Hint::Metadata);
+        let Some(file) = self.files.get(&file) else { return false };
+        of_the_inode
+            && object.is_some_and(|key| {
+                file.current.is_some()
+                    && file.current.as_ref() != Some(key)
+                    && file.staged.as_ref() != Some(key)
+            })
     }
 
     /// Takes marks off inodes that lost a part. They are found by their handle, for they may be
@@ -231,48 +244,6 @@ impl FanotifySensor {
             // What is not there need not be taken away.
             let _ = self.group.unmark(fd, extra);
         }
-    }
-}
-
-/// The inodes that have to be marked for `path`, as far as it exists. A directory that is
-/// reached through a symlink is none: somebody has put it there.
-fn needed(path: &Path, kind: Watched) -> Vec<Needed> {
-    let mut all = Vec::new();
-    let mut below = path.file_name();
-    for above in path.ancestors().skip(1) {
-        if let Ok(fd) = open_dir(above) {
-            if let Some(name) = below.take() {
-                add_holder(&mut all, &fd, above, name, path, kind);
-            }
-            all.push(Needed { fd, path: above.to_owned(), part: Part::Above });
-        } else {
-            below = above.file_name();
-        }
-    }
-    all
-}
-
-/// The nearest directory that exists, and what it has at `name`, if that is all of `path`.
-fn add_holder(
-    all: &mut Vec<Needed>,
-    fd: &OwnedFd,
-    above: &Path,
-    name: &OsStr,
-    path: &Path,
-    kind: Watched,
-) {
-    if let Ok(itself) = open_path_at(fd.as_fd(), name)
-        && path.parent() == Some(above)
-    {
-        let part = match kind {
-            Watched::File => Part::Itself,
-            Watched::Directory => Part::ItselfDirectory,
-        };
-        all.push(Needed { fd: itself, path: path.to_owned(), part });
-    }
-    if let Ok(fd) = fd.try_clone() {
-        let part = Part::Holds(name.as_bytes().to_vec());
-        all.push(Needed { fd, path: above.to_owned(), part });
     }
 }
 

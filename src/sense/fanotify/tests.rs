@@ -1,6 +1,7 @@
 //! Against the kernel, on the disk's filesystem and on tmpfs. Our own events are dropped, so
 //! every deed is done by a shell.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::Duration;
 

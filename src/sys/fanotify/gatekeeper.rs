@@ -16,15 +16,19 @@ use nix::sys::fanotify::{
 
 use super::{init, mark, own, read, record};
 
-/// Few questions a read: each brings two descriptors, and while one is thought about, those
-/// behind it wait.
-const BUFFER: usize = 512;
+/// Room for one question, with its pidfd, and not for two: the next stays in the kernel, where
+/// another thread can still take it, while this one is thought about.
+const BUFFER: usize = 40;
 
 /// A permission group that asks about opens, with queue and marks unlimited.
 #[derive(Debug)]
 pub struct Gatekeeper {
     group: Fanotify,
 }
+
+/// Stands for a [`Request`] that another thread holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(std::os::fd::RawFd);
 
 /// A process that waits in `open`.
 #[derive(Debug)]
@@ -62,25 +66,38 @@ impl Gatekeeper {
         mark(&self.group, MarkFlags::FAN_MARK_REMOVE, MaskFlags::FAN_OPEN_PERM, fd)
     }
 
-    /// The next questions, empty when none wait. Never blocks.
-    pub fn read(&self) -> io::Result<Vec<Request<'_>>> {
+    /// Takes all marks off: nobody is asked any more, but who waits goes on waiting.
+    pub fn unmark_all(&self) -> io::Result<()> {
+        let nothing = MaskFlags::empty();
+        let path = None::<&std::path::Path>;
+        Ok(self.group.mark(MarkFlags::FAN_MARK_FLUSH, nothing, rustix::fs::CWD, path)?)
+    }
+
+    /// The next question, if one waits. Never blocks.
+    pub fn read(&self) -> io::Result<Option<Request<'_>>> {
         let mut buffer = [0; BUFFER];
         let length = read(&self.group, &mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
-        Ok(record::parse(bytes)
-            .filter_map(|record| {
-                // SAFETY: each record of this buffer is visited once, here, right after the
-                // kernel wrote it.
-                let (file, pidfd) = unsafe { (own(record.fd), own(record.pidfd)) };
-                Some(Request {
-                    gatekeeper: self,
-                    file: file?,
-                    pid: u32::try_from(record.pid).unwrap_or(0),
-                    pidfd,
-                    answered: false,
-                })
-            })
-            .collect())
+        Ok(record::parse(bytes).next().and_then(|record| {
+            // SAFETY: this is the only record, and it is visited once, right after the kernel
+            // wrote it.
+            let (file, pidfd) = unsafe { (own(record.fd), own(record.pidfd)) };
+            let pid = u32::try_from(record.pid).unwrap_or(0);
+            Some(Request { gatekeeper: self, file: file?, pid, pidfd, answered: false })
+        }))
+    }
+
+    /// Lets the opener of a request through that another thread holds, and whose descriptor it
+    /// has not closed.
+    pub fn allow(&self, request: RequestId) -> io::Result<()> {
+        loop {
+            // SAFETY: the number is only written into a message, never used as a descriptor.
+            let fd = unsafe { BorrowedFd::borrow_raw(request.0) };
+            match self.group.write_response(FanotifyResponse::new(fd, Response::FAN_ALLOW)) {
+                Err(nix::Error::EINTR) => {}
+                other => return Ok(other?),
+            }
+        }
     }
 }
 
@@ -109,30 +126,29 @@ impl Request<'_> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Lets it through.
-    pub fn allow(mut self) -> io::Result<()> {
-        self.answer()
+    /// Its number, while it lives.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        RequestId(self.file.as_raw_fd())
     }
 
-    fn answer(&mut self) -> io::Result<()> {
+    /// Lets it through.
+    pub fn allow(mut self) -> io::Result<()> {
         self.answered = true;
-        loop {
-            let response = FanotifyResponse::new(self.file.as_fd(), Response::FAN_ALLOW);
-            match self.gatekeeper.group.write_response(response) {
-                Err(nix::Error::EINTR) => {}
-                other => return Ok(other?),
-            }
-        }
+        self.gatekeeper.allow(self.id())
+    }
+
+    /// Another thread has answered it.
+    pub fn was_answered(mut self) {
+        self.answered = true;
     }
 }
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        if !self.answered
-            && let Err(error) = self.answer()
-        {
-            tracing::error!(pid = self.pid, fd = self.file.as_raw_fd(), %error,
-                "a process that opens a protected file could not be answered");
+        if !self.answered {
+            // If the kernel does not take the answer, there is no other to give.
+            let _ = self.gatekeeper.allow(self.id());
         }
     }
 }
@@ -149,7 +165,7 @@ mod tests {
     fn next(group: &Gatekeeper) -> Request<'_> {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            if let Some(request) = group.read().unwrap().pop() {
+            if let Some(request) = group.read().unwrap() {
                 return request;
             }
             assert!(Instant::now() < deadline, "nobody asks");

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags};
 use rustix::fs::CWD;
 
-pub use gatekeeper::{Gatekeeper, Request};
+pub use gatekeeper::{Gatekeeper, Request, RequestId};
 pub use nix::sys::fanotify::MaskFlags;
 pub use notifier::{Event, Notifier};
 

@@ -2,12 +2,14 @@
 //!
 //! One inode plays several parts: a directory holds one protected name, stands above another,
 //! and may be protected itself; an inode with two names is watched for both. The index keeps
-//! the parts, works out the mask that they need together, and turns an event into hints.
+//! the parts, works out the mask that they need together, and turns an event into hints. It
+//! speaks fanotify's masks; inotify's have the same numbers.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use crate::sense::{FileId, Hint};
-use crate::sys::fanotify::{MaskFlags, ObjectKey};
+use crate::sys::fanotify::MaskFlags;
 
 /// What is done to a file through itself. `OPEN`, because a descriptor that somebody holds can
 /// clear the immutable bit later without a further event.
@@ -54,36 +56,45 @@ struct Node {
     above: BTreeSet<FileId>,
 }
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    nodes: HashMap<ObjectKey, Node>,
-    parts: HashMap<FileId, HashSet<(ObjectKey, Part)>>,
+/// See the module. `K` is what a sensor calls an inode.
+#[derive(Debug)]
+pub(super) struct Index<K> {
+    nodes: HashMap<K, Node>,
+    parts: HashMap<FileId, HashSet<(K, Part)>>,
 }
 
-impl Index {
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self { nodes: HashMap::new(), parts: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Index<K> {
     /// The mask that the parts of this inode need; empty where it has none.
-    pub(super) fn mask(&self, key: &ObjectKey) -> MaskFlags {
+    pub(super) fn mask(&self, key: &K) -> MaskFlags {
         self.nodes.get(key).map_or(MaskFlags::empty(), Node::mask)
     }
 
-    pub(super) fn add(&mut self, id: FileId, key: &ObjectKey, part: Part) {
+    /// The mask that one part needs.
+    pub(super) fn mask_of(part: &Part) -> MaskFlags {
+        let mut node = Node::default();
+        node.players(part).insert(FileId(0));
+        node.mask()
+    }
+
+    pub(super) fn add(&mut self, id: FileId, key: &K, part: Part) {
         self.nodes.entry(key.clone()).or_default().players(&part).insert(id);
         self.parts.entry(id).or_default().insert((key.clone(), part));
     }
 
     /// Takes every part that this inode plays for `id` away.
-    pub(super) fn remove_object(&mut self, id: FileId, key: &ObjectKey) {
+    pub(super) fn remove_object(&mut self, id: FileId, key: &K) {
         self.retain(id, |k, _| k != key);
     }
 
     /// Takes every part away from `id` that `keep` does not want, and gives back the inodes
     /// that lost one.
-    pub(super) fn retain(
-        &mut self,
-        id: FileId,
-        keep: impl Fn(&ObjectKey, &Part) -> bool,
-    ) -> Vec<ObjectKey> {
+    pub(super) fn retain(&mut self, id: FileId, keep: impl Fn(&K, &Part) -> bool) -> Vec<K> {
         let Some(parts) = self.parts.get_mut(&id) else { return Vec::new() };
         let lost: Vec<_> = parts.extract_if(|(key, part)| !keep(key, part)).collect();
         if parts.is_empty() {
@@ -108,8 +119,8 @@ impl Index {
     pub(super) fn hints(
         &self,
         mask: MaskFlags,
-        object: Option<&ObjectKey>,
-        dir: Option<&(ObjectKey, Vec<u8>)>,
+        object: Option<&K>,
+        dir: Option<&(K, Vec<u8>)>,
     ) -> Vec<(FileId, Hint)> {
         let mut hints = Vec::new();
         // A directory's event about itself may come with no object but the directory.
@@ -211,6 +222,7 @@ fn which<const N: usize>(mask: MaskFlags, table: [(MaskFlags, Hint); N]) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fanotify::ObjectKey;
 
     fn key(name: u8) -> ObjectKey {
         ObjectKey { fsid: [0, 0], kind: 1, bytes: vec![name] }
