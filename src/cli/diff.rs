@@ -21,7 +21,7 @@ use super::screen::{BAD, GOOD, PLAIN, STRONG, Screen};
 use super::{Outcome, absolute};
 use crate::baseline::{Baseline, Record, Vault};
 use crate::config::{Config, canonical_path};
-use crate::judge::{Difference, Facts, FileKind, Policy, deleted, differences};
+use crate::judge::{Difference, Facts, FileKind, Policy, deleted, differences, moved};
 use crate::record::{Kind, PathText, describe_change};
 use crate::sys;
 use crate::text::{escape, escape_path};
@@ -103,8 +103,9 @@ pub(super) fn compare(
     let path = PathText::new(&record.path);
     let seen = match look(&other.path, record.facts.size) {
         Sight::There(seen) => seen,
-        Sight::Gone => {
-            let differences = vec![deleted(&record.facts)];
+        absent @ (Sight::Gone | Sight::Elsewhere) => {
+            let is = if matches!(absent, Sight::Gone) { deleted } else { moved };
+            let differences = vec![is(&record.facts)];
             return Ok(Comparison { path, differences, diff: None, note: None });
         }
         Sight::Unreadable(why) => anyhow::bail!(why),

@@ -29,6 +29,12 @@ impl Room {
         Self { _directory: directory, root, config }
     }
 
+    /// The vault locks what it keeps.
+    fn unlock_vault(&self) {
+        let Ok(copies) = fs::read_dir(self.config.daemon.state.join("vault")) else { return };
+        copies.flatten().for_each(|copy| unlock(&copy.path()));
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -60,6 +66,12 @@ impl Room {
 
     fn audit(&self) -> Value {
         serde_json::to_value(examine(&self.config, &[]).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.unlock_vault();
     }
 }
 
@@ -160,4 +172,34 @@ fn what_is_no_text_or_too_large_is_only_said_to_differ() {
     }
     fs::File::create(&path).unwrap().set_len(17 << 20).unwrap();
     assert!(note().starts_with("larger than 16 MiB"));
+}
+
+#[test]
+fn a_directory_that_was_moved_away_takes_its_files_along() {
+    let room = Room::new();
+    room.protect(&room.write("d/a", b"x"));
+    fs::rename(room.path("d"), room.path("e")).unwrap();
+    assert_eq!(room.audit()["findings"][0]["kinds"], json!(["deleted"]));
+    std::os::unix::fs::symlink(room.path("e"), room.path("d")).unwrap();
+    assert_eq!(room.audit()["findings"][0]["kinds"], json!(["moved"]));
+}
+
+#[test]
+fn a_damaged_or_missing_copy_is_a_finding() {
+    let room = Room::new();
+    let record = room.protect(&room.write("a", b"x"));
+    let vault = Vault::open(&room.config.daemon.state).unwrap();
+    let copy = vault.path_of(&record.facts.sha256.unwrap());
+    unlock(&copy);
+    fs::write(&copy, b"y").unwrap();
+    assert_eq!(room.audit()["findings"][0]["kinds"], json!(["copy-damaged"]));
+    unlock(&copy);
+    fs::remove_file(&copy).unwrap();
+    assert_eq!(room.audit()["findings"][0]["kinds"], json!(["copy-missing"]));
+}
+
+/// Clears the immutable bit where there is one.
+fn unlock(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    let _ = crate::sys::flags::set_immutable(std::os::fd::AsFd::as_fd(&file), false);
 }
