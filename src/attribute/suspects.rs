@@ -48,9 +48,7 @@ pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) ->
     });
     match (named.as_slice(), gone) {
         ([], Some(pid)) => Named {
-            note: Some(format!(
-                "process {pid} did it and had exited before it could be looked at"
-            )),
+            note: Some(format!("process {pid} did it and had exited before it could be looked at")),
             others: strip(openers.iter().map(Arc::as_ref)),
             ..Named::default()
         },
@@ -111,9 +109,7 @@ fn same(a: &Actor, b: &Actor) -> bool {
     (a.pid, a.start_time) == (b.pid, b.start_time)
 }
 
-fn distinct<'a>(
-    actors: impl Iterator<Item = (&'a Actor, Source)>,
-) -> Vec<(&'a Actor, Source)> {
+fn distinct<'a>(actors: impl Iterator<Item = (&'a Actor, Source)>) -> Vec<(&'a Actor, Source)> {
     let mut out: Vec<(&Actor, Source)> = Vec::new();
     for (actor, source) in actors {
         if !out.iter().any(|(known, _)| same(known, actor)) {
@@ -164,8 +160,7 @@ mod tests {
 
     #[test]
     fn a_cleared_bit_has_an_opener_at_best() {
-        let named =
-            name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)]);
+        let named = name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)]);
         assert_eq!(named.actor.unwrap().pid, 7);
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
@@ -182,8 +177,7 @@ mod tests {
     #[test]
     fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
         let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named =
-            name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[]);
+        let named = name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[]);
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
 }
