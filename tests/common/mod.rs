@@ -30,7 +30,7 @@ pub use flags::{
 pub use guard::{Builder, Guard};
 pub use place::Place;
 pub use route::{GOOD, MARKER, Route, cleared_surely, exchange_surely, inode};
-pub use sandbox::Sandbox;
+pub use sandbox::{Sandbox, assert_code};
 pub use whole::Whole;
 
 /// How long anything may take before a test gives up on it. Generous: it only costs time when
