@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
 use std::ops::Deref;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,21 +15,17 @@ use rustix::fs::IFlags;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::{PATIENCE, Place, Sandbox, Whole, poll, set_flags, text, write_old};
-
-/// What a guard is to be; [`Builder::start`] makes it so.
-pub struct Builder {
-    sandbox: Sandbox,
-    files: Vec<PathBuf>,
-    policy: String,
-    daemon: String,
-}
+use super::{Builder, PATIENCE, Place, Sandbox, Whole, poll, set_flags, text};
 
 /// A daemon on guard. Everything of [`Sandbox`] is at hand too.
 pub struct Guard {
     sandbox: Sandbox,
     child: Option<Child>,
+    /// Capabilities taken from the daemon, as `setpriv` wants them.
+    without: Vec<String>,
+    /// Protected by `--protect`.
     by_option: Vec<PathBuf>,
+    /// What each protected file has to be.
     good: BTreeMap<PathBuf, Whole>,
 }
 
@@ -41,88 +37,17 @@ impl Deref for Guard {
     }
 }
 
-impl Builder {
-    /// A file to protect: with an owner, a mode, times and an attribute that no default has.
-    pub fn file(mut self, name: impl AsRef<OsStr>, content: &[u8]) -> Self {
-        let path = self.write(name.as_ref(), content);
-        self.files.push(path);
-        self
-    }
-
-    /// A file that is left alone.
-    pub fn bystander(self, name: impl AsRef<OsStr>, content: &[u8]) -> Self {
-        self.write(name.as_ref(), content);
-        self
-    }
-
-    /// Does anything to the directory before the daemon comes.
-    pub fn prepare(self, prepare: impl FnOnce(&Path)) -> Self {
-        prepare(self.sandbox.dir());
-        self
-    }
-
-    /// Protects a path that [`Self::prepare`] made.
-    pub fn protect(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.files.push(self.sandbox.path(name));
-        self
-    }
-
-    /// Lines for `[[protect]]`.
-    pub fn policy(mut self, toml: &str) -> Self {
-        self.policy.push_str(toml);
-        self.policy.push('\n');
-        self
-    }
-
-    /// Lines for `[daemon]`.
-    pub fn daemon(mut self, toml: &str) -> Self {
-        self.daemon.push_str(toml);
-        self.daemon.push('\n');
-        self
-    }
-
-    /// Starts the daemon and waits until it is on guard.
-    pub fn start(self) -> Guard {
-        let mut good = BTreeMap::new();
-        for path in self.files.iter().filter(|path| !path.is_dir()) {
-            let whole = Whole::of(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-            good.insert(path.clone(), whole.locked());
-        }
-        // A configuration cannot hold every name; the option can.
-        let (named, by_option): (Vec<_>, Vec<_>) =
-            self.files.into_iter().partition(|path| fits_configuration(path));
-        let mut toml = self.sandbox.daemon_table(&self.daemon);
-        if !named.is_empty() {
-            let names: Vec<_> = named.iter().map(|path| format!("{path:?}")).collect();
-            toml += &format!("[[protect]]\npaths = [{}]\n{}", names.join(", "), self.policy);
-        }
-        self.sandbox.configure(&toml);
-        let mut guard = Guard { sandbox: self.sandbox, child: None, by_option, good };
-        guard.start();
-        guard
-    }
-
-    fn write(&self, name: &OsStr, content: &[u8]) -> PathBuf {
-        let path = self.sandbox.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        write_old(&path, content);
-        chown(&path, Some(1234), Some(4321)).unwrap();
-        let _unsupported_on_some = rustix::fs::setxattr(
-            &path,
-            "user.steadfast-test",
-            b"\x00kept\xff",
-            rustix::fs::XattrFlags::empty(),
-        );
-        path
-    }
-}
-
-fn fits_configuration(path: &Path) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    path.to_str().is_some_and(|path| path.chars().all(plain))
-}
-
 impl Guard {
+    /// What [`Builder::start`] has made ready.
+    pub(super) fn new(
+        sandbox: Sandbox,
+        by_option: Vec<PathBuf>,
+        good: BTreeMap<PathBuf, Whole>,
+        without: Vec<String>,
+    ) -> Self {
+        Self { sandbox, child: None, without, by_option, good }
+    }
+
     /// A guard for files on the machine's disk.
     pub fn on_disk() -> Builder {
         Self::on(Place::disk())
@@ -130,12 +55,7 @@ impl Guard {
 
     /// A guard for files on `place`.
     pub fn on(place: Place) -> Builder {
-        Builder {
-            sandbox: Sandbox::on(place),
-            files: Vec::new(),
-            policy: String::new(),
-            daemon: String::new(),
-        }
+        Builder::on(place)
     }
 
     /// The place, to unmount and mount it.
@@ -167,10 +87,23 @@ impl Guard {
         }
         let args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.sandbox.command(&args);
+        let mut command = self.daemon_command(&args);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         self.child = Some(command.spawn().unwrap());
         self.wait_until_on_guard();
+    }
+
+    /// The daemon, with root's capabilities less those that were taken.
+    fn daemon_command(&self, args: &[&OsStr]) -> Command {
+        let plain = self.sandbox.command(args);
+        if self.without.is_empty() {
+            return plain;
+        }
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--bounding-set={}", self.without.join(",")));
+        command.arg(plain.get_program()).args(args).stdin(Stdio::null());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
     }
 
     fn wait_until_on_guard(&mut self) {

@@ -8,6 +8,7 @@
 // for tests does not reach helpers.
 #![allow(dead_code, unused_imports, unused_macros, clippy::unwrap_used)]
 
+mod builder;
 mod expect;
 mod flags;
 mod guard;
@@ -22,12 +23,13 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
     clear_everything, clear_through_file_setattr, clear_through_fssetxattr, is_immutable,
     set_flags, write_through_mapping,
 };
-pub use guard::{Builder, Guard};
+pub use guard::Guard;
 pub use place::Place;
 pub use route::{GOOD, MARKER, Route, cleared_surely, exchange_surely, inode};
 pub use sandbox::{Sandbox, assert_code};

@@ -1,9 +1,16 @@
 //! The file reached by another name or covered by another mount.
 
+use std::cell::RefCell;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
 use super::{WRITE, with_evil};
-use crate::common::{self, GOOD, Guard, MARKER, Route, incident_of, not_root, skip_unless};
+use crate::common::{
+    self, GOOD, Guard, MARKER, Route, incident_of, missing, not_root, skip_unless,
+};
 
 #[test]
 fn a_write_through_another_name_of_the_file_is_undone_in_place() {
@@ -78,4 +85,56 @@ fn a_directory_covered_by_a_mount_is_uncovered() {
         .keeps_inode()
         .nameless()
         .check();
+}
+
+#[test]
+fn a_file_mounted_into_a_container_is_healed_where_the_container_sees_it() {
+    skip_unless!(not_root().or_else(|| missing(&["unshare"])));
+    let container = RefCell::new(None);
+    let guard = Guard::on_disk()
+        .file("main.py", GOOD)
+        .prepare(|dir| {
+            common::write_old(&dir.join("inside"), b"");
+            *container.borrow_mut() = Some(Container::with(dir));
+        })
+        .start();
+    let seq = guard.last_seq();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &guard.file(), seq).assert_only(WRITE).assert_healed();
+    let container = container.into_inner().expect("prepared");
+    assert_eq!(std::fs::read(container.path(&guard.path("inside"))).unwrap(), GOOD);
+}
+
+/// A process in a mount namespace of its own, in which `inside` shows `main.py`.
+struct Container(Child);
+
+impl Container {
+    fn with(dir: &Path) -> Self {
+        let script = r#"mount --bind "$0/main.py" "$0/inside" && echo && read -r _"#;
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .arg(dir)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(output.read_line(&mut String::new()).unwrap(), 1, "mounted");
+        Self(child)
+    }
+
+    /// `path` as the container sees it.
+    fn path(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap();
+        Path::new("/proc").join(self.0.id().to_string()).join("root").join(inside)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }

@@ -78,3 +78,40 @@ fn a_file_that_is_only_watched_is_reported_and_left_as_it_is() {
     let stat = rustix::fs::statat(CWD, &file, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     assert_eq!(stat.st_uid, 1234);
 }
+
+#[test]
+fn three_hundred_files_tampered_with_in_a_row_are_all_whole_again() {
+    skip_unless!(not_root());
+    let names: Vec<_> = (0..300).map(|n| format!("{n:03}.conf")).collect();
+    let mut guard = names.iter().fold(Guard::on_disk(), |all, name| all.file(name, GOOD)).start();
+    guard.sh(r#"chattr -i "$DIR"/*.conf; for f in "$DIR"/*.conf; do echo TAMPERED >> "$f"; done"#);
+    for name in &names {
+        guard.wait_whole_at(&guard.path(name));
+    }
+    guard.wait_settled();
+    guard.stop();
+    guard.sh(r#"chattr -i "$DIR"/*.conf; for f in "$DIR"/*.conf; do echo TAMPERED >> "$f"; done"#);
+    guard.start();
+    for name in &names {
+        guard.wait_whole_at(&guard.path(name));
+    }
+    assert!(guard.is_alive());
+}
+
+#[test]
+fn the_daemon_tells_an_incident_on_its_terminal() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).start();
+    let before = guard.log().len();
+    guard.sh(r#"chattr -i "$FILE"; echo TAMPERED >> "$FILE""#);
+    guard.wait_whole();
+    incident_of(&guard, &guard.file(), 0);
+    let log = guard.log();
+    let told = &log[before..];
+    let line = told.lines().find(|line| line.contains("main.py")).expect("a line about it");
+    let all = ["chattr", "bash"].iter().any(|program| told.contains(program));
+    assert!(all, "by which process: {told}");
+    let unit = ["µs", "us", "ms"].iter().any(|unit| told.contains(unit));
+    assert!(unit, "how long it took: {told}");
+    assert!(!line.contains('\u{1b}'), "no colour in a file: {line}");
+}
