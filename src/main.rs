@@ -1,3 +1,5 @@
 //! The `steadfast` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    steadfast::cli::main()
+}

@@ -1,1 +1,39 @@
-//! Under construction.
+//! A person is told: incidents become messages in a durable spool, and a second process that
+//! may use the network, and nothing else, delivers them.
+//!
+//! 1. [`Spool`] is the daemon's end: it writes what has to be told and reads how that went.
+//! 2. `Pickup` is the other end: it finds what is due and remembers what was delivered.
+//! 3. [`compose`] writes the message.
+//! 4. `Mailer` hands one message to a mail server.
+//! 5. [`deliver`] is the second process; [`Supervisor`] is how the daemon keeps it running
+//!    where systemd does not.
+//!
+//! The two processes share two directories, and each of these has one writer, so neither can
+//! overwrite what the other knows:
+//!
+//! | in `spool/` | written by | holds |
+//! |---|---|---|
+//! | `items/` | the daemon | one file for each incident that somebody has to be told of |
+//! | `receipts/` | the second process | one file for each item that was tried |
+//! | `rejected/` | the daemon | rubbish that lay in `items/` |
+//!
+//! Nobody else can reach them: the state directory is for root only. The second process gets
+//! hold of the two directories while it still is root, or through a bind mount in its unit.
+
+pub mod deliver;
+
+mod files;
+mod mailer;
+mod message;
+mod password;
+mod pickup;
+mod receipt;
+mod sendmail;
+mod spool;
+mod supervisor;
+mod waiting;
+mod wording;
+
+pub use message::{Message, Place, compose};
+pub use spool::{Item, News, Spool, SpoolError};
+pub use supervisor::{Supervisor, Turn, spawn};

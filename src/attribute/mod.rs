@@ -1,7 +1,13 @@
 //! Observations to processes: who did it, where that is known from, and how sure it is.
 
 mod actor;
+mod captures;
+pub mod cgroup;
+mod circle;
+pub mod procfs;
 mod suspects;
+pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
+pub use captures::{Captures, InodeKey};
 pub use suspects::{Named, Suspect, name_culprit};

@@ -1,5 +1,16 @@
 //! What is known to be good: facts in a database, content in a vault.
 
+mod db;
+mod error;
+mod evidence;
+mod hash;
+mod path_json;
+mod place;
 mod record;
+mod records;
 
+pub use db::Baseline;
+pub use error::BaselineError;
+pub use evidence::Evidence;
+pub use hash::{Hasher, sha256};
 pub use record::{Origin, Parent, Record, Replica};

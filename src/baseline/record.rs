@@ -21,6 +21,7 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// The path, absolute and without symlinks.
+    #[serde(with = "super::path_json")]
     pub path: PathBuf,
     /// Permission bits.
     pub mode: u32,
@@ -39,6 +40,7 @@ pub struct Parent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// Where it lies: on the filesystem, and reached through the mount, of the file.
+    #[serde(with = "super::path_json")]
     pub path: PathBuf,
     /// Inode number; what lies at `path` with another inode is evidence from a heal whose
     /// clean-up did not happen.

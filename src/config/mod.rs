@@ -1,13 +1,34 @@
 //! The configuration: what was typed, checked, and resolved into a form that cannot be wrong.
+//!
+//! [`Config::parse`] reads the text and reports everything that is wrong with it at once.
+//! [`resolve`] is the second step, and the only one that looks at the files that are named.
+
+mod duration;
+mod glob;
+mod load;
+mod mail;
+mod parse;
+mod problem;
+mod reader;
+mod resolve;
+mod territory;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use duration::{parse_duration, show_duration};
+pub use load::LoadError;
+pub use problem::{Problem, Problems};
+pub use resolve::{Obstacle, Resolution, Unresolved, canonical_path, resolve, resolve_path};
+pub use territory::is_own;
+pub use values::SOCKET_PATH_MAX;
+
 use crate::judge::Policy;
 
-/// A configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A configuration in force. The default one protects nothing and tells nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// What is protected, and how.
     pub protect: Vec<Protect>,
@@ -116,3 +137,6 @@ impl Default for Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

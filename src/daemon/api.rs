@@ -21,6 +21,17 @@ pub enum State {
     Draining,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Watching => "watching",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+        })
+    }
+}
+
 /// How a sensor does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SensorStatus {
@@ -92,6 +103,19 @@ pub struct PathReport {
 pub struct Report {
     /// One for each path, in the order asked.
     pub paths: Vec<PathReport>,
+}
+
+impl Command {
+    /// The word a person types, and the route.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Protect => "protect",
+            Self::Release => "release",
+            Self::Restore => "restore",
+            Self::Accept => "accept",
+        }
+    }
 }
 
 /// Which command a [`Request`] is.

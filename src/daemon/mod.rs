@@ -1,3 +1,29 @@
 //! The shell around the engine: it owns the descriptors, performs the actions, keeps the time.
+//!
+//! [`run`] is the whole story: check that the work can be done, open and lock the state, bring
+//! the baseline in line with the configuration, start the sensors, guard until told to stop,
+//! and leave nothing unwritten.
 
 pub mod api;
+mod commands;
+pub mod control;
+mod guard;
+mod lock;
+pub mod offline;
+mod perform;
+pub mod protect;
+mod reconcile;
+mod scribe;
+mod sensors;
+mod shortcoming;
+mod signals;
+mod start;
+mod store;
+mod sweep;
+mod wake;
+mod ward;
+mod workers;
+
+pub use lock::LockError;
+pub use start::{RunError, RunOptions, run};
+pub use store::{Store, StoreError};

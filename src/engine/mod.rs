@@ -1,1 +1,189 @@
-//! Under construction.
+//! The state machine that guards: observations, looks and outcomes in, actions out.
+//!
+//! It does no I/O and reads no clock, so that a simulator can play any interleaving of
+//! tampering, events, lost events, sweeps and failing actions. Its invariants:
+//!
+//! - A file is believed whole only after a look, an inspection or a reading said so; an event
+//!   is a reason to look, and no event is no reason to believe anything.
+//! - At most one action that changes a file is under way for it. What is noticed meanwhile
+//!   leads to another look afterwards, so tampering in the middle of a heal is never taken
+//!   for the heal.
+//! - Every drift is part of an incident, every incident is recorded, and one that cannot be
+//!   healed is tried again until it can.
+
+mod guarded;
+mod heal;
+mod incident;
+mod io;
+mod report;
+mod timers;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::judge::Remedy;
+use crate::sense::{FileId, Hint, Observation, Sensor};
+
+pub use guarded::Protected;
+pub use io::{Action, Cure, Healed, Input, Inspection, Moment, Sight};
+
+use guarded::Guarded;
+use timers::{Timer, Timers};
+
+/// The engine. See the module for what it promises.
+pub struct Engine {
+    files: HashMap<FileId, Guarded>,
+    by_path: HashMap<PathBuf, FileId>,
+    timers: Timers,
+    last_incident: Timestamp,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            files: HashMap::new(),
+            by_path: HashMap::new(),
+            timers: Timers::default(),
+            last_incident: Timestamp::UNIX_EPOCH,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes one input and appends what is to be done to `out`, in order.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Action>) {
+        match input {
+            Input::Watch { file, protected } => self.watch(now, file, *protected, out),
+            Input::Unwatch { file } => self.unwatch(file),
+            Input::Observed(observation) => self.observed(now, observation, out),
+            Input::Looked { file, sight } => self.looked(now, file, sight, out),
+            Input::Inspected { file, finding } => self.inspected(now, file, finding, out),
+            Input::Verified { file, epoch, finding } => {
+                self.verified(now, file, epoch, finding, out);
+            }
+            Input::Healed { file, healed } => self.healed(now, file, healed, out),
+            Input::Stranger { file, name } => self.stranger(now, file, name, out),
+            Input::Openers { file, openers } => self.finalize(now, file, &openers, out),
+            Input::Tick => self.tick(now, out),
+        }
+    }
+
+    /// When the next [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// The file that protects `path` itself.
+    #[must_use]
+    pub fn id_of(&self, path: &Path) -> Option<FileId> {
+        self.by_path.get(path).copied()
+    }
+
+    /// Incidents that have not settled, or whose file is not whole.
+    #[must_use]
+    pub fn open_incidents(&self) -> usize {
+        self.files.values().filter(|g| g.incident.is_some()).count()
+    }
+
+    /// Files that are not whole and could not be healed so far, with the last reason.
+    pub fn broken(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.files
+            .values()
+            .filter_map(|g| Some((g.protected.path.as_path(), g.failing.as_ref()?.why.as_str())))
+    }
+
+    /// Whether the file is whole as far as the engine knows, with nothing under way.
+    #[must_use]
+    pub fn is_settled(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(|g| g.is_quiet() && g.incident.is_none())
+    }
+
+    fn watch(&mut self, now: Moment, file: FileId, protected: Protected, out: &mut Vec<Action>) {
+        self.by_path.insert(protected.path.clone(), file);
+        let mut guarded = Guarded::new(protected, now);
+        if guarded.seal.is_none() {
+            guarded.start_verify(file, out);
+        }
+        self.files.insert(file, guarded);
+        out.push(Action::Look { file });
+    }
+
+    fn unwatch(&mut self, file: FileId) {
+        if let Some(guarded) = self.files.remove(&file) {
+            self.by_path.remove(&guarded.protected.path);
+        }
+        self.timers.forget(file);
+    }
+
+    fn observed(&mut self, now: Moment, seen: Observation, out: &mut Vec<Action>) {
+        let file = seen.file;
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let swept = seen.sensor == Sensor::Sweep;
+        guarded.suspect(&seen);
+        if seen.retired {
+            return;
+        }
+        if let Hint::Child(name) = seen.hint {
+            if !self.by_path.contains_key(&guarded.child(&name)) {
+                out.push(Action::CheckStranger { file, name });
+            }
+            return;
+        }
+        guarded.told |= !swept && seen.hint != Hint::Mounts;
+        guarded.written |= seen.hint == Hint::Written;
+        guarded.learned.get_or_insert(now.mono);
+        if seen.hint == Hint::Opened {
+            self.timers.arm_relook(file, now.mono);
+        }
+        if guarded.busy {
+            guarded.again = true;
+        } else {
+            out.push(Action::Look { file });
+        }
+    }
+
+    fn looked(&mut self, now: Moment, file: FileId, sight: Sight, out: &mut Vec<Action>) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        if guarded.busy {
+            guarded.again = true;
+            return;
+        }
+        let Sight::Present(stat) = sight else {
+            return self.astray(now, file, sight, out);
+        };
+        guarded.away = None;
+        if guarded.tolerated == Some(stat) {
+            guarded.learned = None;
+            return;
+        }
+        let good = &guarded.protected.facts;
+        match crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written) {
+            Remedy::None => guarded.found_whole(now),
+            Remedy::Inspect => out.push(Action::Inspect { file }),
+            Remedy::Verify => guarded.start_verify(file, out),
+            Remedy::Relock => self.drifted(now, file, &stat, Cure::Relock, out),
+            Remedy::Repair => self.drifted(now, file, &stat, Cure::Repair, out),
+            Remedy::Replace => self.drifted(now, file, &stat, Cure::Replace, out),
+        }
+    }
+
+    fn tick(&mut self, now: Moment, out: &mut Vec<Action>) {
+        while let Some((file, timer)) = self.timers.pop_due(now.mono) {
+            let Some(guarded) = self.files.get_mut(&file) else { continue };
+            match timer {
+                Timer::Relook if guarded.busy => guarded.again = true,
+                Timer::Relook | Timer::Retry => out.push(Action::Look { file }),
+                Timer::Finalize => out.push(Action::Openers {
+                    file,
+                    inode: guarded.seal.map(|seal| (seal.dev, seal.ino)),
+                    since: guarded.whole_before,
+                }),
+                Timer::Settle => self.settle(now, file, out),
+            }
+        }
+    }
+}

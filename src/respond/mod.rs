@@ -1,1 +1,22 @@
-//! Under construction.
+//! Putting a file right: the cures, the replicas they need, and what becomes of the evidence.
+//!
+//! A cure works on names below a directory that was opened without following any symlink, and
+//! on inodes held by descriptor, so that nothing planted meanwhile can lead a root write
+//! elsewhere. Every cure ends with a look, and the look decides whether it worked.
+
+mod cure;
+mod parents;
+mod patient;
+mod quarantine;
+mod repair;
+mod replace;
+mod replica;
+mod rewrite;
+mod slot;
+
+pub use cure::{Outcome, perform};
+pub use patient::Patient;
+pub use quarantine::{Quarantine, QuarantineError, remove_path};
+pub use replace::{Hands, Way, replace};
+pub use replica::{StageError, discard, is_untouched, stage, take_out};
+pub use slot::slot_directory;

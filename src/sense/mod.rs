@@ -3,8 +3,24 @@
 //! No sensor is trusted to tell everything; each may fail by itself, and says so. An
 //! observation is only a reason to look: what is true is read from the file afterwards.
 
+mod error;
+mod fanotify;
+mod index;
+mod inodes;
+mod inotify;
+mod mounts;
+mod permission;
+mod poll;
+
 use std::sync::Arc;
 use std::time::Instant;
+
+pub use error::SenseError;
+pub use fanotify::FanotifySensor;
+pub use inotify::InotifySensor;
+pub use mounts::{Mount, MountRoots, MountTable, MountsSensor};
+pub use permission::PermissionSensor;
+pub use poll::{PollSensor, notifies_nobody};
 
 use crate::attribute::{Actor, Source};
 
@@ -115,4 +131,21 @@ pub enum Health {
     Degraded(String),
     /// Not at all.
     Unavailable(String),
+}
+
+/// What a watched path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Anything but a protected directory.
+    File,
+    /// A protected directory: names that come up in it are observed too.
+    Directory,
+}
+
+/// How a sensor's reading went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct ReadOutcome {
+    /// The kernel dropped events: everything has to be looked at.
+    pub lost: bool,
 }

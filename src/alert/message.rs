@@ -1,0 +1,355 @@
+//! One incident as a message to a person. Pure: the host and its time zone are arguments.
+//!
+//! Paths, command lines and names were chosen by whoever tampered. They are escaped, so none
+//! of them can begin a new line, let alone a header, and every part has a limit, so none can
+//! bury the rest.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+
+use super::wording::{
+    bounded, clock, command_line, confidence, deed, moment, path, process, quote, rank, took, user,
+    value,
+};
+use crate::attribute::{Actor, Confidence};
+use crate::record::{Event, Kind, PathText};
+
+/// The longest path in a subject, and in a body, characters.
+const SUBJECT_PATH: usize = 80;
+const BODY_PATH: usize = 1000;
+
+/// At most this many of each: events, differing facts, parents, bystanders, paths.
+const MAX_EVENTS: usize = 40;
+const MAX_FACTS: usize = 24;
+const MAX_PARENTS: usize = 16;
+const MAX_OTHERS: usize = 8;
+const MAX_PATHS: usize = 5;
+
+/// Where it happened.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The host's name.
+    pub host: String,
+    /// The zone that its people live in.
+    pub zone: TimeZone,
+}
+
+/// A message, plain text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// One line of printable characters.
+    pub subject: String,
+    /// Lines that end in `\n`.
+    pub body: String,
+}
+
+/// Writes the message about one incident, whose `events` come oldest first.
+#[must_use]
+pub fn compose(place: &Place, events: &[Event]) -> Message {
+    let Some(story) = Story::of(events) else {
+        let subject = format!("[steadfast {}] nothing is known", bounded(&place.host, 64));
+        return Message { body: format!("{subject}\n"), subject };
+    };
+    let subject = format!("[steadfast {}] {}", bounded(&place.host, 64), story.headline());
+    let mut body = format!("{}\n\n", story.first_sentence(place));
+    story.summary(place, &mut body);
+    story.differences(&mut body);
+    story.culprit(&mut body);
+    story.bystanders(&mut body);
+    story.timeline(&mut body);
+    story.advice(&mut body);
+    Message { subject, body }
+}
+
+/// How it stands with the files of an incident, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Accepted,
+    Restored,
+    Relocked,
+    Open,
+    Contested,
+    Failed,
+}
+
+/// An incident, looked at as a whole.
+struct Story<'a> {
+    events: &'a [Event],
+    /// The event that stands for the incident.
+    head: &'a Event,
+    /// The event that names the process best.
+    by: &'a Event,
+    paths: Vec<&'a PathText>,
+    /// `None` where nobody tampered with anything.
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Story<'a> {
+    fn of(events: &'a [Event]) -> Option<Self> {
+        // Of equals the first.
+        let head = events.iter().rev().max_by_key(|event| rank(event.kind))?;
+        let known = events.iter().filter(|event| event.actor.is_some());
+        let by = if head.actor.is_some() {
+            head
+        } else {
+            known.rev().max_by_key(|event| event.attribution.confidence).unwrap_or(head)
+        };
+        let mut paths: Vec<&PathText> = Vec::new();
+        for path in head.path.iter().chain(events.iter().filter_map(|event| event.path.as_ref())) {
+            if paths.len() <= MAX_PATHS && !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        Some(Self { events, head, by, paths, outcome: outcome(events) })
+    }
+
+    fn headline(&self) -> String {
+        let Some(subject) = self.paths.first() else {
+            let mut text = deed(self.head.kind).to_owned();
+            if let Some(note) = &self.head.note {
+                let _ = write!(text, ": {}", bounded(note, SUBJECT_PATH));
+            }
+            return text;
+        };
+        let mut text = path(subject, SUBJECT_PATH);
+        match self.paths.len() {
+            1 => {}
+            all if all > MAX_PATHS => text.push_str(" and many more"),
+            all => text.push_str(&format!(" and {} more", all - 1)),
+        }
+        let _ = write!(text, " {}", deed(self.head.kind));
+        let Some(outcome) = self.outcome else { return text };
+        if let Some(actor) = &self.by.actor {
+            let by = match self.by.attribution.confidence {
+                Confidence::Exact => "by",
+                Confidence::Opener | Confidence::Unknown => "probably by",
+            };
+            let _ = write!(text, " {by} {}", bounded(&actor.comm, 32));
+        }
+        let _ = write!(text, ", {}", outcome.in_subject());
+        text
+    }
+
+    fn first_sentence(&self, place: &Place) -> String {
+        let host = bounded(&place.host, 64);
+        match self.outcome {
+            Some(outcome) => format!(
+                "Somebody tampered with what steadfast guards on {host}.\n{}",
+                outcome.sentence()
+            ),
+            None => format!("steadfast on {host} has something to tell."),
+        }
+    }
+
+    fn summary(&self, place: &Place, body: &mut String) {
+        for path_text in self.paths.iter().take(MAX_PATHS) {
+            line(body, "What", &path(path_text, BODY_PATH));
+        }
+        if self.paths.len() > MAX_PATHS {
+            line(body, "", "… and more");
+        }
+        line(body, "Event", deed(self.head.kind));
+        line(body, "When", &moment(self.head.time, &place.zone));
+        if self.outcome.is_some() {
+            if let Some(actor) = &self.by.actor {
+                line(body, "Who", &process(actor));
+            }
+            line(body, "", confidence(self.by));
+        }
+        let answers = self.events.iter().flat_map(|event| &event.response);
+        for response in answers.take(MAX_EVENTS) {
+            let (action, outcome) =
+                (bounded(&response.action, 40), bounded(&response.outcome, 300));
+            line(body, "Answer", &format!("{action}: {outcome}, after {}", took(response.took_us)));
+        }
+        if let Some(incident) = &self.head.incident {
+            line(body, "Incident", &bounded(incident, 64));
+        }
+    }
+
+    fn differences(&self, body: &mut String) {
+        let mut facts: BTreeMap<(&str, &str), (String, String)> = BTreeMap::new();
+        for event in self.events {
+            let path = event.path.as_ref().map_or("", |path| path.path.as_str());
+            for name in event.before.keys().chain(event.after.keys()) {
+                let (was, is) = (value(event.before.get(name)), value(event.after.get(name)));
+                // Of two reports the later one tells how it was found last.
+                facts.insert((path, name), (was, is));
+            }
+        }
+        if facts.is_empty() {
+            return;
+        }
+        body.push_str("\nWhat differed (known good -> found)\n");
+        for ((path, name), (was, is)) in facts.iter().take(MAX_FACTS) {
+            let of = match self.paths.len() {
+                0 | 1 => String::new(),
+                _ => format!("  [{}]", bounded(path, 200)),
+            };
+            line(body, &bounded(name, 40), &format!("{was} -> {is}{of}"));
+        }
+        more(body, facts.len(), MAX_FACTS);
+    }
+
+    fn culprit(&self, body: &mut String) {
+        let Some(actor) = &self.by.actor else { return };
+        body.push_str("\nThe process\n");
+        describe(body, actor);
+    }
+
+    fn bystanders(&self, body: &mut String) {
+        let others: Vec<&Actor> = self.events.iter().flat_map(|event| &event.others).collect();
+        if others.is_empty() {
+            return;
+        }
+        body.push_str("\nAlso had it open\n");
+        for actor in others.iter().take(MAX_OTHERS) {
+            let _ = writeln!(body, "  {}: {}", process(actor), command_line(&actor.cmdline));
+        }
+        more(body, others.len(), MAX_OTHERS);
+    }
+
+    fn timeline(&self, body: &mut String) {
+        body.push_str("\nWhat happened, in order (UTC)\n");
+        for event in self.events.iter().take(MAX_EVENTS) {
+            let _ = write!(body, "  {}  {}", clock(event.time), event.kind.name());
+            if let Some(path_text) = event.path.as_ref().filter(|_| self.paths.len() > 1) {
+                let _ = write!(body, "  {}", path(path_text, 200));
+            }
+            if let Some(note) = &event.note {
+                let _ = write!(body, "  ({})", bounded(note, 300));
+            }
+            body.push('\n');
+        }
+        more(body, self.events.len(), MAX_EVENTS);
+    }
+
+    fn advice(&self, body: &mut String) {
+        body.push_str("\nWhat to do next\n");
+        let Some(first) = self.paths.first() else {
+            body.push_str("  steadfast status\n");
+            return;
+        };
+        let path = first.to_path();
+        let path = quote(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
+        let _ = writeln!(body, "  steadfast who {path}\n      who has touched it, and when");
+        let _ = writeln!(body, "  steadfast diff --last {path}\n      what they tried to change");
+        let is_wrong = [Outcome::Failed, Outcome::Open, Outcome::Contested].map(Some);
+        if is_wrong.contains(&self.outcome) {
+            let _ =
+                writeln!(body, "  steadfast restore {path}\n      put the known-good copy back");
+            let _ = writeln!(
+                body,
+                "  steadfast accept {path}\n      or keep what is there now, if it is legitimate"
+            );
+        }
+    }
+}
+
+impl Outcome {
+    fn in_subject(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Restored => "restored",
+            Self::Relocked => "locked again",
+            Self::Open => "not restored",
+            Self::Contested => "AGAIN AND AGAIN",
+            Self::Failed => "NOT RESTORED",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Accepted => "What is there now was accepted as good.",
+            Self::Restored => "The known-good state is back.",
+            Self::Relocked => "The content was not touched, and the file is locked (+i) again.",
+            Self::Open => "It has not been put right.",
+            Self::Contested => {
+                "It is changed again and again, faster than it makes sense to restore it: stop \
+                 the process that does it."
+            }
+            Self::Failed => "It could NOT be put right, and stays wrong until a person acts.",
+        }
+    }
+}
+
+/// The worst that holds for any of the paths; `None` if nothing was done to any.
+fn outcome(events: &[Event]) -> Option<Outcome> {
+    let mut of_path: BTreeMap<Option<&str>, Outcome> = BTreeMap::new();
+    for event in events {
+        let path = event.path.as_ref().map(|path| path.path.as_str());
+        let now = of_path.get(&path).copied();
+        let then = match event.kind {
+            Kind::RestoreFailed => Outcome::Failed,
+            Kind::Contested => Outcome::Contested,
+            Kind::Accepted => Outcome::Accepted,
+            Kind::Restored => Outcome::Restored,
+            // Of a file whose content was restored, or could not be, that is the news.
+            Kind::Relocked => match now {
+                None | Some(Outcome::Open) => Outcome::Relocked,
+                Some(now) => now,
+            },
+            kind if kind.is_tampering() => answered(event).unwrap_or(Outcome::Open),
+            _ => continue,
+        };
+        of_path.insert(path, then);
+    }
+    of_path.into_values().max()
+}
+
+/// What the event's own responses amount to; `None` if there are none.
+fn answered(event: &Event) -> Option<Outcome> {
+    let failed = event.response.iter().any(|response| response.outcome != "done");
+    let relocked = event.response.iter().all(|response| response.action == "relock");
+    match event.response.is_empty() {
+        true => None,
+        false if failed => Some(Outcome::Failed),
+        false if relocked => Some(Outcome::Relocked),
+        false => Some(Outcome::Restored),
+    }
+}
+
+/// Everything about a process.
+fn describe(body: &mut String, actor: &Actor) {
+    let text = |text: &Option<String>| text.as_ref().map(|text| bounded(text, 500));
+    line(body, "name", &bounded(&actor.comm, 64));
+    optional(body, "executable", text(&actor.exe));
+    line(body, "command", &command_line(&actor.cmdline));
+    line(body, "pid", &actor.pid.to_string());
+    line(body, "user", &user(actor.uid, actor.user.as_deref()));
+    let login = actor.login_uid.map(|uid| user(uid, actor.login_user.as_deref()));
+    line(body, "logged in", &login.unwrap_or_else(|| "nobody: no login started it".to_owned()));
+    optional(body, "session", actor.session.map(|session| session.to_string()));
+    optional(body, "terminal", text(&actor.tty));
+    optional(body, "directory", text(&actor.cwd));
+    optional(body, "unit", text(&actor.unit));
+    optional(body, "container", text(&actor.container));
+    for (at, parent) in actor.ancestry.iter().take(MAX_PARENTS).enumerate() {
+        let label = if at == 0 { "started by" } else { "" };
+        let (comm, command) = (bounded(&parent.comm, 64), command_line(&parent.cmdline));
+        line(body, label, &format!("{comm} (pid {}): {}", parent.pid, bounded(&command, 300)));
+    }
+    more(body, actor.ancestry.len(), MAX_PARENTS);
+}
+
+fn optional(body: &mut String, label: &str, value: Option<String>) {
+    if let Some(value) = value {
+        line(body, label, &value);
+    }
+}
+
+fn line(body: &mut String, label: &str, value: &str) {
+    let _ = writeln!(body, "  {label:<12}{value}");
+}
+
+fn more(body: &mut String, all: usize, shown: usize) {
+    if let Some(rest) = all.checked_sub(shown).filter(|rest| *rest > 0) {
+        let _ = writeln!(body, "  … and {rest} more");
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

@@ -1,0 +1,358 @@
+//! What was seen of processes while they were alive, kept for when an event names one.
+//!
+//! The permission thread writes here, the engine's thread reads; one mutex, held for moments
+//! and never over I/O, so neither can make the other wait for a disk.
+//!
+//! **Never a wrong process.** An event carries a pid, and a pid is used again. What was
+//! captured under it is believed only on one of these grounds:
+//!
+//! 1. The event came with a pidfd: the process was alive when the event was read. On Linux 6.9
+//!    and later a pidfd's inode number is the process's own for ever, so equal numbers prove
+//!    it. Before that, the start time in `/proc` is compared, and afterwards the pidfd must
+//!    still show the process alive, so that what was read was its.
+//! 2. The process is gone, but its pid cannot have been given away in between. Pids are handed
+//!    out in a circle: the number after the last one given, round to the beginning at
+//!    `pid_max`. `/proc/loadavg` shows the last one. If the way from its place at the capture
+//!    to its place now does not lead over the pid, and less time has passed than a whole round
+//!    could take, nobody has been given the number. A root that restores checkpoints can choose
+//!    numbers out of turn (`clone3` with `set_tid`); nobody else can.
+//!
+//! Otherwise the process counts as gone.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::circle::Circle;
+use super::procfs::{Image, Process};
+use super::{Actor, Source, users};
+use crate::sense::By;
+
+/// Processes that are remembered.
+const PROCESSES: usize = 1024;
+/// Opens that are remembered, of all files together.
+const OPENS: usize = 2048;
+
+/// An inode, as `statx` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InodeKey {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// Processes by pid, and who opened what when. Bounded: the oldest goes first.
+#[derive(Debug, Default)]
+pub struct Captures {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    processes: HashMap<u32, Captured>,
+    /// Pids in the order in which they were captured; one may stand there twice.
+    order: VecDeque<u32>,
+    opens: VecDeque<Open>,
+}
+
+#[derive(Clone, Debug)]
+struct Captured {
+    actor: Arc<Actor>,
+    image: Option<Image>,
+    identity: Option<u64>,
+    circle: Option<Circle>,
+}
+
+#[derive(Debug)]
+struct Open {
+    key: InodeKey,
+    at: Instant,
+    actor: Arc<Actor>,
+}
+
+impl Captures {
+    /// Nothing captured yet.
+    #[must_use]
+    pub fn new() -> Self {
+        users::refresh();
+        Self::default()
+    }
+
+    /// Notes that process `pid`, which waits in `open` at this moment, opens the inode `key`.
+    /// A process that is known, and still runs the same program, is not looked at again.
+    ///
+    /// Opens nothing outside `/proc` and may run on the permission thread.
+    pub fn opening(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>, key: InodeKey, at: Instant) {
+        let Some(process) = Process::open(pid) else { return };
+        let identity = pidfd.and_then(crate::sys::pidfd::identity);
+        let actor = match self.known(pid, identity, &process) {
+            Some(actor) => actor,
+            None => match self.look(&process, pid, identity) {
+                Some(actor) => actor,
+                None => return,
+            },
+        };
+        self.tables().opened(Open { key, at, actor });
+    }
+
+    /// Who has opened the inode since then, the latest first, each once.
+    #[must_use]
+    pub fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
+        let tables = self.tables();
+        let opens = tables.opens.iter().rev().filter(|open| open.key == key && open.at >= since);
+        opens.map(|open| Arc::clone(&open.actor)).collect()
+    }
+
+    /// The process of an event that was read just now. See the module for when it is believed.
+    ///
+    /// Reads `/proc` and `/etc/passwd`: never on the permission thread.
+    #[must_use]
+    pub fn by_event(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>) -> By {
+        if pid == 0 {
+            return By::Nobody;
+        }
+        let found = match pidfd {
+            Some(pidfd) => self.alive(pid, pidfd),
+            None => None,
+        };
+        let found = found.or_else(|| Some((self.captured_and_gone(pid)?, Source::OpenPermission)));
+        match found {
+            Some((actor, source)) => By::Process { actor, source },
+            None => By::Gone { pid },
+        }
+    }
+
+    fn alive(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Option<(Arc<Actor>, Source)> {
+        let identity = crate::sys::pidfd::identity(pidfd);
+        let captured = self.captured(pid);
+        if let Some(captured) = &captured
+            && identity.is_some()
+            && captured.identity == identity
+        {
+            return Some((Arc::clone(&captured.actor), Source::OpenPermission));
+        }
+        let process = Process::open(pid)?;
+        // Alive after the directory was opened: so the directory is this process's.
+        if !crate::sys::pidfd::is_alive(pidfd) {
+            return None;
+        }
+        let start_time = process.start_time()?;
+        if let Some(captured) = captured
+            && identity.is_none()
+            && captured.actor.start_time == start_time
+        {
+            return Some((captured.actor, Source::OpenPermission));
+        }
+        users::refresh();
+        Some((self.look(&process, pid, identity)?, Source::Pidfd))
+    }
+
+    /// What was captured under this pid, if nobody else can have had it since.
+    fn captured_and_gone(&self, pid: u32) -> Option<Arc<Actor>> {
+        let captured = self.captured(pid)?;
+        let lives = || Process::open(pid)?.start_time();
+        let same = match lives() {
+            Some(start_time) => start_time == captured.actor.start_time,
+            None => !captured.circle?.may_have_given(pid, &Circle::now()?),
+        };
+        same.then_some(captured.actor)
+    }
+
+    fn captured(&self, pid: u32) -> Option<Captured> {
+        self.tables().processes.get(&pid).cloned()
+    }
+
+    /// The actor as captured before, if `process` is that process and has not become another
+    /// program by `execve` since.
+    fn known(&self, pid: u32, identity: Option<u64>, process: &Process) -> Option<Arc<Actor>> {
+        let captured = self.captured(pid)?;
+        let circle = Circle::now();
+        let same = match identity {
+            Some(_) => captured.identity == identity,
+            None => process.start_time() == Some(captured.actor.start_time),
+        };
+        if !same || captured.image != process.image() {
+            return None;
+        }
+        if let Some(known) = self.tables().processes.get_mut(&pid) {
+            known.circle = circle;
+        }
+        Some(captured.actor)
+    }
+
+    fn look(&self, process: &Process, pid: u32, identity: Option<u64>) -> Option<Arc<Actor>> {
+        let circle = Circle::now();
+        let image = process.image();
+        let actor = Arc::new(process.capture()?);
+        let captured = Captured { actor: Arc::clone(&actor), image, identity, circle };
+        self.tables().captured(pid, captured);
+        Some(actor)
+    }
+
+    /// Keeps everybody else waiting, as no code outside tests may.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        self.tables()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // No code panics while it holds the lock, and a half-made entry would harm nobody.
+        self.tables.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
+
+impl Tables {
+    fn captured(&mut self, pid: u32, captured: Captured) {
+        self.processes.insert(pid, captured);
+        self.order.push_back(pid);
+        while self.order.len() > PROCESSES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if !self.order.contains(&oldest) {
+                self.processes.remove(&oldest);
+            }
+        }
+    }
+
+    fn opened(&mut self, open: Open) {
+        self.opens.retain(|old| old.key != open.key || !Arc::ptr_eq(&old.actor, &open.actor));
+        self.opens.push_back(open);
+        if self.opens.len() > OPENS {
+            self.opens.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::pidfd;
+
+    const KEY: InodeKey = InodeKey { dev: 1, ino: 2 };
+
+    /// A process that lives until it is told to go.
+    fn child() -> Child {
+        let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let is_cat = || Process::open(child.id()).unwrap().capture().unwrap().comm == "cat";
+        while !is_cat() {}
+        child
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    fn named(by: &By) -> Option<(u32, Source)> {
+        match by {
+            By::Process { actor, source } => Some((actor.pid, *source)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_opener_is_named_after_it_has_gone() {
+        let captures = Captures::new();
+        let start = Instant::now();
+        let child = child();
+        let pid = child.id();
+        let fd = pidfd::open(pid).unwrap();
+        captures.opening(pid, Some(fd.as_fd()), KEY, Instant::now());
+        let by = captures.by_event(pid, Some(fd.as_fd()));
+        assert_eq!(named(&by), Some((pid, Source::OpenPermission)));
+        end(child);
+        assert_eq!(named(&captures.by_event(pid, None)), Some((pid, Source::OpenPermission)));
+        assert_eq!(captures.openers_since(KEY, start).len(), 1);
+        assert!(captures.openers_since(KEY, Instant::now()).is_empty());
+        assert!(captures.openers_since(InodeKey { dev: 1, ino: 3 }, start).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_opened_nothing_is_named_while_it_lives() {
+        let captures = Captures::new();
+        let child = child();
+        let pid = child.id();
+        let fd = pidfd::open(pid).unwrap();
+        let by = captures.by_event(pid, Some(fd.as_fd()));
+        assert_eq!(named(&by), Some((pid, Source::Pidfd)));
+        end(child);
+        let stranger = self::child();
+        assert!(matches!(captures.by_event(u32::MAX, None), By::Gone { .. }));
+        assert!(matches!(captures.by_event(stranger.id(), None), By::Gone { .. }));
+        assert!(matches!(captures.by_event(0, None), By::Nobody));
+        end(stranger);
+    }
+
+    #[test]
+    fn what_was_captured_of_another_process_with_the_same_pid_is_not_believed() {
+        let captures = Captures::new();
+        let child = child();
+        let pid = child.id();
+        let other = Captured {
+            actor: Arc::new(Actor { pid, start_time: 1, ..Actor::default() }),
+            image: None,
+            identity: Some(1),
+            circle: Circle::now(),
+        };
+        captures.tables().captured(pid, other);
+        assert!(matches!(captures.by_event(pid, None), By::Gone { .. }));
+        let fd = pidfd::open(pid).unwrap();
+        let By::Process { actor, source } = captures.by_event(pid, Some(fd.as_fd())) else {
+            panic!("it lives")
+        };
+        assert_ne!(actor.start_time, 1);
+        assert_eq!(source, Source::Pidfd);
+        end(child);
+    }
+
+    #[test]
+    fn a_process_that_becomes_another_program_is_looked_at_again() {
+        let captures = Captures::new();
+        let start = Instant::now();
+        let mut child = Command::new("sh")
+            .args(["-c", "read line && exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let open = |comm: &str| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                captures.opening(pid, None, KEY, Instant::now());
+                if captures.openers_since(KEY, start).first().unwrap().comm == comm {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "it never was {comm}");
+            }
+        };
+        open("sh");
+        let known = captures.openers_since(KEY, start).len();
+        captures.opening(pid, None, KEY, Instant::now());
+        assert_eq!(captures.openers_since(KEY, start).len(), known);
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+        open("cat");
+        end(child);
+    }
+
+    #[test]
+    fn the_tables_forget_the_oldest_and_never_grow_past_their_bounds() {
+        let mut tables = Tables::default();
+        let now = Instant::now();
+        for pid in 0..5000 {
+            let actor = Arc::new(Actor { pid, ..Actor::default() });
+            let captured =
+                Captured { actor: Arc::clone(&actor), image: None, identity: None, circle: None };
+            tables.captured(pid, captured);
+            tables.opened(Open { key: KEY, at: now, actor });
+        }
+        assert_eq!((tables.processes.len(), tables.order.len()), (PROCESSES, PROCESSES));
+        assert!(tables.processes.contains_key(&4999) && !tables.processes.contains_key(&0));
+        assert_eq!(tables.opens.len(), OPENS);
+    }
+}

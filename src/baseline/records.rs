@@ -1,0 +1,361 @@
+//! Records in and out of the database.
+//!
+//! Every fact has its own column, so that `sqlite3 baseline.db` answers questions; lists and
+//! what is only ever read whole is JSON. SQLite's integers are signed: what is unsigned here
+//! is stored bit for bit.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::db::Baseline;
+use super::error::BaselineError;
+use super::record::{Record, Replica};
+use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
+use crate::text::{hex_decode, hex_encode};
+
+const COLUMNS: &str = "path, kind, size, sha256, mode, uid, gid, mtime_sec, mtime_nsec, flags, \
+    nlink, target, dev, ino, xattrs, policy, origin, parents, mount_point, seal, replica, \
+    protected_at";
+
+impl Baseline {
+    /// Every record, in the order of the paths' bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be read.
+    pub fn all(&self) -> Result<Vec<Record>, BaselineError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM file ORDER BY path"))?
+                .query_map([], read)?
+                .collect()
+        })
+    }
+
+    /// The record of `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be read.
+    pub fn get(&self, path: &Path) -> Result<Option<Record>, BaselineError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM file WHERE path = ?1"))?
+                .query_row([bytes(path)], read)
+                .optional()
+        })
+    }
+
+    /// Adds `record`, or puts it in the place of the one with the same path.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written; then nothing has changed.
+    pub fn put(&self, record: &Record) -> Result<(), BaselineError> {
+        self.with(|connection| write(connection, record))
+    }
+
+    /// [`Baseline::put`] for many: all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written; then nothing has changed.
+    pub fn put_all(&self, records: &[Record]) -> Result<(), BaselineError> {
+        self.with_mut(|connection| {
+            let work = connection.transaction()?;
+            records.iter().try_for_each(|record| write(&work, record))?;
+            work.commit()
+        })
+    }
+
+    /// Forgets `path`; says whether it was known.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written.
+    pub fn remove(&self, path: &Path) -> Result<bool, BaselineError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("DELETE FROM file WHERE path = ?1")?
+                .execute([bytes(path)])
+                .map(|count| count > 0)
+        })
+    }
+
+    /// Remembers what `statx` said when `path` was last whole; says whether it is known.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written.
+    pub fn set_seal(&self, path: &Path, seal: Option<&Stat>) -> Result<bool, BaselineError> {
+        self.set_json("UPDATE file SET seal = ?2 WHERE path = ?1", path, seal)
+    }
+
+    /// Remembers the prepared copy of `path`; says whether the path is known.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written.
+    pub fn set_replica(
+        &self,
+        path: &Path,
+        replica: Option<&Replica>,
+    ) -> Result<bool, BaselineError> {
+        self.set_json("UPDATE file SET replica = ?2 WHERE path = ?1", path, replica)
+    }
+
+    fn set_json<T: Serialize>(
+        &self,
+        sql: &str,
+        path: &Path,
+        value: Option<&T>,
+    ) -> Result<bool, BaselineError> {
+        self.with(|connection| {
+            let text = value.map(json).transpose()?;
+            connection
+                .prepare_cached(sql)?
+                .execute(params![bytes(path), text])
+                .map(|count| count > 0)
+        })
+    }
+}
+
+fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+    let facts = &record.facts;
+    let sql = format!(
+        "INSERT OR REPLACE INTO file ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+         ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        bytes(&record.path),
+        name(&facts.kind)?,
+        facts.size.cast_signed(),
+        facts.sha256.map(|digest| digest.0),
+        facts.mode,
+        facts.uid,
+        facts.gid,
+        facts.mtime.sec,
+        facts.mtime.nsec,
+        facts.flags,
+        facts.nlink,
+        facts.target,
+        facts.dev.cast_signed(),
+        facts.ino.cast_signed(),
+        json(&hex_pairs(&facts.xattrs))?,
+        json(&record.policy)?,
+        name(&record.origin)?,
+        json(&record.parents)?,
+        bytes(&record.mount_point),
+        record.seal.as_ref().map(json).transpose()?,
+        record.replica.as_ref().map(json).transpose()?,
+        record.protected_at.to_string(),
+    ])?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        path: read_path(row, "path")?,
+        facts: read_facts(row)?,
+        policy: read_json(row, "policy")?,
+        origin: read_name(row, "origin")?,
+        parents: read_json(row, "parents")?,
+        mount_point: read_path(row, "mount_point")?,
+        seal: read_optional_json(row, "seal")?,
+        replica: read_optional_json(row, "replica")?,
+        protected_at: read_name(row, "protected_at")?,
+    })
+}
+
+fn read_facts(row: &Row<'_>) -> rusqlite::Result<Facts> {
+    Ok(Facts {
+        kind: read_name(row, "kind")?,
+        size: row.get::<_, i64>("size")?.cast_unsigned(),
+        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest),
+        mode: row.get("mode")?,
+        uid: row.get("uid")?,
+        gid: row.get("gid")?,
+        mtime: FileTime { sec: row.get("mtime_sec")?, nsec: row.get("mtime_nsec")? },
+        flags: row.get("flags")?,
+        xattrs: read_xattrs(row)?,
+        nlink: row.get("nlink")?,
+        target: row.get("target")?,
+        dev: row.get::<_, i64>("dev")?.cast_unsigned(),
+        ino: row.get::<_, i64>("ino")?.cast_unsigned(),
+    })
+}
+
+fn hex_pairs(xattrs: &Xattrs) -> Vec<(String, String)> {
+    xattrs.iter().map(|(name, value)| (hex_encode(name), hex_encode(value))).collect()
+}
+
+fn read_xattrs(row: &Row<'_>) -> rusqlite::Result<Xattrs> {
+    let pairs: Vec<(String, String)> = read_json(row, "xattrs")?;
+    let decoded: Option<Xattrs> =
+        pairs.iter().map(|(name, value)| Some((hex_decode(name)?, hex_decode(value)?))).collect();
+    decoded.ok_or_else(|| unreadable("xattrs are not hexadecimal"))
+}
+
+pub(super) fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+pub(super) fn read_path(row: &Row<'_>, column: &str) -> rusqlite::Result<PathBuf> {
+    row.get(column).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+}
+
+fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn read_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(format!("{column}: {error}")))
+}
+
+fn read_optional_json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| unreadable(format!("{column}: {error}")))
+}
+
+/// The text of a value whose JSON is a string, without the quotes.
+pub(super) fn name<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    match serde_json::to_value(value) {
+        Ok(Value::String(text)) => Ok(text),
+        Ok(other) => Err(unreadable(format!("{other} is not a name"))),
+        Err(error) => Err(rusqlite::Error::ToSqlConversionFailure(error.into())),
+    }
+}
+
+pub(super) fn read_name<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_value(Value::String(text))
+        .map_err(|error| unreadable(format!("{column}: {error}")))
+}
+
+fn unreadable(what: impl Into<String>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, what.into().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::baseline::{Origin, Parent};
+    use crate::judge::{FileKind, Policy};
+
+    fn record(path: &[u8]) -> Record {
+        let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+        let mtime = FileTime { sec: -1, nsec: 999_999_999 };
+        Record {
+            facts: Facts {
+                kind: FileKind::File,
+                size: u64::MAX,
+                sha256: Some(Digest([0xab; 32])),
+                mode: 0o4755,
+                uid: u32::MAX,
+                gid: 0,
+                mtime,
+                flags: Some(0x10),
+                xattrs: BTreeMap::from([(b"user.\xff".to_vec(), vec![0, 1, 255])]),
+                nlink: 2,
+                target: Some(b"to\xfe".to_vec()),
+                dev: 1 << 63,
+                ino: u64::MAX,
+            },
+            policy: Policy::default(),
+            origin: Origin::Configuration,
+            parents: vec![Parent {
+                path: path.clone(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                ino: 2,
+                handle: Some((1, vec![1, 2, 3])),
+            }],
+            mount_point: path.clone(),
+            seal: None,
+            replica: Some(Replica { path: path.clone(), ino: 3, size: 4, ctime: mtime }),
+            protected_at: "2026-11-21T10:00:00.000000001Z".parse().unwrap(),
+            path,
+        }
+    }
+
+    #[test]
+    fn every_fact_of_a_record_survives_with_any_bytes_in_its_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(dir.path()).unwrap();
+        let odd = record(b"/srv/\xff\n'\"\x01");
+        let plain = record("/srv/é".as_bytes());
+        baseline.put_all(&[odd.clone(), plain.clone()]).unwrap();
+        assert_eq!(baseline.get(&odd.path).unwrap(), Some(odd.clone()));
+        drop(baseline);
+        let again = Baseline::open_read_only(dir.path()).unwrap();
+        assert_eq!(again.all().unwrap(), [plain, odd]);
+    }
+
+    #[test]
+    fn a_record_is_replaced_amended_and_removed_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(dir.path()).unwrap();
+        let mut record = record(b"/srv/main.py");
+        baseline.put(&record).unwrap();
+        record.facts.size = 3;
+        baseline.put(&record).unwrap();
+        record.seal = Some(seal());
+        assert!(baseline.set_seal(&record.path, record.seal.as_ref()).unwrap());
+        record.replica = None;
+        assert!(baseline.set_replica(&record.path, None).unwrap());
+        assert_eq!(baseline.all().unwrap(), [record.clone()]);
+
+        assert!(!baseline.set_seal(Path::new("/other"), None).unwrap());
+        assert!(baseline.remove(&record.path).unwrap());
+        assert!(!baseline.remove(&record.path).unwrap());
+        assert_eq!(baseline.get(&record.path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_column_that_makes_no_sense_is_called_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(dir.path()).unwrap();
+        baseline.put(&record(b"/srv/a")).unwrap();
+        for nonsense in ["kind = 'cat'", "parents = '[{]'", "sha256 = x'00'", "mode = -1"] {
+            baseline.put(&record(b"/srv/a")).unwrap();
+            let sql = format!("UPDATE file SET {nonsense}");
+            baseline.with(|connection| connection.execute(&sql, [])).unwrap();
+            let error = baseline.all().unwrap_err();
+            assert!(matches!(error, BaselineError::Corrupted { .. }), "{nonsense}: {error}");
+        }
+    }
+
+    fn seal() -> Stat {
+        let time = FileTime { sec: 1, nsec: 2 };
+        Stat {
+            kind: FileKind::File,
+            size: 3,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: time,
+            ctime: time,
+            nlink: 1,
+            dev: 5,
+            ino: 6,
+            immutable: Some(true),
+            mount: u64::MAX,
+        }
+    }
+}

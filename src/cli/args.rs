@@ -1,0 +1,144 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The configuration file where none is named.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/steadfast/steadfast.toml";
+
+/// Keeps critical files as they should be, and names whoever changed them.
+///
+/// Exit codes: 0 all is well; 1 drift or another problem was found; 2 it could not do its work.
+#[derive(Debug, Parser)]
+#[command(name = "steadfast", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    /// The configuration file [default: /etc/steadfast/steadfast.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "STEADFAST_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// Protect this too, besides what the configuration names
+        #[arg(long, value_name = "PATH", num_args = 1..)]
+        protect: Vec<PathBuf>,
+    },
+    /// Deliver messages from the spool; the daemon starts this by itself
+    Deliver,
+    /// Take the known-good copy, add to the baseline, set +i
+    Protect(Paths),
+    /// Stop protecting: +i is cleared, the file stays as it is
+    Release(Paths),
+    /// Put the known-good copy back now
+    Restore(Paths),
+    /// Make what is there now known good
+    Accept {
+        #[command(flatten)]
+        paths: Paths,
+        /// Why, for the journal
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Compare everything, or these paths, with the baseline, once
+    Audit {
+        /// What to compare [default: everything]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What is protected, which sensors work, what is degraded and why
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What happened, from the journal
+    Events {
+        /// Only about this path and what is below it
+        #[arg(value_name = "PATH")]
+        path: Option<PathBuf>,
+        /// Only the last 30m, 24h, 7d …
+        #[arg(long, value_name = "DURATION", value_parser = crate::config::parse_duration)]
+        since: Option<Duration>,
+        /// Go on as more happens
+        #[arg(long, short)]
+        follow: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Who touched a path: culprits ranked, a timeline, the hours of the day
+    Who {
+        /// A protected path, or a directory above some
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The known-good copy against what is there now
+    Diff {
+        /// A protected path
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Against what the last incident left in the quarantine
+        #[arg(long)]
+        last: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// About the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// About the journal
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Find every problem in the file, with line and column
+    Check {
+        /// The file [default: the one that is in force]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// What to do with the journal.
+#[derive(Debug, Subcommand)]
+pub(super) enum JournalCommand {
+    /// Is the chain whole?
+    Verify {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Paths to change something about.
+#[derive(Debug, Args)]
+pub(super) struct Paths {
+    /// Files or directories
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,57 @@
+//! `config check` and `journal verify`.
+
+use std::path::Path;
+
+use super::Outcome;
+use super::args::{DEFAULT_CONFIG, Output};
+use super::screen::{BAD, GOOD, Screen, count};
+use crate::config::{Config, LoadError, resolve};
+use crate::record;
+use crate::text::{escape, escape_path};
+
+/// Checks the file. What it says of paths on this host is remarked and changes no exit code:
+/// a configuration is checked where it is written, too.
+pub(super) fn config(screen: &Screen, file: Option<&Path>) -> anyhow::Result<Outcome> {
+    let file = file.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(LoadError::Wrong(problems)) => {
+            screen.line(&problems)?;
+            let found = count(problems.all.len(), "problem", "problems");
+            screen.styled(BAD, format_args!("{}: {found}", problems.name))?;
+            return Ok(Outcome::Found);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let resolution = resolve(&config);
+    for problem in &resolution.problems {
+        screen.remark(&format!("on this host, {problem}"));
+    }
+    let paths = count(resolution.files.len(), "path", "paths");
+    screen.styled(GOOD, format_args!("{}: no problem; {paths} to protect", escape_path(file)))?;
+    Ok(Outcome::Fine)
+}
+
+/// Is the chain whole?
+pub(super) fn journal(screen: &Screen, config: &Config, output: Output) -> anyhow::Result<Outcome> {
+    let verdict = record::verify(&config.daemon.state)?;
+    let outcome = if verdict.is_whole() { Outcome::Fine } else { Outcome::Found };
+    if output.json {
+        screen.json(&verdict)?;
+        return Ok(outcome);
+    }
+    for fault in &verdict.faults {
+        screen.styled(BAD, escape(fault.to_string().as_bytes()))?;
+    }
+    let lines = format!("{} lines in {}", verdict.lines, count(verdict.segments, "file", "files"));
+    if verdict.is_whole() {
+        screen.styled(GOOD, format_args!("the journal is whole: {lines}"))?;
+        if let Some((seq, hash)) = &verdict.head {
+            screen.line(format_args!("its last line is {seq}, with the hash {hash}"))?;
+        }
+    } else {
+        let faults = verdict.fault_count;
+        screen.styled(BAD, format_args!("the journal is not whole: {faults} faults, {lines}"))?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,151 @@
+//! The control socket: HTTP over a unix socket, for the command line and for health checks.
+//!
+//! It runs in a thread of its own, on a runtime of its own, and does nothing but talk: status
+//! comes from a function that has it at hand, commands are handed over and awaited. Nothing a
+//! client does can hold up the guard: requests are bounded in size, time and number, one to a
+//! connection.
+//!
+//! Who is asking is known from the kernel (`SO_PEERCRED`), not from the request. Root may do
+//! everything; members of the group `steadfast` may read; nobody else gets an answer.
+
+mod peer;
+mod routes;
+mod serve;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use self::socket::Socket;
+use super::api;
+
+/// Tells the daemon's status; called for each request, so it must not block.
+pub type StatusSource = Arc<dyn Fn() -> api::Status + Send + Sync>;
+
+/// Takes a command and must not block; the report goes into the sender when it is done. A
+/// sender that is dropped tells the client that the daemon gave up.
+pub type CommandSink =
+    Arc<dyn Fn(api::Command, api::Request, oneshot::Sender<api::Report>) + Send + Sync>;
+
+/// Why the control socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Somebody answers there.
+    #[error("another steadfast answers on {}: stop it first", crate::text::escape_path(.0))]
+    InUse(PathBuf),
+    /// Something else has the name.
+    #[error(
+        "{} is not a socket: move it away, or set `control` to another path",
+        crate::text::escape_path(.0)
+    )]
+    NotASocket(PathBuf),
+    /// The kernel takes no such address.
+    #[error(
+        "the control socket's path {} is longer than {} bytes: set `control` to a shorter one",
+        crate::text::escape_path(.0),
+        crate::config::SOCKET_PATH_MAX
+    )]
+    TooLong(PathBuf),
+    /// The socket cannot be made.
+    #[error("the control socket {} cannot be made: {source}", crate::text::escape_path(.path))]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The address for health checks cannot be had.
+    #[error("health cannot be served on {address}: {source}; set `listen` to a free address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No thread or event loop.
+    #[error("the control socket's thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The running server. Dropping it stops it and takes the socket away.
+#[derive(Debug)]
+pub struct Control {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    address: Option<SocketAddr>,
+    /// Dropped last, so that the name goes when nobody answers any more.
+    _socket: Socket,
+}
+
+impl Control {
+    /// Serves the socket at `path`, and health on `listen`.
+    ///
+    /// The socket's directory is made with mode 0755 where it is missing. The socket has mode
+    /// 0660 and the group `steadfast` where there is one, else mode 0600.
+    ///
+    /// # Errors
+    ///
+    /// A socket or address that cannot be had, or no thread.
+    pub fn start(
+        path: &Path,
+        status: StatusSource,
+        commands: CommandSink,
+        listen: Option<SocketAddr>,
+    ) -> Result<Self, ControlError> {
+        let (socket, listener) = Socket::bind(path)?;
+        let health = listen.map(bind_health).transpose()?;
+        let address = health.as_ref().and_then(|health| health.local_addr().ok());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(ControlError::Thread)?;
+        let (stop, stopped) = oneshot::channel();
+        let readers = socket.group();
+        let app = routes::App { status, commands, readers };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    if let Err(error) = serve::serve(app, listener, health, stopped).await {
+                        tracing::error!("the control socket is not served: {error}");
+                    }
+                });
+                // What a client still waits for does not hold up the end.
+                runtime.shutdown_background();
+            })
+            .map_err(ControlError::Thread)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), address, _socket: socket })
+    }
+
+    /// Where health is served, with the port that the kernel chose where `listen` said 0.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+fn bind_health(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    let refused = |source| ControlError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The routes: who may ask what, and what is answered.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::peer::Rights;
+use super::{CommandSink, StatusSource};
+use crate::daemon::api::{self, Command};
+
+/// The largest body of a request, in bytes.
+const BODY_MAX: usize = 1024 * 1024;
+/// How long a client may take to send it.
+const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// What every route needs.
+#[derive(Clone)]
+pub(super) struct App {
+    pub status: StatusSource,
+    pub commands: CommandSink,
+    /// The group that may read.
+    pub readers: Option<u32>,
+}
+
+/// A refusal: a status and a sentence, as `{"error": "…"}`.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+pub(super) fn router(app: App) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/protect", post(protect))
+        .route("/release", post(release))
+        .route("/restore", post(restore))
+        .route("/accept", post(accept))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(app)
+}
+
+async fn no_route(uri: Uri) -> Refusal {
+    let path = crate::text::escape(uri.path().as_bytes());
+    Refusal(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+}
+
+async fn no_method(method: Method) -> Refusal {
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not how to ask for this"))
+}
+
+/// Refuses whoever has less than the rights that are `needed`.
+fn allow(rights: Rights, needed: Rights) -> Result<(), Refusal> {
+    if rights >= needed {
+        return Ok(());
+    }
+    let who = if needed == Rights::Change { "root" } else { "root and the group steadfast" };
+    Err(Refusal(StatusCode::FORBIDDEN, format!("only {who} may do this: use sudo")))
+}
+
+async fn livez(Extension(rights): Extension<Rights>) -> Result<&'static str, Refusal> {
+    allow(rights, Rights::Health)?;
+    Ok("alive\n")
+}
+
+async fn readyz(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+) -> Result<Response, Refusal> {
+    allow(rights, Rights::Health)?;
+    Ok(match (app.status)().state {
+        api::State::Watching => "watching\n".into_response(),
+        state => (StatusCode::SERVICE_UNAVAILABLE, format!("{state}\n")).into_response(),
+    })
+}
+
+async fn status(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+) -> Result<Json<api::Status>, Refusal> {
+    allow(rights, Rights::Read)?;
+    Ok(Json((app.status)()))
+}
+
+/// One handler for each command, since a route cannot carry its command along.
+macro_rules! commands {
+    ($($name:ident => $command:expr;)*) => {$(
+        async fn $name(
+            State(app): State<App>,
+            Extension(rights): Extension<Rights>,
+            body: Body,
+        ) -> Result<Json<api::Report>, Refusal> {
+            command(&app, rights, $command, body).await
+        }
+    )*};
+}
+
+commands! {
+    protect => Command::Protect;
+    release => Command::Release;
+    restore => Command::Restore;
+    accept => Command::Accept;
+}
+
+async fn command(
+    app: &App,
+    rights: Rights,
+    command: Command,
+    body: Body,
+) -> Result<Json<api::Report>, Refusal> {
+    allow(rights, Rights::Change)?;
+    let request = read(body).await?;
+    check(&request).map_err(|why| Refusal(StatusCode::BAD_REQUEST, why))?;
+    let (sender, receiver) = oneshot::channel();
+    (app.commands)(command, request, sender);
+    receiver.await.map(Json).map_err(|_| {
+        let why = "the daemon gave up the command: see its log".to_owned();
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, why)
+    })
+}
+
+async fn read(body: Body) -> Result<api::Request, Refusal> {
+    let refuse = |status, why: &str| Refusal(status, why.to_owned());
+    let bytes = match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_MAX)).await {
+        Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long")),
+        Ok(Err(_)) => {
+            let why = "the request is cut off or larger than 1 MiB: name fewer paths at once";
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+        Ok(Ok(bytes)) => bytes,
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|_| refuse(StatusCode::BAD_REQUEST, "the request is not of the expected form"))
+}
+
+/// Every path absolute, without a NUL, and no longer than the kernel takes.
+fn check(request: &api::Request) -> Result<(), String> {
+    use std::os::unix::ffi::OsStrExt;
+    if request.paths.is_empty() {
+        return Err("the request names no path".to_owned());
+    }
+    for text in &request.paths {
+        let path = text.to_path();
+        let bytes = path.as_os_str().as_bytes();
+        let why = if !path.is_absolute() {
+            "is not absolute: write it from / on"
+        } else if bytes.contains(&0) {
+            "holds a NUL byte, which no path can"
+        } else if bytes.len() >= 4096 {
+            "is longer than any path can be"
+        } else {
+            continue;
+        };
+        let shown: String = crate::text::escape(bytes).chars().take(200).collect();
+        return Err(format!("{shown} {why}"));
+    }
+    Ok(())
+}

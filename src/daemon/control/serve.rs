@@ -1,0 +1,104 @@
+//! The accept loops: bounded in connections, in time, and in what one peer can take from
+//! another.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::peer::{Rights, rights};
+use super::routes::{App, router};
+
+/// Connections at once: root's own, so that nobody can keep root out, and those of others.
+const ROOT_CONNECTIONS: usize = 32;
+const OTHER_CONNECTIONS: usize = 16;
+/// How long a peer may take to send its request line and headers.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+/// How long to wait when the kernel has no descriptor to spare.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until told to stop.
+pub(super) async fn serve(
+    app: App,
+    unix: std::os::unix::net::UnixListener,
+    health: Option<std::net::TcpListener>,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let unix = UnixListener::from_std(unix)?;
+    let health = health.map(TcpListener::from_std).transpose()?;
+    let readers = app.readers;
+    let router = router(app);
+    tokio::select! {
+        () = serve_unix(unix, readers, &router) => {}
+        () = serve_health(health, &router) => {}
+        _ = stopped => {}
+    }
+    Ok(())
+}
+
+async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Router) {
+    let root = Arc::new(Semaphore::new(ROOT_CONNECTIONS));
+    let others = Arc::new(Semaphore::new(OTHER_CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        let Ok(peer) = stream.peer_cred() else { continue };
+        let rights = rights(peer.uid(), peer.gid(), peer.pid(), readers);
+        let seats = if rights == Rights::Change { &root } else { &others };
+        // Whoever finds no seat is hung up on: it can try again, and nobody waits for it.
+        if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
+            answer(stream, rights, router, seat);
+        }
+    }
+}
+
+async fn serve_health(listener: Option<TcpListener>, router: &Router) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let seats = Arc::new(Semaphore::new(OTHER_CONNECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+                    answer(stream, Rights::Health, router, seat);
+                }
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+/// An accept fails for one peer, or because the process is out of descriptors; either passes.
+async fn pause(error: &io::Error) {
+    tracing::warn!("a connection to the control socket failed: {error}");
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+}
+
+/// Answers one request and hangs up.
+fn answer<S>(stream: S, rights: Rights, router: &Router, seat: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router.clone().layer(Extension(rights)));
+    tokio::spawn(async move {
+        let _seat = seat;
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_headers(32)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        // A peer that breaks off is its own affair.
+        let _ = connection.await;
+    });
+}

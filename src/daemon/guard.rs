@@ -1,0 +1,290 @@
+//! The guard: one thread that owns the engine, listens to every sensor and does what cannot
+//! wait. Everything that waits for a disk is done by another thread.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::time::TimeSpec;
+
+use super::api::{State, Status};
+use super::scribe::{Note, Scribe};
+use super::sensors::Sensors;
+use super::sweep::Sweep;
+use super::wake::Mailbox;
+use super::ward::Ward;
+use super::workers::{Chore, Reading, Report, Worker};
+use crate::baseline::{Record, Vault};
+use crate::engine::{Action, Engine, Input, Moment};
+use crate::record::{Event, Kind, PathText, Severity};
+use crate::respond;
+use crate::sense::{FileId, Observation};
+
+/// See the module.
+pub struct Guard {
+    pub(super) engine: Engine,
+    pub(super) state: PathBuf,
+    pub(super) vault: Arc<Vault>,
+    pub(super) sensors: Sensors,
+    pub(super) scribe: Scribe,
+    pub(super) stager: Worker<Chore>,
+    pub(super) reader: Worker<Reading>,
+    pub(super) reports: Mailbox<Report>,
+    pub(super) sweep: Sweep,
+    pub(super) status: Arc<Mutex<Status>>,
+    wards: HashMap<FileId, Ward>,
+    next_id: u32,
+    began: Instant,
+    actions: Vec<Action>,
+    incidents: HashMap<FileId, String>,
+    stopping: bool,
+}
+
+/// The parts that [`super::start`] brings.
+pub(super) struct Parts {
+    pub(super) state: PathBuf,
+    pub(super) vault: Arc<Vault>,
+    pub(super) sensors: Sensors,
+    pub(super) scribe: Scribe,
+    pub(super) stager: Worker<Chore>,
+    pub(super) reader: Worker<Reading>,
+    pub(super) reports: Mailbox<Report>,
+    pub(super) sweep: Sweep,
+    pub(super) status: Arc<Mutex<Status>>,
+}
+
+impl Guard {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } = parts;
+        Self {
+            engine: Engine::default(),
+            state,
+            vault,
+            sensors,
+            scribe,
+            stager,
+            reader,
+            reports,
+            sweep,
+            status,
+            wards: HashMap::new(),
+            next_id: 0,
+            began: Instant::now(),
+            actions: Vec::new(),
+            incidents: HashMap::new(),
+            stopping: false,
+        }
+    }
+
+    /// Guards until told to stop.
+    ///
+    /// # Errors
+    /// When the system cannot even wait for events any more.
+    pub(super) fn run(&mut self) -> std::io::Result<()> {
+        self.publish(State::Watching);
+        while !self.stopping {
+            let mounts_changed = self.wait()?;
+            let mut seen = Vec::new();
+            let lost = self.sensors.read(Instant::now(), mounts_changed, &mut seen);
+            for observation in seen {
+                self.observe(observation);
+            }
+            if lost {
+                self.lost_events();
+            }
+            self.take_reports();
+            self.feed(Input::Tick);
+            self.sweep_some();
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
+    fn wait(&mut self) -> std::io::Result<bool> {
+        let now = self.began.elapsed();
+        let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
+        let sweep = self.sweep.wait(now);
+        let timeout = due.map_or(sweep, |due| due.min(sweep));
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
+        fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
+        for (fd, flags) in self.sensors.descriptors() {
+            fds.push(PollFd::new(fd, flags));
+        }
+        match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
+            Ok(_) => Ok(fds
+                .iter()
+                .filter_map(PollFd::revents)
+                .any(|events| events.contains(PollFlags::POLLPRI))),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn take_reports(&mut self) {
+        let reports: Vec<Report> = self.reports.drain().collect();
+        for report in reports {
+            match report {
+                Report::Staged(file, staged) => self.staged(file, staged),
+                Report::Verified(file, epoch, finding) => {
+                    self.feed(Input::Verified { file, epoch, finding });
+                }
+                Report::Cured(file, outcome) => self.cured(file, *outcome),
+                Report::Taken(taken) => self.taken(*taken),
+                Report::Seen(observation) => self.observe(observation),
+                Report::Asked(command, request, reply) => self.asked(command, request, reply),
+                Report::Pinned(pinned) => {
+                    for (file, ward) in &mut self.wards {
+                        ward.patient.pinned = pinned.contains(file);
+                    }
+                }
+                Report::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Gives the engine an input, and does what it asks for until it asks for nothing more.
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let now = self.now();
+        self.engine.handle(now, input, &mut actions);
+        // An action's answer may ask for more, which comes before what was asked earlier: a
+        // heal is not kept waiting by a journal line.
+        actions.reverse();
+        while let Some(action) = actions.pop() {
+            if let Some(answer) = self.perform(action) {
+                let mut more = Vec::new();
+                let now = self.now();
+                self.engine.handle(now, answer, &mut more);
+                actions.extend(more.into_iter().rev());
+            }
+        }
+        self.actions = actions;
+    }
+
+    pub(super) fn observe(&mut self, observation: Observation) {
+        self.feed(Input::Observed(observation));
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment { mono: self.began.elapsed(), wall: Timestamp::now() }
+    }
+
+    /// The instant that the engine knows by the time since it began.
+    pub(super) fn instant(&self, mono: Duration) -> Instant {
+        self.began + mono
+    }
+
+    pub(super) fn ward(&self, file: FileId) -> Option<&Ward> {
+        self.wards.get(&file)
+    }
+
+    pub(super) fn ward_mut(&mut self, file: FileId) -> Option<&mut Ward> {
+        self.wards.get_mut(&file)
+    }
+
+    pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
+        self.wards.iter().map(|(file, ward)| (*file, ward))
+    }
+
+    /// The incident that evidence of this file belongs to.
+    pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
+        self.incidents.insert(file, incident);
+    }
+
+    pub(super) fn incident(&self, file: FileId) -> String {
+        self.incidents.get(&file).cloned().unwrap_or_else(|| "unknown".into())
+    }
+
+    /// Guards one more path.
+    pub(super) fn guard(&mut self, record: Record) -> FileId {
+        let file = FileId(self.next_id);
+        self.next_id += 1;
+        let slot = respond::slot_directory(&record.path, &self.state);
+        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned());
+        if let Err(e) = slot {
+            ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
+        }
+        ward.mount = crate::sys::stat::stat(&record.path).map_or(0, |stat| stat.mount);
+        self.clear_slot(&mut ward);
+        self.wards.insert(file, ward);
+        self.watch(file);
+        self.sweep.add(file);
+        self.stage(file);
+        let whole_at = record.protected_at;
+        if let Some(ward) = self.wards.get(&file) {
+            let protected = Box::new(ward.protected(whole_at));
+            self.feed(Input::Watch { file, protected });
+        }
+        file
+    }
+
+    /// Has every sensor watch the file, and notes what they cannot do for it.
+    pub(super) fn watch(&mut self, file: FileId) {
+        let Some(ward) = self.wards.get_mut(&file) else { return };
+        ward.shortcomings = super::shortcoming::of(ward);
+        ward.shortcomings.extend(self.sensors.watch(file, &ward.patient));
+    }
+
+    /// Guards the path no longer. The file stays as it is.
+    pub(super) fn forget(&mut self, file: FileId) {
+        self.feed(Input::Unwatch { file });
+        self.sensors.unwatch(file);
+        self.sweep.remove(file);
+        self.incidents.remove(&file);
+        let Some(ward) = self.wards.remove(&file) else { return };
+        if let Some(replica) = &ward.patient.replica
+            && let Err(e) = respond::discard(replica)
+        {
+            tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
+        }
+    }
+
+    /// The file is to be read from the start: its filesystem went and came back.
+    pub(super) fn begin_again(&mut self, file: FileId) {
+        self.feed(Input::Unwatch { file });
+        self.watch(file);
+        let whole_at = Timestamp::now();
+        let Some(ward) = self.wards.get_mut(&file) else { return };
+        ward.patient.seal = None;
+        let protected = Box::new(ward.protected(whole_at));
+        self.feed(Input::Watch { file, protected });
+    }
+
+    /// The kernel dropped events: say so, and look at everything.
+    fn lost_events(&mut self) {
+        let event = Event::new(Timestamp::now(), Kind::EventsLost, Severity::Warning)
+            .noting("the kernel dropped events; everything is being looked at again");
+        self.scribe.tell(Note::Event(Box::new(event)));
+        self.sweep.everything_now();
+    }
+
+    /// Lets `status` see how things are.
+    pub(super) fn publish(&mut self, wanted: State) {
+        let mut sensors = self.sensors.status();
+        sensors.push(self.sweep.status());
+        let trouble = self.scribe.trouble();
+        sensors.push(super::shortcoming::journal(trouble));
+        let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
+        let broken = self.engine.broken();
+        let shortcomings = self
+            .wards
+            .values()
+            .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
+            .chain(broken)
+            .map(|(path, why)| super::api::Shortcoming {
+                path: PathText::new(path),
+                why: why.to_owned(),
+            })
+            .collect();
+        let Ok(mut status) = self.status.lock() else { return };
+        status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
+        status.protected = self.wards.len();
+        status.open_incidents = self.engine.open_incidents();
+        status.worst_case_notice_ms = self.sweep.worst_case_ms();
+        status.shortcomings = shortcomings;
+        status.sensors = sensors;
+    }
+}

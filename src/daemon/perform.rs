@@ -1,0 +1,277 @@
+//! Doing what the engine asks for.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use super::guard::Guard;
+use super::scribe::Note;
+use super::workers::{Chore, Reading};
+use crate::alert::Item;
+use crate::baseline::{Replica, snapshot};
+use crate::engine::{Action, Cure, Input, Inspection, Sight};
+use crate::judge::FileKind;
+use crate::respond::{self, Outcome, Patient};
+use crate::sense::FileId;
+use crate::sys;
+
+/// A cure that has to write more than this is left to another thread, in bytes.
+const QUICK: u64 = 1 << 20;
+
+impl Guard {
+    /// Does one thing. What is known at once is the answer; the rest comes as a report.
+    pub(super) fn perform(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Look { file } => {
+                let sight = self.sight(file);
+                Some(Input::Looked { file, sight })
+            }
+            Action::Inspect { file } => {
+                let finding = self.inspect(file)?;
+                Some(Input::Inspected { file, finding })
+            }
+            Action::Verify { file, epoch } => {
+                let path = self.ward(file)?.patient.path.clone();
+                self.reader.push(Reading::Verify { file, epoch, path });
+                None
+            }
+            Action::Heal { file, cure, incident, keep_evidence } => {
+                self.set_incident(file, incident);
+                self.heal(file, cure, keep_evidence)
+            }
+            Action::Seal { file, stat } => {
+                let ward = self.ward_mut(file)?;
+                ward.patient.seal = Some(stat);
+                let path = ward.patient.path.clone();
+                self.scribe.tell(Note::Seal(path, stat));
+                self.stage(file);
+                None
+            }
+            Action::CheckStranger { file, name } => {
+                let path = self.ward(file)?.patient.path.join(OsStr::from_bytes(&name));
+                sys::stat::stat(&path).is_ok().then_some(Input::Stranger { file, name })
+            }
+            Action::Evict { file, name, incident } => {
+                self.evict(file, &name, &incident);
+                None
+            }
+            Action::Openers { file, inode, since } => {
+                let since = self.instant(since);
+                let openers =
+                    inode.map_or_else(Vec::new, |inode| self.sensors.openers(inode, since));
+                Some(Input::Openers { file, openers })
+            }
+            Action::Record(event) => {
+                self.scribe.tell(Note::Event(event));
+                None
+            }
+            Action::Alert { incident, when: _, not_before, events } => {
+                self.scribe.tell(Note::Message(Item { incident, not_before, events }));
+                None
+            }
+        }
+    }
+
+    /// Looks at a file, and notices when its filesystem came back.
+    pub(super) fn sight(&mut self, file: FileId) -> Sight {
+        let Some(ward) = self.ward_mut(file) else { return Sight::Missing };
+        let sight = ward.look();
+        if let Sight::Present(stat) = sight
+            && stat.mount != ward.mount
+        {
+            ward.mount = stat.mount;
+            self.begin_again(file);
+        }
+        sight
+    }
+
+    fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, String>> {
+        let ward = self.ward(file)?;
+        let path = &ward.patient.path;
+        Some(match snapshot::inspect(path) {
+            Ok((facts, stat)) => {
+                let writers = facts.kind == FileKind::File
+                    && ward.patient.facts.keeps_immutable()
+                    && has_writers(&ward.patient);
+                Ok(Inspection { facts, stat, writers })
+            }
+            Err(e) => Err(e.to_string()),
+        })
+    }
+
+    fn heal(&mut self, file: FileId, cure: Cure, keep_evidence: bool) -> Option<Input> {
+        let ward = self.ward_mut(file)?;
+        let patient = ward.patient.clone();
+        let slot = ward.slot.clone().unwrap_or_default();
+        let ready = patient.replica.is_some() && !patient.in_place();
+        if cure == Cure::Replace && !ready && patient.facts.size > QUICK {
+            self.stager.push(Chore::Cure { file, patient: Box::new(patient), slot });
+            return None;
+        }
+        let sensors = &mut self.sensors;
+        let outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
+            sensors.watch_replica(file, dir, name);
+            Ok(())
+        });
+        self.after_cure(file, &outcome, keep_evidence);
+        Some(Input::Healed { file, healed: outcome.healed })
+    }
+
+    /// A cure on another thread is done.
+    pub(super) fn cured(&mut self, file: FileId, outcome: Outcome) {
+        if self.ward(file).is_none() {
+            return;
+        }
+        self.after_cure(file, &outcome, true);
+        self.watch(file);
+        self.feed(Input::Healed { file, healed: outcome.healed });
+    }
+
+    /// Evidence, replica and sensors after a cure.
+    fn after_cure(&mut self, file: FileId, outcome: &Outcome, keep_evidence: bool) {
+        let incident = self.incident(file);
+        let Some(ward) = self.ward_mut(file) else { return };
+        let path = ward.patient.path.clone();
+        if let Ok(Some(stat)) = &outcome.healed.result {
+            ward.patient.seal = Some(*stat);
+        }
+        if outcome.replica_used {
+            ward.patient.replica = None;
+            self.sensors.settled(file, &path);
+            self.scribe.tell(Note::Replica(path.clone(), None));
+        }
+        if let Some(from) = &outcome.evidence {
+            let from = from.clone();
+            if keep_evidence {
+                self.stager.push(Chore::Evidence { from, path: path.clone(), incident });
+            } else {
+                self.stager.push(Chore::Discard(from));
+            }
+        }
+        if outcome.unsynced {
+            self.stager.push(Chore::Sync(path));
+        }
+        if matches!(outcome.healed.action, "place" | "put-back-parent" | "unmount") {
+            self.watch(file);
+        }
+        self.stage(file);
+    }
+
+    /// Has a replica prepared, unless there is one or one is not needed.
+    pub(super) fn stage(&mut self, file: FileId) {
+        let Some(ward) = self.ward_mut(file) else { return };
+        if ward.staging || ward.patient.replica.is_some() || !ward.policy.restore {
+            return;
+        }
+        let Some(slot) = ward.slot.clone() else { return };
+        ward.staging = true;
+        let facts = Box::new(ward.patient.facts.clone());
+        self.stager.push(Chore::Stage { file, facts, slot });
+    }
+
+    /// A replica is ready.
+    pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
+        let Some(ward) = self.ward_mut(file) else {
+            if let Ok(replica) = staged {
+                let _ = respond::discard(&replica);
+            }
+            return;
+        };
+        ward.staging = false;
+        ward.shortcomings.retain(|why| !why.starts_with(NO_REPLICA));
+        match staged {
+            Ok(replica) => {
+                ward.patient.replica = Some(replica.clone());
+                let path = ward.patient.path.clone();
+                self.scribe.tell(Note::Replica(path, Some(replica)));
+            }
+            Err(why) => ward.shortcomings.push(format!("{NO_REPLICA}: {why}")),
+        }
+    }
+
+    /// What an earlier run left in the slot: the replica, or evidence that it had no time to
+    /// put away.
+    pub(super) fn clear_slot(&mut self, ward: &mut super::ward::Ward) {
+        let Some(replica) = ward.patient.replica.clone() else { return };
+        let Some((slot, name)) = ward.patient.slot() else { return };
+        let there = sys::open::open_dir(&slot)
+            .and_then(|dir| Ok((sys::stat::stat_at(dir.as_fd(), &name)?, dir)));
+        match there {
+            Ok((_, dir)) if respond::is_untouched(&replica, dir.as_fd(), &name) => return,
+            Ok((stat, _)) if stat.ino == replica.ino => drop(respond::discard(&replica)),
+            Ok(_) => self.stager.push(Chore::Evidence {
+                from: replica.path,
+                path: ward.patient.path.clone(),
+                incident: "before-restart".into(),
+            }),
+            Err(_) => {}
+        }
+        ward.patient.replica = None;
+    }
+
+    fn evict(&mut self, file: FileId, name: &[u8], incident: &str) {
+        let Some(ward) = self.ward(file) else { return };
+        let from = ward.patient.path.join(OsStr::from_bytes(name));
+        let Some(slot) = ward.slot.clone() else { return };
+        self.stager.push(Chore::Evict { from, slot, incident: incident.to_owned() });
+    }
+
+    /// Puts the known-good copy at the path because a person says so.
+    pub(super) fn restore(&mut self, file: FileId) -> (bool, String) {
+        self.set_incident(file, "restored-by-command".into());
+        let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
+        let patient = ward.patient.clone();
+        let slot = ward.slot.clone().unwrap_or_default();
+        if let Ok(true) = is_whole(&patient) {
+            return (true, "is as it should be already".into());
+        }
+        let mut outcome = None;
+        for cure in [Cure::PutBackParents, Cure::Replace] {
+            let sensors = &mut self.sensors;
+            let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
+                sensors.watch_replica(file, dir, name);
+                Ok(())
+            });
+            outcome = Some(done);
+        }
+        let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
+        self.after_cure(file, &outcome, true);
+        match outcome.healed.result {
+            Ok(_) => {
+                let path = patient.path.clone();
+                let event = crate::record::Event::new(
+                    jiff::Timestamp::now(),
+                    crate::record::Kind::Restored,
+                    crate::record::Severity::Info,
+                );
+                let event = event.about(&path).noting("restored by command");
+                self.scribe.tell(Note::Event(Box::new(event)));
+                self.begin_again(file);
+                (true, "is as it should be again".into())
+            }
+            Err(why) => (false, format!("could not be restored: {why}")),
+        }
+    }
+}
+
+/// How the shortcoming of a missing replica begins.
+const NO_REPLICA: &str = "no copy lies ready, so a heal takes longer";
+
+/// Whether the file has all its known-good facts, content included.
+fn is_whole(patient: &Patient) -> Result<bool, snapshot::SnapshotError> {
+    let (facts, _) = snapshot::take(&patient.path)?;
+    let policy = crate::judge::Policy {
+        immutable: patient.facts.keeps_immutable(),
+        ..crate::judge::Policy::default()
+    };
+    Ok(crate::judge::differences(&patient.facts, &facts, &policy).is_empty())
+}
+
+/// Whether anybody has the file open for writing. If that cannot be told, nobody has.
+fn has_writers(patient: &Patient) -> bool {
+    let open = || {
+        let dir = patient.open_parent()?;
+        sys::open::open_read_at(dir.as_fd(), patient.name())
+    };
+    open().and_then(|fd| sys::lease::has_writers(fd.as_fd())).unwrap_or(false)
+}

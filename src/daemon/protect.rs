@@ -1,0 +1,121 @@
+//! Taking a path under protection, and letting it go: the parts that a daemon and a command
+//! without one do alike.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::baseline::{Origin, Record, SnapshotError, Vault, snapshot};
+use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, Policy, Stat};
+use crate::sys;
+
+/// Why a path cannot be protected.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectError {
+    /// It cannot be read, or is not the kind of file that can be protected.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// It could not be put back, and not be locked.
+    #[error(
+        "cannot protect {}: its filesystem is mounted read-only; mount it read-write, or protect the file where it is written",
+        crate::text::escape_path(.0)
+    )]
+    ReadOnly(PathBuf),
+    /// The kernel refused.
+    #[error("cannot protect {}: {source}", crate::text::escape_path(.path))]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Takes the known-good copy of `path` and sets the immutable bit where the policy asks for
+/// it. `path` is absolute and has no symlinks in its parents.
+///
+/// # Errors
+/// When it cannot be read, stored or locked; the file is then as it was.
+pub fn take(
+    path: &Path,
+    policy: Policy,
+    origin: Origin,
+    vault: &Vault,
+    progress: &dyn Fn(u64),
+) -> Result<Record, ProtectError> {
+    let io = |source| ProtectError::Io { path: path.to_owned(), source };
+    refuse_read_only(path)?;
+    let mut facts = snapshot::take_into(path, vault, progress)?;
+    if policy.immutable && facts.kind == FileKind::File {
+        set_immutable(path, &mut facts).map_err(io)?;
+    }
+    let seal = sys::stat::stat(path).map_err(io)?;
+    Ok(Record {
+        path: path.to_owned(),
+        policy,
+        origin,
+        parents: snapshot::parents(path)?,
+        mount_point: snapshot::mount_point(path)?,
+        seal: unchanged(&facts, &seal).then_some(seal),
+        replica: None,
+        protected_at: Timestamp::now(),
+        facts,
+    })
+}
+
+/// Sets the bit where the filesystem has one, and notes it among the facts.
+fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
+    let Some(flags) = facts.flags else { return Ok(()) };
+    let inode = hold(path)?;
+    match sys::flags::set_immutable(inode.as_fd(), true) {
+        Ok(()) => facts.flags = Some(flags | FS_IMMUTABLE),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY)) => {
+            facts.flags = None;
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}
+
+/// Clears the immutable bit and leaves everything else as it is. A file that is gone, or whose
+/// filesystem has no flags, needs nothing.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unlock(path: &Path) -> io::Result<()> {
+    let inode = match hold(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        held => held?,
+    };
+    match sys::flags::get(inode.as_fd())? {
+        Some(flags) if flags & (FS_IMMUTABLE | FS_APPEND) != 0 => {
+            sys::flags::set(inode.as_fd(), flags & !FS_IMMUTABLE)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn hold(path: &Path) -> io::Result<std::os::fd::OwnedFd> {
+    let parent = sys::open::open_dir(path.parent().unwrap_or(Path::new("/")))?;
+    sys::open::open_path_at(parent.as_fd(), path.file_name().unwrap_or_default())
+}
+
+/// Whether the file that was read is still the one that was locked.
+fn unchanged(facts: &Facts, seal: &Stat) -> bool {
+    (facts.ino, facts.kind, facts.mtime) == (seal.ino, seal.kind, seal.mtime)
+        && (facts.kind != FileKind::File || facts.size == seal.size)
+}
+
+fn refuse_read_only(path: &Path) -> Result<(), ProtectError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(parent) {
+        Ok(fs) if fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
+            Err(ProtectError::ReadOnly(path.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,181 @@
+//! Bringing the baseline in line with the configuration: what is new is taken under
+//! protection, what left the configuration is released, what a person named by hand stays.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::protect::{self, ProtectError};
+use super::store::Store;
+use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
+use crate::config::{Config, Resolution, Unresolved, resolve, resolve_path};
+use crate::judge::Policy;
+use crate::record::{Event, Kind, Severity};
+
+/// Everything that keeps the watch from beginning, told at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Obstacles(pub Vec<String>);
+
+/// What is to be guarded, and what to put on record about how it came to that.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Every protected path.
+    pub records: Vec<Record>,
+    /// What changed.
+    pub events: Vec<Event>,
+    /// What to tell whoever starts the daemon.
+    pub warnings: Vec<String>,
+}
+
+/// What the configuration and the command line want: checked before anything is touched.
+#[derive(Debug)]
+pub struct Wanted {
+    configured: HashMap<PathBuf, Policy>,
+    named: Vec<PathBuf>,
+    warnings: Vec<String>,
+}
+
+impl Wanted {
+    /// Resolves both against the filesystem.
+    ///
+    /// # Errors
+    /// All that cannot be resolved and was not protected before: a protected file that is gone
+    /// is drift, not a mistake.
+    pub fn of(config: &Config, named: &[PathBuf], known: &[Record]) -> Result<Self, Obstacles> {
+        let Resolution { files, problems } = resolve(config);
+        let is_known = |path: &Path| known.iter().any(|record| record.path.starts_with(path));
+        let mut configured: HashMap<PathBuf, Policy> = files.into_iter().collect();
+        let mut obstacles = Vec::new();
+        let mut warnings = Vec::new();
+        for problem in problems {
+            if is_known(&problem.path) {
+                keep_known(&problem.path, known, &mut configured);
+            } else if problem.is_warning() {
+                warnings.push(problem.to_string());
+            } else {
+                obstacles.push(problem.to_string());
+            }
+        }
+        let mut found = Vec::new();
+        for path in named {
+            match resolve_path(path, &config.daemon.state) {
+                Ok(paths) => found.extend(paths),
+                Err(Unresolved { path, .. }) if is_known(&path) => {}
+                Err(problem) => obstacles.push(problem.to_string()),
+            }
+        }
+        if obstacles.is_empty() {
+            Ok(Self { configured, named: found, warnings })
+        } else {
+            Err(Obstacles(obstacles))
+        }
+    }
+}
+
+/// A configured path that is not there now but is in the baseline stays configured.
+fn keep_known(path: &Path, known: &[Record], configured: &mut HashMap<PathBuf, Policy>) {
+    for record in known.iter().filter(|record| record.path.starts_with(path)) {
+        configured.entry(record.path.clone()).or_insert(record.policy);
+    }
+}
+
+/// Brings the baseline in line with what is wanted.
+///
+/// # Errors
+/// When a path cannot be taken under protection, or the database cannot be written. Paths that
+/// were taken before the failure are let go again.
+pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
+    let told = |e: BaselineError| Obstacles(vec![e.to_string()]);
+    let mut known: HashMap<PathBuf, Record> =
+        store.baseline.all().map_err(told)?.into_iter().map(|r| (r.path.clone(), r)).collect();
+    let mut plan = Plan { warnings: wanted.warnings, ..Plan::default() };
+    let all = wanted
+        .configured
+        .iter()
+        .map(|(path, policy)| (path, *policy, Origin::Configuration))
+        .chain(wanted.named.iter().map(|path| (path, Policy::default(), Origin::Command)));
+    let mut taken: Vec<Record> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut obstacles = Vec::new();
+    for (path, policy, origin) in all {
+        if known.contains_key(path) || !seen.insert(path) {
+            continue;
+        }
+        match protect::take(path, policy, origin, &store.vault, &|_| ()) {
+            Ok(record) => taken.push(record),
+            Err(e) => obstacles.push(e.to_string()),
+        }
+    }
+    if obstacles.is_empty()
+        && let Err(e) = store.baseline.put_all(&taken)
+    {
+        obstacles.push(e.to_string());
+    }
+    if !obstacles.is_empty() {
+        taken.iter().for_each(|record| drop(protect::unlock(&record.path)));
+        return Err(Obstacles(obstacles));
+    }
+    plan.events.extend(taken.iter().map(|r| event(Kind::Protected, &r.path)));
+    let gone: Vec<PathBuf> = known
+        .values()
+        .filter(|r| r.origin == Origin::Configuration && !wanted.configured.contains_key(&r.path))
+        .map(|r| r.path.clone())
+        .collect();
+    for path in gone {
+        release(&store.baseline, &path).map_err(told)?;
+        known.remove(&path);
+        plan.events
+            .push(event(Kind::Released, &path).noting("it is no longer in the configuration"));
+    }
+    for record in known.values_mut() {
+        let policy = wanted.configured.get(&record.path).copied().unwrap_or(record.policy);
+        if record.policy != policy {
+            change_policy(record, policy, &store.vault)
+                .map_err(|e| Obstacles(vec![e.to_string()]))?;
+            store.baseline.put(record).map_err(told)?;
+        }
+    }
+    plan.records = known.into_values().chain(taken).collect();
+    plan.records.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(plan)
+}
+
+/// The owner wants something else for a file that is protected already.
+fn change_policy(record: &mut Record, policy: Policy, vault: &Vault) -> Result<(), ProtectError> {
+    if record.policy.immutable != policy.immutable {
+        let _ = protect::unlock(&record.path);
+        let anew = protect::take(&record.path, policy, record.origin, vault, &|_| ())?;
+        if anew.facts.sha256 == record.facts.sha256 {
+            record.facts.flags = anew.facts.flags;
+            record.seal = anew.seal;
+        } else {
+            record.seal = None;
+        }
+    }
+    record.policy = policy;
+    Ok(())
+}
+
+/// Lets a path go: the bit is cleared and the baseline forgets it.
+///
+/// # Errors
+/// When the database cannot be written.
+pub fn release(baseline: &Baseline, path: &Path) -> Result<(), BaselineError> {
+    if let Some(record) = baseline.get(path)? {
+        if record.facts.keeps_immutable()
+            && let Err(e) = protect::unlock(path)
+        {
+            tracing::warn!("{}: +i could not be cleared: {e}", crate::text::escape_path(path));
+        }
+        if let Some(replica) = &record.replica {
+            let _ = crate::respond::discard(replica);
+        }
+    }
+    baseline.remove(path).map(drop)
+}
+
+fn event(kind: Kind, path: &Path) -> Event {
+    Event::new(Timestamp::now(), kind, Severity::Info).about(path)
+}

@@ -1,0 +1,236 @@
+//! All sensors together. Each can fail by itself; the others go on, and `status` says which
+//! does less than it should, and why.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use super::api::SensorStatus;
+use super::wake::Mailer;
+use super::workers::Report;
+use crate::attribute::{Actor, Captures, InodeKey};
+use crate::judge::FileKind;
+use crate::respond::Patient;
+use crate::sense::{
+    By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor, Observation,
+    PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+};
+
+/// How often files are polled where no event ever comes.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Sensors {
+    captures: Arc<Captures>,
+    fanotify: Result<FanotifySensor, String>,
+    permission: Result<PermissionSensor, String>,
+    inotify: Option<Result<InotifySensor, String>>,
+    mounts: Result<MountsSensor, String>,
+    poll: Option<Result<PollSensor, String>>,
+    reports: Mailer<Report>,
+    files: Vec<FileId>,
+}
+
+impl Sensors {
+    /// Starts what this kernel and our privileges allow.
+    #[must_use]
+    pub fn start(reports: Mailer<Report>) -> Self {
+        let captures = Arc::new(Captures::new());
+        Self {
+            fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
+            permission: PermissionSensor::start(Arc::clone(&captures)).map_err(|e| e.to_string()),
+            inotify: None,
+            mounts: MountsSensor::new().map_err(|e| e.to_string()),
+            poll: None,
+            captures,
+            reports,
+            files: Vec::new(),
+        }
+    }
+
+    /// Has `file` watched by every sensor that can, and says what they cannot do for it.
+    pub fn watch(&mut self, file: FileId, patient: &Patient) -> Vec<String> {
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        let kind = match patient.facts.kind {
+            FileKind::Directory => Watched::Directory,
+            _ => Watched::File,
+        };
+        let mut lacks = Vec::new();
+        let by_fanotify = match self.fanotify.as_mut() {
+            Ok(sensor) => sensor.watch(file, &patient.path, kind).map_err(|e| e.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        if let Err(why) = by_fanotify
+            && let Err(other) = self.watch_by_inotify(file, &patient.path, kind)
+        {
+            lacks.push(format!(
+                "no event tells of changes, only looking again does: {why}; {other}"
+            ));
+        }
+        if notifies_nobody(patient.parent()).unwrap_or(false)
+            && let Err(why) = self.watch_by_polling(file, &patient.path)
+        {
+            lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
+        }
+        if patient.facts.kind == FileKind::File {
+            self.ask_openers(patient);
+        }
+        lacks
+    }
+
+    /// Has whoever opens the file looked at first.
+    fn ask_openers(&self, patient: &Patient) {
+        let Ok(sensor) = self.permission.as_ref() else { return };
+        let marked = patient
+            .open_parent()
+            .map_err(|e| e.to_string())
+            .and_then(|dir| sensor.watch(dir.as_fd(), patient.name()).map_err(|e| e.to_string()));
+        if let Err(e) = marked {
+            tracing::debug!(
+                "{}: openers cannot be asked: {e}",
+                crate::text::escape_path(&patient.path)
+            );
+        }
+    }
+
+    fn watch_by_inotify(&mut self, file: FileId, path: &Path, kind: Watched) -> Result<(), String> {
+        let sensor = self
+            .inotify
+            .get_or_insert_with(|| InotifySensor::new().map_err(|e| e.to_string()))
+            .as_mut()
+            .map_err(|e| e.clone())?;
+        sensor.watch(file, path, kind).map_err(|e| e.to_string())
+    }
+
+    fn watch_by_polling(&mut self, file: FileId, path: &Path) -> Result<(), String> {
+        let reports = self.reports.clone();
+        let sensor = self
+            .poll
+            .get_or_insert_with(|| {
+                PollSensor::new(POLL_EVERY, move |seen| reports.send(Report::Seen(seen)))
+                    .map_err(|e| e.to_string())
+            })
+            .as_mut()
+            .map_err(|e| e.clone())?;
+        sensor.watch(file, path).map_err(|e| e.to_string())
+    }
+
+    /// Watches the replica's inode, so that nothing that happens to it from the exchange on is
+    /// missed.
+    pub fn watch_replica(&mut self, file: FileId, dir: &OwnedFd, name: &OsStr) {
+        if let Ok(sensor) = self.fanotify.as_mut()
+            && let Err(e) = sensor.watch_replica(file, dir.as_fd(), name)
+        {
+            tracing::debug!("the replica cannot be watched: {e}");
+        }
+        if let Ok(sensor) = self.permission.as_ref() {
+            // Where it is refused for the file it was refused before, and said.
+            let _ = sensor.watch(dir.as_fd(), name);
+        }
+    }
+
+    /// The replica has taken the path.
+    pub fn settled(&mut self, file: FileId, path: &Path) {
+        if let Ok(sensor) = self.fanotify.as_mut() {
+            sensor.adopt(file);
+        }
+        if let Some(Ok(sensor)) = self.inotify.as_mut() {
+            // A file that cannot be watched any more is still looked at by the sweep.
+            let _ = sensor.watch(file, path, Watched::File);
+        }
+    }
+
+    /// Watches the file no longer.
+    pub fn unwatch(&mut self, file: FileId) {
+        self.files.retain(|known| *known != file);
+        if let Ok(sensor) = self.fanotify.as_mut() {
+            sensor.unwatch(file);
+        }
+        if let Some(Ok(sensor)) = self.inotify.as_mut() {
+            sensor.unwatch(file);
+        }
+        if let Some(Ok(sensor)) = self.poll.as_mut() {
+            sensor.unwatch(file);
+        }
+    }
+
+    /// What `poll` waits on.
+    pub fn descriptors(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        let mut all = Vec::with_capacity(3);
+        if let Ok(sensor) = &self.fanotify {
+            all.push((sensor.fd(), PollFlags::POLLIN));
+        }
+        if let Some(Ok(sensor)) = &self.inotify {
+            all.push((sensor.fd(), PollFlags::POLLIN));
+        }
+        if let Ok(sensor) = &self.mounts {
+            all.push((sensor.fd(), PollFlags::POLLPRI));
+        }
+        all
+    }
+
+    /// Reads everything that has come in. True when the kernel dropped events. That the mount
+    /// table changed is told only once, by the poll that waited for it.
+    pub fn read(&mut self, at: Instant, mounts_changed: bool, out: &mut Vec<Observation>) -> bool {
+        let mut lost = false;
+        if let Ok(sensor) = self.fanotify.as_mut() {
+            lost |= sensor.read(at, &self.captures, out).lost;
+        }
+        if let Some(Ok(sensor)) = self.inotify.as_mut() {
+            lost |= sensor.read(at, out).lost;
+        }
+        if mounts_changed {
+            out.extend(self.files.iter().map(|file| Observation {
+                at,
+                sensor: Sensor::Mounts,
+                file: *file,
+                hint: Hint::Mounts,
+                by: By::Nobody,
+                retired: false,
+            }));
+        }
+        lost
+    }
+
+    /// Who opened this inode since then, newest first.
+    #[must_use]
+    pub fn openers(&self, (dev, ino): (u64, u64), since: Instant) -> Vec<Arc<Actor>> {
+        self.captures.openers_since(InodeKey { dev, ino }, since)
+    }
+
+    /// Every sensor, for `status`.
+    #[must_use]
+    pub fn status(&self) -> Vec<SensorStatus> {
+        let mut all = vec![
+            describe(Sensor::Fanotify, self.fanotify.as_ref().map(|_| Health::Working)),
+            describe(
+                Sensor::OpenPermission,
+                self.permission.as_ref().map(PermissionSensor::health),
+            ),
+            describe(Sensor::Mounts, self.mounts.as_ref().map(|_| Health::Working)),
+        ];
+        if let Some(inotify) = &self.inotify {
+            all.push(describe(Sensor::Inotify, inotify.as_ref().map(|_| Health::Working)));
+        }
+        if let Some(poll) = &self.poll {
+            all.push(describe(Sensor::Poll, poll.as_ref().map(|_| Health::Working)));
+        }
+        all
+    }
+}
+
+fn describe(sensor: Sensor, health: Result<Health, &String>) -> SensorStatus {
+    let (state, why) = match health {
+        Ok(Health::Working) => ("working", String::new()),
+        Ok(Health::Degraded(why)) => ("degraded", why),
+        Ok(Health::Unavailable(why)) => ("unavailable", why),
+        Err(why) => ("unavailable", why.clone()),
+    };
+    SensorStatus { name: sensor.name().into(), state: state.into(), why }
+}

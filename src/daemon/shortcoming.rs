@@ -1,0 +1,25 @@
+//! What a file lacks because of where it lies: said in `status`, with what to do.
+
+use super::api::SensorStatus;
+use super::ward::Ward;
+use crate::judge::FileKind;
+
+/// What this file has to do without.
+pub(super) fn of(ward: &Ward) -> Vec<String> {
+    let facts = &ward.patient.facts;
+    let mut found = Vec::new();
+    if ward.policy.immutable && facts.kind == FileKind::File && !facts.keeps_immutable() {
+        found.push(
+            "it is protected without +i: its filesystem has no immutable bit; \
+             changes are found and healed, but not refused"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// The journal as a line of `status`.
+pub(super) fn journal(trouble: Option<String>) -> SensorStatus {
+    let state = if trouble.is_some() { "degraded" } else { "working" };
+    SensorStatus { name: "journal".into(), state: state.into(), why: trouble.unwrap_or_default() }
+}

@@ -1,0 +1,223 @@
+//! From a configuration to a guard on duty, and from there to an orderly end.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::api::{State, Status};
+use super::control::{Control, ControlError};
+use super::guard::{Guard, Parts};
+use super::reconcile::{Obstacles, Wanted, reconcile};
+use super::scribe::{Desk, Note, Scribe};
+use super::sensors::Sensors;
+use super::signals;
+use super::store::{Store, StoreError};
+use super::sweep::Sweep;
+use super::wake::{Mailbox, Mailer};
+use super::workers::{self, Report};
+use crate::alert::Supervisor;
+use crate::baseline::{Baseline, BaselineError, Record};
+use crate::config::{Config, FlagSweep};
+use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
+
+/// Told once, when the guard is on duty.
+pub type OnReady = Box<dyn FnOnce(&Status, &[String])>;
+
+/// How the daemon is run.
+pub struct RunOptions {
+    /// Paths named on the command line.
+    pub protect: Vec<PathBuf>,
+    /// The configuration file, for the mail process to read the same.
+    pub config_file: Option<PathBuf>,
+    /// Called with every journal line, once it is on the disk.
+    pub on_entry: Box<dyn Fn(&Entry) + Send>,
+    /// Called once the guard is on duty, with what a person should know.
+    pub on_ready: OnReady,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel lets only root do this.
+    #[error("guarding files needs root: run it with sudo, or as a system service")]
+    NotRoot,
+    /// Paths that cannot be protected.
+    #[error(transparent)]
+    Obstacles(#[from] Obstacles),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The baseline cannot be read.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The system has no threads or descriptors left.
+    #[error(
+        "the system refuses what the daemon needs: {0}; free memory or raise the limits of the service"
+    )]
+    System(#[from] std::io::Error),
+}
+
+/// Without an event, a change is noticed within this time.
+const FLAG_SWEEP: Duration = Duration::from_secs(1);
+/// The end of the daemon waits this long for the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it cannot begin; then nothing was changed.
+pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(RunError::NotRoot);
+    }
+    let wanted = Wanted::of(config, &options.protect, &known(&config.daemon.state)?)?;
+    let mut store = Store::open(&config.daemon.state, "run")?;
+    let plan = reconcile(&mut store, wanted)?;
+
+    let (reports, mailbox) = Mailbox::new()?;
+    signals::listen(reports.clone())?;
+    let status = Arc::new(Mutex::new(starting()));
+    let mut told = recovered(&store.recovery);
+    told.extend(plan.events);
+    let (mut guard, lock) = assemble(
+        config,
+        store,
+        &options.config_file,
+        options.on_entry,
+        mailbox,
+        &reports,
+        &status,
+    )?;
+    for event in told {
+        guard.scribe.tell(Note::Event(Box::new(event)));
+    }
+    guard.scribe.tell(Note::Event(Box::new(started(plan.records.len()))));
+    for record in plan.records {
+        guard.guard(record);
+    }
+    let control = open_control(config, &status, &reports)?;
+    guard.publish(State::Watching);
+    if let Ok(status) = status.lock() {
+        (options.on_ready)(&status, &plan.warnings);
+    }
+    let ended = guard.run();
+    finish(guard, control);
+    drop(lock);
+    Ok(ended?)
+}
+
+/// What is protected already, without touching anything.
+fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
+    match Baseline::open_read_only(state) {
+        Ok(baseline) => baseline.all(),
+        Err(BaselineError::Missing { .. }) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+fn assemble(
+    config: &Config,
+    store: Store,
+    config_file: &Option<PathBuf>,
+    on_entry: Box<dyn Fn(&Entry) + Send>,
+    mailbox: Mailbox<Report>,
+    reports: &Mailer<Report>,
+    status: &Arc<Mutex<Status>>,
+) -> Result<(Guard, super::lock::StateLock), RunError> {
+    let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
+    let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
+    let quarantine_too = Arc::clone(&quarantine);
+    let scribe = Scribe::start(Desk { baseline, journal, spool, quarantine, deliverer, on_entry })?;
+    let every = match config.daemon.flag_sweep {
+        FlagSweep::Auto => FLAG_SWEEP,
+        FlagSweep::Every(every) => every,
+    };
+    let parts = Parts {
+        sensors: Sensors::start(reports.clone()),
+        stager: workers::stager(
+            Arc::clone(&vault),
+            quarantine_too,
+            scribe.sender(),
+            reports.clone(),
+        )?,
+        reader: workers::reader(Arc::clone(&vault), reports.clone())?,
+        sweep: Sweep::new(every, config.daemon.content_sweep),
+        reports: mailbox,
+        status: Arc::clone(status),
+        state,
+        vault,
+        scribe,
+    };
+    Ok((Guard::new(parts), lock))
+}
+
+fn open_control(
+    config: &Config,
+    status: &Arc<Mutex<Status>>,
+    reports: &Mailer<Report>,
+) -> Result<Control, ControlError> {
+    let status = Arc::clone(status);
+    let reports = Mutex::new(reports.clone());
+    Control::start(
+        &config.daemon.control,
+        Arc::new(move || match status.lock() {
+            Ok(status) => status.clone(),
+            Err(broken) => broken.into_inner().clone(),
+        }),
+        Arc::new(move |command, request, reply| {
+            if let Ok(reports) = reports.lock() {
+                reports.send(Report::Asked(command, request, reply));
+            }
+        }),
+        config.daemon.listen,
+    )
+}
+
+/// Says that it stops, and leaves nothing unwritten.
+fn finish(mut guard: Guard, control: Control) {
+    guard.publish(State::Draining);
+    drop(control);
+    let Guard { stager, reader, scribe, .. } = guard;
+    drop((reader, stager));
+    let stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
+    scribe.tell(Note::Event(Box::new(stopped)));
+    if !scribe.flush(PATIENCE) {
+        tracing::error!("not everything could be written before the end");
+    }
+    scribe.stop();
+}
+
+fn starting() -> Status {
+    Status {
+        state: State::Starting,
+        pid: std::process::id(),
+        since: Timestamp::now(),
+        protected: 0,
+        sensors: Vec::new(),
+        windows: Vec::new(),
+        open_incidents: 0,
+        shortcomings: Vec::new(),
+        worst_case_notice_ms: 0,
+    }
+}
+
+fn started(count: usize) -> Event {
+    let version = env!("CARGO_PKG_VERSION");
+    Event::new(Timestamp::now(), Kind::Started, Severity::Info)
+        .noting(format!("steadfast {version} guards {count} paths"))
+}
+
+/// What the journal's opening had to mend is itself worth a line.
+fn recovered(recovery: &Recovery) -> Vec<Event> {
+    let now = Timestamp::now();
+    let line = |finding: &Finding| match finding.is_tampering() {
+        true => Event::new(now, Kind::EventsLost, Severity::Critical).noting(finding.to_string()),
+        false => Event::new(now, Kind::EventsLost, Severity::Info).noting(finding.to_string()),
+    };
+    recovery.findings.iter().map(line).collect()
+}

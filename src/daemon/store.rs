@@ -1,0 +1,101 @@
+//! Everything that lies in the state directory, opened together and by one process.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::lock::{LockError, StateLock};
+use crate::alert::{Spool, SpoolError};
+use crate::baseline::{Baseline, BaselineError, Vault, VaultError};
+use crate::record::{Journal, JournalError, Recovery};
+use crate::respond::{Quarantine, QuarantineError};
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made or is open to others.
+    #[error("cannot use the state directory {}: {source}", crate::text::escape_path(.path))]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The database.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+    /// The copies.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The quarantine.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// The state, locked.
+pub struct Store {
+    /// Where it is, without symlinks.
+    pub state: PathBuf,
+    /// What is known to be good.
+    pub baseline: Baseline,
+    /// The known-good copies.
+    pub vault: Arc<Vault>,
+    /// What happened.
+    pub journal: Journal,
+    /// What opening the journal had to mend.
+    pub recovery: Recovery,
+    /// The evidence.
+    pub quarantine: Arc<Quarantine>,
+    /// The messages.
+    pub spool: Spool,
+    /// The lock, let go last.
+    pub lock: StateLock,
+}
+
+impl Store {
+    /// Makes the directory where it is missing, locks it and opens what is in it. `role` says
+    /// what for, to whoever finds it locked.
+    ///
+    /// # Errors
+    /// When any part cannot be used; nothing is left half-open.
+    pub fn open(state: &Path, role: &str) -> Result<Self, StoreError> {
+        let state = make_private(state)
+            .map_err(|source| StoreError::Directory { path: state.to_owned(), source })?;
+        let lock = StateLock::take(&state, role)?;
+        let baseline = Baseline::open(&state)?;
+        let (journal, recovery) = Journal::open(&state, &baseline)?;
+        Ok(Self {
+            vault: Arc::new(Vault::open(&state)?),
+            quarantine: Arc::new(Quarantine::open(&state)?),
+            spool: Spool::open(&state)?,
+            baseline,
+            journal,
+            recovery,
+            state,
+            lock,
+        })
+    }
+}
+
+/// The directory, for its owner alone, as a path without symlinks.
+fn make_private(state: &Path) -> io::Result<PathBuf> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    let state = state.canonicalize()?;
+    if fs::metadata(&state)?.permissions().mode() & 0o022 != 0 {
+        return Err(io::Error::other(
+            "others may write to it: give it to root with mode 0700, and check what is in it",
+        ));
+    }
+    Ok(state)
+}

@@ -1,0 +1,181 @@
+//! Looking again with no event: the floor under every sensor.
+//!
+//! Nothing is held open, so a filesystem can be unmounted at any time. A round over many files
+//! is cut into slices, so that an event never waits behind it.
+
+use std::time::Duration;
+
+use super::api::{SensorStatus, State};
+use super::guard::Guard;
+use super::scribe::Note;
+use super::workers::Reading;
+use crate::engine::{Input, Sight};
+use crate::record::{Event, Kind, Severity};
+use crate::sense::{By, FileId, Hint, Observation, Sensor};
+use crate::sys;
+
+/// Files looked at before events are served again: about half a millisecond.
+const SLICE: usize = 256;
+/// Every so many rounds each path is walked anew, so that a directory above that became a
+/// symlink to the same place is found too.
+const THOROUGH: u32 = 16;
+/// How often the mounts of other namespaces are searched for bind-mounted files.
+const PINNED_EVERY: Duration = Duration::from_secs(15);
+
+/// When to look at what.
+pub struct Sweep {
+    files: Vec<FileId>,
+    cursor: usize,
+    round: u32,
+    every: Duration,
+    content_every: Duration,
+    next_round: Duration,
+    next_content: Duration,
+    next_pinned: Duration,
+    under_way: bool,
+    last_health: String,
+}
+
+impl Sweep {
+    /// Looks at every file each `every`, and reads each `content_every`.
+    #[must_use]
+    pub fn new(every: Duration, content_every: Duration) -> Self {
+        Self {
+            files: Vec::new(),
+            cursor: 0,
+            round: 0,
+            every,
+            content_every,
+            next_round: Duration::ZERO,
+            next_content: content_every,
+            next_pinned: Duration::ZERO,
+            under_way: false,
+            last_health: String::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, file: FileId) {
+        self.files.push(file);
+    }
+
+    pub(super) fn remove(&mut self, file: FileId) {
+        self.files.retain(|known| *known != file);
+    }
+
+    /// How long there is nothing to do.
+    pub(super) fn wait(&self, now: Duration) -> Duration {
+        if self.under_way { Duration::ZERO } else { self.next_round.saturating_sub(now) }
+    }
+
+    /// Begins a round at once.
+    pub(super) fn everything_now(&mut self) {
+        self.next_round = Duration::ZERO;
+        self.cursor = 0;
+    }
+
+    pub(super) fn worst_case_ms(&self) -> u64 {
+        u64::try_from(self.every.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn status(&self) -> SensorStatus {
+        SensorStatus {
+            name: Sensor::Sweep.name().into(),
+            state: "working".into(),
+            why: String::new(),
+        }
+    }
+}
+
+impl Guard {
+    /// Does a slice of the round that is under way, or begins one that is due.
+    pub(super) fn sweep_some(&mut self) {
+        let now = self.now().mono;
+        if !self.sweep.under_way {
+            if now < self.sweep.next_round {
+                return;
+            }
+            self.begin_round(now);
+        }
+        let end = (self.sweep.cursor + SLICE).min(self.sweep.files.len());
+        let slice: Vec<FileId> =
+            self.sweep.files.get(self.sweep.cursor..end).unwrap_or_default().to_vec();
+        let thorough = self.sweep.round.is_multiple_of(THOROUGH);
+        for file in slice {
+            self.look_again(file, thorough);
+        }
+        self.sweep.cursor = end;
+        if end == self.sweep.files.len() {
+            self.sweep.under_way = false;
+            self.sweep.cursor = 0;
+        }
+    }
+
+    fn begin_round(&mut self, now: Duration) {
+        self.sweep.under_way = true;
+        self.sweep.round = self.sweep.round.wrapping_add(1);
+        self.sweep.next_round = now + self.sweep.every;
+        if now >= self.sweep.next_content {
+            self.sweep.next_content = now + self.sweep.content_every;
+            self.read_everything();
+        }
+        if now >= self.sweep.next_pinned {
+            self.sweep.next_pinned = now + PINNED_EVERY;
+            let files = self
+                .wards()
+                .filter(|(_, ward)| ward.patient.facts.kind == crate::judge::FileKind::File)
+                .map(|(file, ward)| (file, ward.patient.path.clone()));
+            self.reader.push(Reading::FindPinned(files.collect()));
+        }
+        self.tell_health();
+        self.publish(State::Watching);
+    }
+
+    /// One file without an event. The common case is a single `statx`.
+    fn look_again(&mut self, file: FileId, thorough: bool) {
+        let Some(ward) = self.ward(file) else { return };
+        let quick = if thorough { None } else { sys::stat::stat(&ward.patient.path).ok() };
+        let sight = match quick {
+            Some(stat) if stat.mount == ward.mount => Sight::Present(stat),
+            _ => self.sight(file),
+        };
+        self.feed(Input::Looked { file, sight });
+    }
+
+    /// The content sweep: a look cannot see content, so every file is treated as written.
+    fn read_everything(&mut self) {
+        let files: Vec<FileId> = self.sweep.files.clone();
+        for file in files {
+            self.observe(Observation {
+                at: std::time::Instant::now(),
+                sensor: Sensor::Sweep,
+                file,
+                hint: Hint::Written,
+                by: By::Nobody,
+                retired: false,
+            });
+        }
+    }
+
+    /// Says on record when a sensor got worse or better.
+    fn tell_health(&mut self) {
+        let bad: Vec<String> = self
+            .sensors
+            .status()
+            .into_iter()
+            .filter(|s| s.state != "working" && s.state != "unused")
+            .map(|s| format!("{} is {}: {}", s.name, s.state, s.why))
+            .collect();
+        let health = bad.join("; ");
+        if health == self.sweep.last_health {
+            return;
+        }
+        let now = jiff::Timestamp::now();
+        let event = match health.is_empty() {
+            true => Event::new(now, Kind::SensorRecovered, Severity::Info)
+                .noting("every sensor works again"),
+            false => Event::new(now, Kind::SensorDegraded, Severity::Warning).noting(&health),
+        };
+        self.scribe.tell(Note::Event(Box::new(event)));
+        self.sweep.last_health = health;
+    }
+}

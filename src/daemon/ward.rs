@@ -1,0 +1,125 @@
+//! A protected path at run time: what a cure needs, and what a look is held against.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use crate::baseline::{Origin, Record};
+use crate::engine::{Protected, Sight};
+use crate::judge::Policy;
+use crate::respond::Patient;
+use crate::sense::MountTable;
+use crate::sys;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ward {
+    /// What a cure needs.
+    pub patient: Patient,
+    /// What the owner wants.
+    pub policy: Policy,
+    /// Why it is protected.
+    pub origin: Origin,
+    /// Where its replicas lie; `None` where none can be kept.
+    pub slot: Option<PathBuf>,
+    /// The mount it was last reached through; 0 before the first look.
+    pub mount: u64,
+    /// A replica is being made.
+    pub staging: bool,
+    /// Why it is protected less well than it should be.
+    pub shortcomings: Vec<String>,
+}
+
+impl Ward {
+    /// The run-time form of a record.
+    #[must_use]
+    pub fn new(record: &Record, slot: Option<PathBuf>) -> Self {
+        Self {
+            patient: Patient {
+                path: record.path.clone(),
+                facts: record.facts.clone(),
+                seal: record.seal,
+                replica: record.replica.clone(),
+                parents: record.parents.clone(),
+                mount_point: record.mount_point.clone(),
+                layers: layers(record),
+                pinned: false,
+            },
+            policy: record.policy,
+            origin: record.origin,
+            slot,
+            mount: 0,
+            staging: false,
+            shortcomings: Vec::new(),
+        }
+    }
+
+    /// What the engine has to know.
+    #[must_use]
+    pub fn protected(&self, whole_at: jiff::Timestamp) -> Protected {
+        Protected {
+            path: self.patient.path.clone(),
+            facts: self.patient.facts.clone(),
+            policy: self.policy,
+            seal: self.patient.seal,
+            whole_at,
+        }
+    }
+
+    /// Looks at the path through its real directories, and where it is not as expected finds
+    /// out why.
+    pub fn look(&self) -> Sight {
+        let parent = match self.patient.open_parent() {
+            Ok(parent) => parent,
+            Err(e) => return self.lost_parent(&e),
+        };
+        match self.patient.look_in(&parent, self.patient.name()) {
+            Ok(Some(stat)) if stat.mount == self.mount || self.mount == 0 => Sight::Present(stat),
+            Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
+            Ok(None) => self.missing(&parent),
+            Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
+        }
+    }
+
+    /// Nothing has the name. Whether the directory is the right one decides what to put back.
+    fn missing(&self, parent: &impl AsFd) -> Sight {
+        let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
+        let on_our_mount = stat.mount == self.mount || self.mount == 0;
+        if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
+            return elsewhere;
+        }
+        match self.patient.parents.last() {
+            Some(known) if known.ino != stat.ino => Sight::ParentMissing,
+            _ => Sight::Missing,
+        }
+    }
+
+    fn lost_parent(&self, e: &io::Error) -> Sight {
+        match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => {
+                self.elsewhere().unwrap_or(Sight::ParentMissing)
+            }
+            _ => Sight::Unreadable(format!("its directory cannot be opened: {e}")),
+        }
+    }
+
+    /// Whether another mount is where the file's should be.
+    fn elsewhere(&self) -> Option<Sight> {
+        let table = MountTable::read().ok()?;
+        let mount_point = &self.patient.mount_point;
+        let path = &self.patient.path;
+        if !table.covering(path, mount_point, self.patient.layers).is_empty() {
+            return Some(Sight::Covered);
+        }
+        (table.layers(path, mount_point) < self.patient.layers)
+            .then(|| Sight::Away { mount_point: mount_point.clone() })
+    }
+}
+
+/// The mounts that lie over each other at the file's mount point. What is there now counts only
+/// if the file that is seen is the right one.
+fn layers(record: &Record) -> usize {
+    let right = sys::stat::stat(&record.path).is_ok_and(|stat| stat.ino == record.facts.ino);
+    let now = MountTable::read().map_or(1, |table| table.layers(&record.path, &record.mount_point));
+    if right { now.max(1) } else { 1 }
+}

@@ -1,0 +1,241 @@
+//! The two threads that do what takes long: the stager prepares replicas and clears away
+//! evidence, the reader reads content. They are two, so that no reading of a large file keeps
+//! a small one without a replica.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::api;
+use super::protect::{self, ProtectError};
+use super::scribe::Note;
+use super::wake::Mailer;
+use crate::baseline::{Origin, Record, Replica, Vault, snapshot};
+use crate::engine::{Cure, Inspection};
+use crate::judge::{Facts, Policy};
+use crate::respond::{self, Outcome, Patient, Quarantine};
+use crate::sense::{FileId, MountRoots, MountTable, Observation};
+
+/// What comes back to the guard.
+#[derive(Debug)]
+pub enum Report {
+    /// A replica is ready, or could not be made.
+    Staged(FileId, Result<Replica, String>),
+    /// A file was read.
+    Verified(FileId, u32, Result<Inspection, String>),
+    /// A cure that takes long is done.
+    Cured(FileId, Box<Outcome>),
+    /// A path was taken under protection, or could not be.
+    Taken(Box<Taken>),
+    /// A sensor on another thread noticed something.
+    Seen(Observation),
+    /// Somebody asks for something over the control socket.
+    Asked(api::Command, api::Request, oneshot::Sender<api::Report>),
+    /// These files are bind-mounted somewhere else, the others are not.
+    Pinned(Vec<FileId>),
+    /// Stop.
+    Stop,
+}
+
+/// The outcome of taking a path under protection.
+#[derive(Debug)]
+pub struct Taken {
+    /// The path as it was asked for.
+    pub path: PathBuf,
+    /// The record, or why there is none.
+    pub record: Result<Record, ProtectError>,
+    /// Whether it replaces what was known good, and why.
+    pub accepted: Option<Option<String>>,
+    /// Who waits for it.
+    pub asker: Arc<super::commands::Asker>,
+    /// Its place among the answers.
+    pub index: usize,
+}
+
+/// Work for the stager.
+#[derive(Debug)]
+pub enum Chore {
+    /// Prepare a replica.
+    Stage { file: FileId, facts: Box<Facts>, slot: PathBuf },
+    /// Take what lies at `from` to the quarantine.
+    Evidence { from: PathBuf, path: PathBuf, incident: String },
+    /// Remove what lies there: enough of the like has been kept.
+    Discard(PathBuf),
+    /// Take a stranger out of a protected directory to the quarantine.
+    Evict { from: PathBuf, slot: PathBuf, incident: String },
+    /// Make sure that this file has reached the disk.
+    Sync(PathBuf),
+    /// Carry out a cure that takes long.
+    Cure { file: FileId, patient: Box<Patient>, slot: PathBuf },
+}
+
+/// Work for the reader.
+#[derive(Debug)]
+pub enum Reading {
+    /// Read everything of a file.
+    Verify { file: FileId, epoch: u32, path: PathBuf },
+    /// Take a path under protection.
+    Take {
+        path: PathBuf,
+        policy: Policy,
+        origin: Origin,
+        accepted: Option<Option<String>>,
+        asker: Arc<super::commands::Asker>,
+        index: usize,
+    },
+    /// Find out which of these files are bind-mounted elsewhere.
+    FindPinned(Vec<(FileId, PathBuf)>),
+}
+
+/// A thread with a queue.
+#[derive(Debug)]
+pub struct Worker<T> {
+    queue: Option<Sender<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    fn start(name: &str, work: impl FnOnce(Receiver<T>) + Send + 'static) -> io::Result<Self> {
+        let (queue, jobs) = channel();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(jobs))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Queues a job.
+    pub fn push(&self, job: T) {
+        if let Some(queue) = &self.queue {
+            // The thread ends only when this handle does.
+            let _ = queue.send(job);
+        }
+    }
+}
+
+impl<T> Drop for Worker<T> {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the stager.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn stager(
+    vault: Arc<Vault>,
+    quarantine: Arc<Quarantine>,
+    scribe: Sender<Note>,
+    reports: Mailer<Report>,
+) -> io::Result<Worker<Chore>> {
+    Worker::start("stager", move |chores| {
+        for chore in chores {
+            match chore {
+                Chore::Stage { file, facts, slot } => {
+                    let staged = respond::stage(&facts, &vault, &slot, true);
+                    reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
+                }
+                Chore::Evidence { from, path, incident } => {
+                    match quarantine.take(&from, &path, &incident) {
+                        Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
+                        Err(e) => tracing::error!("{e}"),
+                    }
+                }
+                Chore::Discard(path) => {
+                    if let Err(e) = respond::remove_path(&path) {
+                        tracing::warn!("{}: {e}", crate::text::escape_path(&path));
+                    }
+                }
+                Chore::Evict { from, slot, incident } => {
+                    evict(&quarantine, &from, &slot, &incident, &scribe);
+                }
+                Chore::Sync(path) => sync(&path),
+                Chore::Cure { file, patient, slot } => {
+                    let outcome = respond::perform(
+                        Cure::Replace,
+                        &patient,
+                        &vault,
+                        &slot,
+                        &mut |_, _| Ok(()),
+                    );
+                    reports.send(Report::Cured(file, Box::new(outcome)));
+                }
+            }
+        }
+    })
+}
+
+/// A stranger in a protected directory goes to the slot, on its own filesystem, and from there
+/// to the quarantine.
+fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scribe: &Sender<Note>) {
+    let taken = respond::take_out(from, slot).map_err(|e| e.to_string());
+    let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
+    match kept {
+        Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
+        Err(e) => tracing::error!("{}: {e}", crate::text::escape_path(from)),
+    }
+}
+
+fn sync(path: &Path) {
+    let dir = crate::sys::open::open_dir(path.parent().unwrap_or(Path::new("/")));
+    let synced = dir.and_then(|dir| {
+        use std::os::fd::AsFd;
+        let name = path.file_name().unwrap_or_default();
+        let fd = crate::sys::open::open_read_at(dir.as_fd(), name)?;
+        Ok(rustix::fs::fsync(fd)?)
+    });
+    if let Err(e) = synced {
+        tracing::warn!("{} may not survive a power cut: {e}", crate::text::escape_path(path));
+    }
+}
+
+/// Starts the reader.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
+    Worker::start("reader", move |readings| {
+        for reading in readings {
+            match reading {
+                Reading::Verify { file, epoch, path } => {
+                    reports.send(Report::Verified(file, epoch, read(&path)));
+                }
+                Reading::Take { path, policy, origin, accepted, asker, index } => {
+                    let record = protect::take(&path, policy, origin, &vault, &|_| ());
+                    reports.send(Report::Taken(Box::new(Taken {
+                        path,
+                        record,
+                        accepted,
+                        asker,
+                        index,
+                    })));
+                }
+                Reading::FindPinned(files) => {
+                    reports.send(Report::Pinned(pinned(&files)));
+                }
+            }
+        }
+    })
+}
+
+/// Reads all there is to know of a file, content included, in one state of it.
+fn read(path: &Path) -> Result<Inspection, String> {
+    let (facts, stat) = snapshot::take(path).map_err(|e| e.to_string())?;
+    Ok(Inspection { facts, stat, writers: false })
+}
+
+/// Which of the files other mounts show as well. If that cannot be told, none.
+fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
+    let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else {
+        return Vec::new();
+    };
+    let shown = |path: &Path| {
+        table.in_filesystem(path).is_some_and(|(dev, inside)| roots.show(dev, &inside))
+    };
+    files.iter().filter(|(_, path)| shown(path)).map(|(file, _)| *file).collect()
+}

@@ -1,0 +1,166 @@
+//! One protected path as the engine sees it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::incident::Incident;
+use super::{Action, Moment};
+use crate::attribute::Suspect;
+use crate::judge::{Facts, FileKind, Policy, Stat};
+use crate::sense::{By, FileId, Hint, Observation};
+
+/// What the engine has to know of a path to guard it.
+#[derive(Clone, Debug)]
+pub struct Protected {
+    /// The path.
+    pub path: PathBuf,
+    /// What is good, with the immutable bit among the flags where it is to be kept.
+    pub facts: Facts,
+    /// What the owner wants.
+    pub policy: Policy,
+    /// What a look said when it was last known to be whole; `None` to have it read first.
+    pub seal: Option<Stat>,
+    /// When that was.
+    pub whole_at: Timestamp,
+}
+
+/// A file that could not be healed.
+#[derive(Debug)]
+pub(super) struct Failing {
+    pub(super) attempts: u32,
+    pub(super) why: String,
+}
+
+/// One protected path and everything that is under way for it.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    pub(super) protected: Protected,
+    pub(super) seal: Option<Stat>,
+    /// The last time it was known to be whole.
+    pub(super) whole_before: Duration,
+    pub(super) whole_before_wall: Timestamp,
+    /// Somebody was seen writing since its content was last known to be good.
+    pub(super) written: bool,
+    /// An event, not only a sweep, told that something happens.
+    pub(super) told: bool,
+    /// When steadfast first heard of what it is looking into.
+    pub(super) learned: Option<Duration>,
+    pub(super) suspects: Vec<Suspect>,
+    /// An action that changes the file is under way.
+    pub(super) busy: bool,
+    /// Something was noticed meanwhile.
+    pub(super) again: bool,
+    /// Counts heals, so that a reading begun before one is not believed after it.
+    pub(super) epoch: u32,
+    pub(super) verifying: Option<u32>,
+    pub(super) incident: Option<Box<Incident>>,
+    pub(super) failing: Option<Failing>,
+    /// A state that differs, was reported, and is left as it is.
+    pub(super) tolerated: Option<Stat>,
+    /// Facts that a repair could not put right.
+    pub(super) beyond_repair: Option<Facts>,
+    /// Why it cannot be watched at the moment, once said.
+    pub(super) away: Option<String>,
+    /// Strangers in a protected directory that were reported.
+    pub(super) strangers: Vec<Vec<u8>>,
+}
+
+/// Observations that name a process are kept for one incident up to this number.
+const MOST_SUSPECTS: usize = 64;
+
+impl Guarded {
+    pub(super) fn new(protected: Protected, now: Moment) -> Self {
+        Self {
+            seal: protected.seal,
+            whole_before: now.mono,
+            whole_before_wall: protected.whole_at,
+            protected,
+            written: false,
+            told: false,
+            learned: None,
+            suspects: Vec::new(),
+            busy: false,
+            again: false,
+            epoch: 0,
+            verifying: None,
+            incident: None,
+            failing: None,
+            tolerated: None,
+            beyond_repair: None,
+            away: None,
+            strangers: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.busy && self.verifying.is_none() && self.failing.is_none() && !self.written
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.protected.facts.kind == FileKind::File
+    }
+
+    pub(super) fn child(&self, name: &[u8]) -> PathBuf {
+        self.protected.path.join(OsStr::from_bytes(name))
+    }
+
+    /// Keeps who did what. Mere readers make room for those who changed something.
+    pub(super) fn suspect(&mut self, seen: &Observation) {
+        if matches!(seen.by, By::Nobody) {
+            return;
+        }
+        if self.suspects.len() >= MOST_SUSPECTS {
+            let reader = |s: &Suspect| matches!(s.hint, Hint::Opened | Hint::Closed);
+            match self.suspects.iter().position(reader) {
+                Some(at) => drop(self.suspects.remove(at)),
+                None => return,
+            }
+        }
+        self.suspects.push(Suspect { hint: seen.hint.clone(), by: seen.by.clone() });
+    }
+
+    /// A look found it as it was sealed: whoever was seen until now did no harm.
+    pub(super) fn found_whole(&mut self, now: Moment) {
+        if self.verifying.is_some() || self.written {
+            return;
+        }
+        self.learned = None;
+        self.told = false;
+        self.failing = None;
+        if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
+            self.forget_the_harmless();
+            self.whole_before = now.mono;
+            self.whole_before_wall = now.wall;
+        }
+    }
+
+    /// Drops suspects, but for those who opened the file and have not closed it: they may
+    /// still do something through their descriptor.
+    fn forget_the_harmless(&mut self) {
+        let mut open: Vec<Suspect> = Vec::new();
+        for suspect in self.suspects.drain(..) {
+            let By::Process { actor, .. } = &suspect.by else { continue };
+            let id = (actor.pid, actor.start_time);
+            if suspect.hint == Hint::Opened {
+                open.push(suspect);
+            } else {
+                open.retain(|s| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
+            }
+        }
+        self.suspects = open;
+    }
+
+    /// Has the content read. A write seen after this moment leads to another reading.
+    pub(super) fn start_verify(&mut self, file: FileId, out: &mut Vec<Action>) {
+        if self.verifying == Some(self.epoch) {
+            return;
+        }
+        self.written = false;
+        self.verifying = Some(self.epoch);
+        out.push(Action::Verify { file, epoch: self.epoch });
+    }
+}

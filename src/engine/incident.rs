@@ -1,0 +1,90 @@
+//! An incident: everything that happens to one file until it is whole and left alone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::Moment;
+use crate::record::{Event, Kind, Response};
+
+/// A change that was noticed and not yet recorded, because the events that tell who did it
+/// may still be on their way.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) kind: Kind,
+    pub(super) time: Timestamp,
+    pub(super) before: Map<String, Value>,
+    pub(super) after: Map<String, Value>,
+    pub(super) note: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Incident {
+    pub(super) id: String,
+    pub(super) opened: Duration,
+    /// When steadfast learned of what the drafts tell.
+    pub(super) learned: Duration,
+    pub(super) drafts: Vec<Draft>,
+    /// What was done about the drafts.
+    pub(super) responses: Vec<Response>,
+    /// What to say once it is known to be whole again.
+    pub(super) cured: Option<Kind>,
+    pub(super) events: Vec<Event>,
+    /// Heals so far.
+    pub(super) heals: u32,
+    pub(super) evidence: u32,
+    pub(super) contested: bool,
+    pub(super) failure_said: bool,
+    /// Changes beyond the number that is recorded one by one.
+    pub(super) unlisted: u32,
+}
+
+/// An incident is contested after this many heals.
+pub(super) const CONTESTED_AFTER: u32 = 5;
+/// An incident keeps this many pieces of evidence: the first tell most, and a loop must not
+/// fill the disk.
+pub(super) const MOST_EVIDENCE: u32 = 8;
+/// An incident lists this many events one by one.
+const MOST_EVENTS: usize = 64;
+
+impl Incident {
+    pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
+        Self {
+            id,
+            opened: now.mono,
+            learned,
+            drafts: Vec::new(),
+            responses: Vec::new(),
+            cured: None,
+            events: Vec::new(),
+            heals: 0,
+            evidence: 0,
+            contested: false,
+            failure_said: false,
+            unlisted: 0,
+        }
+    }
+
+    /// Adds a change, or more about one that is not recorded yet.
+    pub(super) fn draft(&mut self, draft: Draft) {
+        if self.events.len() >= MOST_EVENTS {
+            self.unlisted = self.unlisted.saturating_add(1);
+            return;
+        }
+        match self.drafts.iter_mut().find(|known| known.kind == draft.kind) {
+            Some(known) => {
+                for (name, value) in draft.before {
+                    known.before.entry(name).or_insert(value);
+                }
+                known.after.extend(draft.after);
+            }
+            None => self.drafts.push(draft),
+        }
+    }
+
+    pub(super) fn keeps_evidence(&self) -> bool {
+        self.evidence < MOST_EVIDENCE
+    }
+}

@@ -1,0 +1,223 @@
+//! What goes into the engine and what comes out of it. Plain data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Protected;
+use crate::attribute::Actor;
+use crate::judge::{AlertWhen, Facts, Stat};
+use crate::record::Event;
+use crate::sense::{FileId, Observation};
+
+/// A point in time, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Since the engine began; never goes back.
+    pub mono: Duration,
+    /// The wall clock, which may jump.
+    pub wall: Timestamp,
+}
+
+/// What one look at a path found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Something has the name.
+    Present(Stat),
+    /// Nothing has the name, and the directories above are the right ones.
+    Missing,
+    /// A directory above is gone, is another one, or is no directory.
+    ParentMissing,
+    /// A mount covers the path.
+    Covered,
+    /// The filesystem that holds the file is not mounted.
+    Away {
+        /// Where it belongs.
+        mount_point: PathBuf,
+    },
+    /// The look itself failed, for this reason.
+    Unreadable(String),
+}
+
+/// What was read of a file, and what a look said just after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The facts. An inspection that did not read content has no digest.
+    pub facts: Facts,
+    /// They belong to the file in this state.
+    pub stat: Stat,
+    /// Somebody has the file open for writing.
+    pub writers: bool,
+}
+
+/// How a file is put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cure {
+    /// Set the immutable bit.
+    Relock,
+    /// Set metadata, attributes and flags on the inode that is there.
+    Repair,
+    /// Put the known-good copy at the path.
+    Replace,
+    /// Put back the directories above it.
+    PutBackParents,
+    /// Take away the mount that covers it.
+    Unmount,
+}
+
+/// How a cure went.
+#[derive(Clone, Debug)]
+pub struct Healed {
+    /// What was done, as the journal names it.
+    pub action: &'static str,
+    /// What a look said after the last step; `None` where the file has to be looked at again
+    /// before anything can be said; or why it failed.
+    pub result: Result<Option<Stat>, String>,
+    /// The quarantine has what was there before.
+    pub evidence: bool,
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Guard this file from now on.
+    Watch {
+        /// Its number.
+        file: FileId,
+        /// What is known of it.
+        protected: Box<Protected>,
+    },
+    /// Guard it no longer.
+    Unwatch {
+        /// Its number.
+        file: FileId,
+    },
+    /// A sensor noticed something.
+    Observed(Observation),
+    /// The answer to [`Action::Look`].
+    Looked {
+        /// Which file.
+        file: FileId,
+        /// What was seen.
+        sight: Sight,
+    },
+    /// The answer to [`Action::Inspect`].
+    Inspected {
+        /// Which file.
+        file: FileId,
+        /// What was read, or why it could not be.
+        finding: Result<Inspection, String>,
+    },
+    /// The answer to [`Action::Verify`].
+    Verified {
+        /// Which file.
+        file: FileId,
+        /// From the action.
+        epoch: u32,
+        /// What was read, content included, or why it could not be.
+        finding: Result<Inspection, String>,
+    },
+    /// The answer to [`Action::Heal`].
+    Healed {
+        /// Which file.
+        file: FileId,
+        /// How it went.
+        healed: Healed,
+    },
+    /// The answer to [`Action::CheckStranger`], when the name exists.
+    Stranger {
+        /// The protected directory.
+        file: FileId,
+        /// The name in it.
+        name: Vec<u8>,
+    },
+    /// The answer to [`Action::Openers`], newest first.
+    Openers {
+        /// Which file.
+        file: FileId,
+        /// Who opened it.
+        openers: Vec<Arc<Actor>>,
+    },
+    /// A deadline has passed.
+    Tick,
+}
+
+/// What the engine wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// `statx` the path.
+    Look {
+        /// Which file.
+        file: FileId,
+    },
+    /// Read everything but the content, at once.
+    Inspect {
+        /// Which file.
+        file: FileId,
+    },
+    /// Read everything, in the background.
+    Verify {
+        /// Which file.
+        file: FileId,
+        /// To be handed back.
+        epoch: u32,
+    },
+    /// Put it right.
+    Heal {
+        /// Which file.
+        file: FileId,
+        /// How.
+        cure: Cure,
+        /// The incident, for the quarantine.
+        incident: String,
+        /// Whether what is there now is worth keeping.
+        keep_evidence: bool,
+    },
+    /// Remember that the file is whole in this state, beyond a restart.
+    Seal {
+        /// Which file.
+        file: FileId,
+        /// The state.
+        stat: Stat,
+    },
+    /// Does this name exist in the protected directory?
+    CheckStranger {
+        /// The directory.
+        file: FileId,
+        /// The name.
+        name: Vec<u8>,
+    },
+    /// Move a stranger to the quarantine.
+    Evict {
+        /// The directory.
+        file: FileId,
+        /// The name.
+        name: Vec<u8>,
+        /// The incident.
+        incident: String,
+    },
+    /// Who opened this file lately?
+    Openers {
+        /// Which file.
+        file: FileId,
+        /// Device and inode, if known.
+        inode: Option<(u64, u64)>,
+        /// The last time it was known to be whole.
+        since: Duration,
+    },
+    /// Write it to the journal.
+    Record(Box<Event>),
+    /// Tell a person: everything known of an incident so far.
+    Alert {
+        /// The incident.
+        incident: String,
+        /// When.
+        when: AlertWhen,
+        /// It may still grow until then.
+        not_before: Timestamp,
+        /// The events so far.
+        events: Vec<Event>,
+    },
+}

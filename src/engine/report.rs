@@ -1,0 +1,226 @@
+//! From an incident to events for the journal and a message for a person.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::guarded::Guarded;
+use super::incident::{CONTESTED_AFTER, Incident};
+use super::timers::Timer;
+use super::{Action, Cure, Engine, Moment};
+use crate::attribute::{Actor, name_culprit};
+use crate::judge::{AlertWhen, Unexpected};
+use crate::record::{Event, Kind, Severity};
+use crate::sense::FileId;
+
+/// A message about an incident waits this long for the incident to settle.
+const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
+/// An incident that does not settle is closed, and another opened, after this long.
+const LONGEST: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// A name that is strictly later than every one before, for people to read and sort.
+    pub(super) fn next_incident_id(&mut self, wall: Timestamp) -> String {
+        let next = self.last_incident.saturating_add(SignedDuration::from_micros(1));
+        self.last_incident = wall.max(next.unwrap_or(wall));
+        self.last_incident.strftime("%Y%m%dT%H%M%S.%6f").to_string()
+    }
+
+    /// The events that name processes have come in: put the drafts on record.
+    pub(super) fn finalize(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        openers: &[Arc<Actor>],
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let Some(mut incident) = guarded.incident.take() else { return };
+        for event in guarded.drafted(&mut incident, openers) {
+            record(&mut incident, event, out);
+        }
+        if !guarded.busy && guarded.failing.is_none() {
+            if let Some(kind) = incident.cured.take() {
+                let mut event = guarded.event(&incident, now.wall, kind, Severity::Info);
+                event.response = std::mem::take(&mut incident.responses);
+                event.note = Some(match kind {
+                    Kind::Relocked => "the immutable bit is set again".into(),
+                    _ => "it is as it should be again".into(),
+                });
+                record(&mut incident, event, out);
+            }
+            incident.responses.clear();
+        }
+        if incident.heals >= CONTESTED_AFTER && !incident.contested {
+            incident.contested = true;
+            let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
+            event.note = Some(format!(
+                "healed {} times since this incident began; something keeps changing it",
+                incident.heals
+            ));
+            record(&mut incident, event, out);
+        }
+        guarded.alert(&incident, now.wall, out);
+        guarded.incident = Some(incident);
+        if guarded.tolerated.is_some() {
+            guarded.found_whole(now);
+        }
+    }
+
+    /// Says once an incident that the file could not be healed.
+    pub(super) fn report_failure(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
+        let id = self.next_incident_id(now.wall);
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let Some(why) = guarded.failing.as_ref().map(|failing| failing.why.clone()) else { return };
+        let mut incident =
+            guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
+        if !incident.failure_said {
+            incident.failure_said = true;
+            let mut event =
+                guarded.event(&incident, now.wall, Kind::RestoreFailed, Severity::Critical);
+            event.note = Some(format!("{why}; it will be tried again"));
+            event.response.clone_from(&incident.responses);
+            record(&mut incident, event, out);
+            guarded.alert(&incident, now.wall, out);
+        }
+        guarded.incident = Some(incident);
+        self.timers.set(file, Timer::Settle, now.mono + QUIET);
+    }
+
+    /// Nothing has happened for a while: close the incident if the file is whole.
+    pub(super) fn settle(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let Some(mut incident) = guarded.incident.take() else { return };
+        let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
+        if !incident.drafts.is_empty() || (!guarded.is_quiet() && !lasting) {
+            guarded.incident = Some(incident);
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            return;
+        }
+        if incident.unlisted > 0 {
+            let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
+            event.note = Some(format!(
+                "{} further changes in this incident are not listed one by one; healed {} times in all",
+                incident.unlisted, incident.heals
+            ));
+            record(&mut incident, event, out);
+            guarded.alert(&incident, now.wall, out);
+        }
+        if !guarded.is_quiet() {
+            out.push(Action::Look { file });
+        }
+    }
+
+    /// A file appeared in a protected directory.
+    pub(super) fn stranger(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        name: Vec<u8>,
+        out: &mut Vec<Action>,
+    ) {
+        let id = self.next_incident_id(now.wall);
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        if guarded.strangers.contains(&name) {
+            return;
+        }
+        let evict = guarded.protected.policy.unexpected == Unexpected::Quarantine;
+        if !evict {
+            guarded.strangers.push(name.clone());
+        }
+        let mut incident = Box::new(Incident::new(id, now, now.mono));
+        let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
+        let suspects: Vec<_> = guarded.suspects.iter().filter(by).cloned().collect();
+        let named = name_culprit(Kind::Created, &suspects, &[]);
+        let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
+        event = event.about(&guarded.child(&name));
+        event.actor = named.actor;
+        event.attribution = named.attribution;
+        event.others = named.others;
+        event.note = Some(
+            match evict {
+                true => "it does not belong in this protected directory and goes to the quarantine",
+                false => "it does not belong in this protected directory",
+            }
+            .into(),
+        );
+        record(&mut incident, event, out);
+        guarded.alert(&incident, now.wall, out);
+        if evict {
+            out.push(Action::Evict { file, name, incident: incident.id });
+        }
+    }
+
+    /// The file cannot be looked at for a reason that is nobody's tampering.
+    pub(super) fn unwatchable(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        why: String,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.learned = None;
+        if guarded.away.as_ref() == Some(&why) {
+            return;
+        }
+        guarded.away = Some(why.clone());
+        let event = Event::new(now.wall, Kind::SensorDegraded, Severity::Critical)
+            .about(&guarded.protected.path)
+            .noting(why);
+        out.push(Action::Record(Box::new(event)));
+    }
+}
+
+impl Guarded {
+    /// What may be done under the owner's policy.
+    pub(super) fn permitted(&self, cure: Cure) -> Option<Cure> {
+        (self.protected.policy.restore || cure == Cure::Relock).then_some(cure)
+    }
+
+    fn event(&self, incident: &Incident, time: Timestamp, kind: Kind, severity: Severity) -> Event {
+        let mut event = Event::new(time, kind, severity).about(&self.protected.path);
+        event.incident = Some(incident.id.clone());
+        event
+    }
+
+    /// The drafts as events, each with its culprit.
+    fn drafted(&self, incident: &mut Incident, openers: &[Arc<Actor>]) -> Vec<Event> {
+        let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
+        let severity = if healed { Severity::Warning } else { Severity::Critical };
+        std::mem::take(&mut incident.drafts)
+            .into_iter()
+            .map(|draft| {
+                let named = name_culprit(draft.kind, &self.suspects, openers);
+                let mut event = self.event(incident, draft.time, draft.kind, severity);
+                event.before = draft.before;
+                event.after = draft.after;
+                event.actor = named.actor;
+                event.attribution = named.attribution;
+                event.others = named.others;
+                event.response.clone_from(&incident.responses);
+                event.note = draft.note.or(named.note);
+                event
+            })
+            .collect()
+    }
+
+    fn alert(&self, incident: &Incident, wall: Timestamp, out: &mut Vec<Action>) {
+        if self.protected.policy.alert == AlertWhen::Never {
+            return;
+        }
+        out.push(Action::Alert {
+            incident: incident.id.clone(),
+            when: self.protected.policy.alert,
+            not_before: wall.saturating_add(MESSAGE_DELAY).unwrap_or(wall),
+            events: incident.events.clone(),
+        });
+    }
+}
+
+fn record(incident: &mut Incident, event: Event, out: &mut Vec<Action>) {
+    incident.events.push(event.clone());
+    out.push(Action::Record(Box::new(event)));
+}

@@ -1,0 +1,201 @@
+//! Carrying out one cure on the real filesystem.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::replace::{Hands, Way, replace};
+use super::{Patient, is_untouched, parents, repair, rewrite, stage};
+use crate::baseline::{Replica, Vault};
+use crate::engine::{Cure, Healed};
+use crate::judge::{FS_APPEND, FS_IMMUTABLE, Stat};
+use crate::sys;
+
+/// What a cure did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For the engine.
+    pub healed: Healed,
+    /// What was at the path lies here now.
+    pub evidence: Option<PathBuf>,
+    /// The replica took the path, or is not to be trusted: another has to be staged.
+    pub replica_used: bool,
+    /// It had no time to reach the disk and has to be synced.
+    pub unsynced: bool,
+}
+
+impl Outcome {
+    fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
+        let result = result.map_err(|e| format!("{action}: {e}"));
+        let healed = Healed { action, result, evidence: false };
+        Self { healed, evidence: None, replica_used: false, unsynced: false }
+    }
+}
+
+/// Carries out `cure`. `prepare` is called with the directory and name of the replica before
+/// the exchange, so that its inode is watched when it takes the path.
+pub fn perform(
+    cure: Cure,
+    patient: &Patient,
+    vault: &Vault,
+    slot: &std::path::Path,
+    prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
+) -> Outcome {
+    match cure {
+        Cure::Relock => Outcome::of("relock", repair::relock(patient)),
+        Cure::Repair => Outcome::of("repair-metadata", repair::repair(patient)),
+        Cure::PutBackParents => {
+            Outcome::of("put-back-parent", parents::put_back(patient).map(|()| None))
+        }
+        Cure::Unmount => Outcome::of("unmount", parents::uncover(patient).map(|()| None)),
+        Cure::Replace => put_back(patient, vault, slot, prepare),
+    }
+}
+
+/// The known-good copy takes the path: by exchange, or in place where an exchange is wrong.
+fn put_back(
+    patient: &Patient,
+    vault: &Vault,
+    slot: &std::path::Path,
+    prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
+) -> Outcome {
+    if patient.in_place()
+        && let Some(outcome) = rewritten(patient, vault, slot)
+    {
+        return outcome;
+    }
+    let (replica, staged_now) = match ready(patient) {
+        Some(replica) => (replica, false),
+        None => match stage(&patient.facts, vault, slot, false) {
+            Ok(replica) => (replica, true),
+            Err(e) => return Outcome::of("exchange", Err(io::Error::other(e.to_string()))),
+        },
+    };
+    let outcome = exchanged(patient, &replica, prepare);
+    match outcome {
+        Ok(mut outcome) => {
+            outcome.unsynced = staged_now;
+            outcome
+        }
+        Err(e) if cannot_exchange(&e) => {
+            rewritten(patient, vault, slot).unwrap_or_else(|| Outcome::of("exchange", Err(e)))
+        }
+        Err(e) => Outcome::of("exchange", Err(e)),
+    }
+}
+
+fn ready(patient: &Patient) -> Option<Replica> {
+    let (slot, name) = patient.slot()?;
+    let dir = sys::open::open_dir(&slot).ok()?;
+    let replica = patient.replica.as_ref()?;
+    is_untouched(replica, dir.as_fd(), &name).then(|| replica.clone())
+}
+
+/// The filesystem has no exchange, or the replica is not on the same mount.
+fn cannot_exchange(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EBUSY))
+}
+
+fn rewritten(patient: &Patient, vault: &Vault, slot: &std::path::Path) -> Option<Outcome> {
+    match rewrite::rewrite(patient, vault, slot) {
+        Ok(Some((stat, evidence))) => {
+            let mut outcome = Outcome::of("rewrite", Ok(stat));
+            outcome.healed.evidence = evidence.is_some();
+            outcome.evidence = evidence;
+            Some(outcome)
+        }
+        Ok(None) => None,
+        Err(e) => Some(Outcome::of("rewrite", Err(e))),
+    }
+}
+
+fn exchanged(
+    patient: &Patient,
+    replica: &Replica,
+    prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let mut hands = FileHands::new(patient, replica)?;
+    prepare(&hands.slot, &hands.slot_name)?;
+    let (way, stat) = replace(&mut hands)?;
+    let action = match way {
+        Way::Exchanged => "exchange",
+        Way::Placed => "place",
+    };
+    let mut outcome = Outcome::of(action, Ok(stat));
+    outcome.replica_used = true;
+    if way == Way::Exchanged {
+        outcome.evidence = Some(replica.path.clone());
+        outcome.healed.evidence = true;
+    }
+    Ok(outcome)
+}
+
+/// The real hands: one path, one replica, both held by descriptor.
+struct FileHands<'a> {
+    patient: &'a Patient,
+    replica: &'a Replica,
+    parent: OwnedFd,
+    slot: OwnedFd,
+    slot_name: OsString,
+    inode: OwnedFd,
+}
+
+impl<'a> FileHands<'a> {
+    fn new(patient: &'a Patient, replica: &'a Replica) -> io::Result<Self> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let slot = sys::open::open_dir(replica.path.parent().ok_or_else(missing)?)?;
+        let slot_name = replica.path.file_name().ok_or_else(missing)?.to_owned();
+        let inode = sys::open::open_path_at(slot.as_fd(), &slot_name)?;
+        Ok(Self { patient, replica, parent: patient.open_parent()?, slot, slot_name, inode })
+    }
+}
+
+impl Hands for FileHands<'_> {
+    fn replica_inode(&self) -> u64 {
+        self.replica.ino
+    }
+
+    fn exchange(&mut self) -> io::Result<()> {
+        let name = self.patient.name();
+        sys::rename::exchange(self.slot.as_fd(), &self.slot_name, self.parent.as_fd(), name)
+    }
+
+    fn place(&mut self) -> io::Result<()> {
+        let name = self.patient.name();
+        sys::rename::place(self.slot.as_fd(), &self.slot_name, self.parent.as_fd(), name)
+    }
+
+    fn unlock(&mut self) -> io::Result<()> {
+        unlock_fd(self.parent.as_fd())?;
+        match sys::open::open_path_at(self.parent.as_fd(), self.patient.name()) {
+            Ok(fd) => unlock_fd(fd.as_fd()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn lock(&mut self) -> io::Result<()> {
+        match self.patient.facts.flags {
+            Some(flags) if flags & FS_APPEND != 0 => sys::flags::set(self.inode.as_fd(), flags),
+            Some(flags) if flags & FS_IMMUTABLE != 0 => {
+                sys::flags::set_immutable(self.inode.as_fd(), true)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look(&mut self) -> io::Result<Option<Stat>> {
+        self.patient.look_in(&self.parent, self.patient.name())
+    }
+}
+
+/// Clears the flags that forbid changing and renaming an inode.
+pub(super) fn unlock_fd(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    match sys::flags::get(fd)? {
+        Some(flags) if flags & (FS_IMMUTABLE | FS_APPEND) != 0 => {
+            sys::flags::set(fd, flags & !(FS_IMMUTABLE | FS_APPEND))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,38 @@
+//! Cures that leave the content alone: the immutable bit, and everything else an inode has.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::Patient;
+use super::cure::unlock_fd;
+use super::replica::set_metadata;
+use crate::judge::Stat;
+use crate::sys;
+
+/// Sets the immutable bit. `None` when another inode has the path by now.
+pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
+    let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
+    sys::flags::set_immutable(inode.as_fd(), true)?;
+    patient.look_in(&parent, patient.name())
+}
+
+/// Sets owner, mode, attributes, modification time and flags. `None` when another inode has
+/// the path by now.
+pub(super) fn repair(patient: &Patient) -> io::Result<Option<Stat>> {
+    let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
+    unlock_fd(inode.as_fd())?;
+    set_metadata(&patient.facts, inode.as_fd())?;
+    if let Some(flags) = patient.facts.flags {
+        sys::flags::set(inode.as_fd(), flags)?;
+    }
+    patient.look_in(&parent, patient.name())
+}
+
+/// Opens what has the path, if it is the inode that was sealed.
+fn hold(patient: &Patient) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+    let parent = patient.open_parent()?;
+    let inode = sys::open::open_path_at(parent.as_fd(), patient.name())?;
+    let stat = sys::stat::stat_fd(inode.as_fd())?;
+    let sealed = patient.seal.is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
+    Ok((sealed || stat.kind == crate::judge::FileKind::Directory).then_some((parent, inode)))
+}

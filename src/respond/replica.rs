@@ -1,0 +1,222 @@
+//! Replicas: complete copies of the known-good file that lie ready for the exchange.
+//!
+//! Making one costs a read, a write and an `fsync`, so it is done before it is needed. The
+//! digest is checked while the vault's copy is read: nothing damaged can ever be put in place.
+//! A replica that was touched since shows it by its `ctime` and is not used.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+
+use crate::baseline::{Replica, Vault, VaultError};
+use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime};
+use crate::sys;
+
+/// Why no replica could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The vault has no good copy.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The filesystem refused.
+    #[error("cannot prepare a copy in {}: {source}", crate::text::escape_path(.slot))]
+    Io {
+        /// Where it was to lie.
+        slot: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Makes a replica of the file that `facts` describe, in the directory `slot`.
+///
+/// With `durable` it has reached the disk on return.
+///
+/// # Errors
+/// When the vault's copy is damaged or missing, or the filesystem refuses.
+pub fn stage(
+    facts: &Facts,
+    vault: &Vault,
+    slot: &Path,
+    durable: bool,
+) -> Result<Replica, StageError> {
+    let failed = |source| StageError::Io { slot: slot.to_owned(), source };
+    let dir = open_slot(slot).map_err(failed)?;
+    let name = fresh_name();
+    let made = fill(facts, vault, dir.as_fd(), &name, durable).map_err(|e| match e {
+        Filling::Vault(e) => StageError::Vault(e),
+        Filling::Io(e) => failed(e),
+    });
+    if made.is_err() {
+        let _ = remove(dir.as_fd(), &name);
+    }
+    made?;
+    let stat = sys::stat::stat_at(dir.as_fd(), &name).map_err(failed)?;
+    Ok(Replica { path: slot.join(&name), ino: stat.ino, size: stat.size, ctime: stat.ctime })
+}
+
+/// Whether what lies in the slot is the replica as it was staged.
+#[must_use]
+pub fn is_untouched(replica: &Replica, dir: BorrowedFd<'_>, name: &OsStr) -> bool {
+    sys::stat::stat_at(dir, name).is_ok_and(|stat| {
+        (stat.ino, stat.size, stat.ctime) == (replica.ino, replica.size, replica.ctime)
+    })
+}
+
+/// Takes what lies at `from` into the slot, whatever it is, and returns where it is then.
+///
+/// # Errors
+/// When it cannot be renamed.
+pub fn take_out(from: &Path, slot: &Path) -> io::Result<std::path::PathBuf> {
+    let name = from.file_name().unwrap_or_default();
+    let source = sys::open::open_dir(from.parent().unwrap_or(Path::new("/")))?;
+    let target = open_slot(slot)?;
+    super::cure::unlock_fd(sys::open::open_path_at(source.as_fd(), name)?.as_fd())?;
+    let to = fresh_name();
+    sys::rename::place(source.as_fd(), name, target.as_fd(), &to)?;
+    Ok(slot.join(to))
+}
+
+/// Removes a replica that is not needed any more.
+///
+/// # Errors
+/// As `unlink` has them; one that is gone already is none.
+pub fn discard(replica: &Replica) -> io::Result<()> {
+    let (Some(slot), Some(name)) = (replica.path.parent(), replica.path.file_name()) else {
+        return Ok(());
+    };
+    match sys::open::open_dir(slot).and_then(|dir| remove(dir.as_fd(), name)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+enum Filling {
+    Vault(VaultError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Filling {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl From<rustix::io::Errno> for Filling {
+    fn from(e: rustix::io::Errno) -> Self {
+        Self::Io(e.into())
+    }
+}
+
+fn fill(
+    facts: &Facts,
+    vault: &Vault,
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    durable: bool,
+) -> Result<(), Filling> {
+    match facts.kind {
+        FileKind::Directory => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700))?,
+        FileKind::Symlink => {
+            let target = OsStr::from_bytes(facts.target.as_deref().unwrap_or_default());
+            rustix::fs::symlinkat(target, dir, name)?;
+        }
+        _ => {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
+            let mut file = File::from(fd);
+            if let Some(digest) = facts.sha256 {
+                vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
+            }
+            dress(facts, dir, name)?;
+            if durable {
+                file.sync_all()?;
+            }
+            return Ok(());
+        }
+    }
+    dress(facts, dir, name)?;
+    Ok(())
+}
+
+/// Gives the inode at `name` the owner, mode, attributes, times and flags of `facts`, but for
+/// the flags that would forbid the exchange. The order matters: a new owner clears set-uid
+/// bits and capabilities, and a new attribute moves no `mtime`.
+fn dress(facts: &Facts, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let fd = sys::open::open_path_at(dir, name)?;
+    if let Some(flags) = facts.flags {
+        sys::flags::set(fd.as_fd(), flags & !(FS_IMMUTABLE | FS_APPEND))?;
+    }
+    set_metadata(facts, fd.as_fd())
+}
+
+/// Sets owner, mode, attributes and modification time on an inode held by descriptor.
+pub(super) fn set_metadata(facts: &Facts, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let owner = (Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid)));
+    rustix::fs::chownat(fd, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+    let path = sys::open::self_path(fd);
+    if facts.kind != FileKind::Symlink {
+        rustix::fs::chmod(&path, Mode::from_raw_mode(facts.mode))?;
+    }
+    sys::xattr::replace_all(fd, &facts.xattrs)?;
+    let times = Timestamps { last_access: omitted(), last_modification: timespec(facts.mtime) };
+    if facts.kind == FileKind::Symlink {
+        return Ok(());
+    }
+    rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty())?;
+    Ok(())
+}
+
+fn omitted() -> Timespec {
+    Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }
+}
+
+fn timespec(time: FileTime) -> Timespec {
+    Timespec { tv_sec: time.sec, tv_nsec: i64::from(time.nsec) }
+}
+
+/// Opens the slot directory, and makes it, root only, where it is missing.
+fn open_slot(slot: &Path) -> io::Result<OwnedFd> {
+    match sys::open::open_dir(slot) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().mode(0o700).create(slot)?;
+            sys::open::open_dir(slot)
+        }
+        opened => opened.and_then(|dir| {
+            let stat = sys::stat::stat_fd(dir.as_fd())?;
+            if stat.uid == rustix::process::geteuid().as_raw() && stat.mode & 0o022 == 0 {
+                return Ok(dir);
+            }
+            Err(io::Error::other(
+                "the directory is open to others: remove it, or give it to root with mode 0700",
+            ))
+        }),
+    }
+}
+
+/// A name that no replica of this or an earlier run has.
+fn fresh_name() -> OsString {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let now = jiff::Timestamp::now().as_microsecond();
+    OsString::from(format!("{now:x}-{:x}-{count:x}", std::process::id()))
+}
+
+fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let stat = sys::stat::stat_at(dir, name)?;
+    let flags = match stat.kind {
+        FileKind::Directory => AtFlags::REMOVEDIR,
+        _ => AtFlags::empty(),
+    };
+    if stat.immutable == Some(true) {
+        sys::flags::set_immutable(sys::open::open_path_at(dir, name)?.as_fd(), false)?;
+    }
+    Ok(rustix::fs::unlinkat(dir, name, flags)?)
+}

@@ -1,0 +1,72 @@
+//! Writing the known-good content into the inode that is there.
+//!
+//! For what an exchange would break: a file with other names (hard links), one that is itself
+//! a mount point or is bind-mounted elsewhere, a filesystem that cannot exchange. Readers may
+//! see the file half-written; that is the price, and why it is not the first choice.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::Patient;
+use super::cure::unlock_fd;
+use super::replica::set_metadata;
+use crate::baseline::Vault;
+use crate::judge::{FileKind, Stat};
+use crate::sys;
+
+/// At most this much of the tampered content is copied to the quarantine, in bytes.
+const EVIDENCE_LIMIT: u64 = 64 << 20;
+
+/// Rewrites the file in place and returns the look at the end and where the copy of the
+/// tampered content lies; `None` when what has the path is not a regular file with the
+/// original inode, so that there is nothing to preserve.
+pub(super) fn rewrite(
+    patient: &Patient,
+    vault: &Vault,
+    slot: &Path,
+) -> io::Result<Option<(Option<Stat>, Option<PathBuf>)>> {
+    let parent = patient.open_parent()?;
+    let inode = match sys::open::open_path_at(parent.as_fd(), patient.name()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let stat = sys::stat::stat_fd(inode.as_fd())?;
+    let same = patient.seal.is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
+    let (true, FileKind::File, Some(digest)) = (same, stat.kind, patient.facts.sha256) else {
+        return Ok(None);
+    };
+    vault.verify(&digest).map_err(|e| io::Error::other(e.to_string()))?;
+    unlock_fd(inode.as_fd())?;
+    let evidence = keep(inode.as_fd(), slot)?;
+    let mut file = File::from(sys::open::reopen_write(inode.as_fd())?);
+    file.seek(SeekFrom::Start(0))?;
+    vault
+        .copy_verified(&digest, patient.facts.size, &mut file)
+        .map_err(|e| io::Error::other(e.to_string()))?;
+    file.set_len(patient.facts.size)?;
+    set_metadata(&patient.facts, inode.as_fd())?;
+    file.sync_all()?;
+    // Only now: closing a descriptor that wrote moves no time, but a write back would.
+    set_metadata(&patient.facts, inode.as_fd())?;
+    if let Some(flags) = patient.facts.flags {
+        sys::flags::set(inode.as_fd(), flags)?;
+    }
+    Ok(Some((patient.look_in(&parent, patient.name())?, evidence)))
+}
+
+/// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
+/// fit the disk is not worth failing the heal for.
+fn keep(inode: std::os::fd::BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
+    let from = File::from(sys::open::reopen_read(inode)?);
+    let name = format!("rewritten-{:x}", jiff::Timestamp::now().as_microsecond());
+    let path = slot.join(name);
+    let copied = File::create_new(&path)
+        .and_then(|mut to| io::copy(&mut io::Read::take(from, EVIDENCE_LIMIT), &mut to));
+    if copied.is_err() {
+        let _ = std::fs::remove_file(&path);
+        return Ok(None);
+    }
+    Ok(Some(path))
+}

@@ -1,0 +1,251 @@
+//! The fanotify notification group: what was done to a protected file, by which process.
+//!
+//! For each protected path it marks the inode itself, the directory that holds the name, and
+//! every directory above, up to the root. Marks are of inodes and not of paths: when a name was
+//! given to another inode, [`FanotifySensor::watch`] again finds the new one and forgets the
+//! old. A replica is marked before it is exchanged in, so no change to it is missed.
+//!
+//! What our own process does is dropped here. What it cannot see: clearing the immutable bit
+//! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
+//! mapping; anything on a filesystem that changes elsewhere.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::index::{self, Index, Part};
+use super::inodes::inodes_of;
+use super::{FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
+use crate::attribute::Captures;
+use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
+use crate::sys::handle::{Handle, open_by_handle};
+use crate::sys::open::{open_dir, open_path_at};
+
+const WHAT: &str = "fanotify";
+/// Buffers read in one go; then others have their turn, and the descriptor is still readable.
+const ROUNDS: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub struct FanotifySensor {
+    group: Notifier,
+    index: Index<ObjectKey>,
+    files: HashMap<FileId, File>,
+    us: u32,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    /// The inode that has the path.
+    current: Option<ObjectKey>,
+    /// The marked replica that waits to be exchanged in.
+    staged: Option<ObjectKey>,
+}
+
+impl FanotifySensor {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the group.
+    pub fn new() -> Result<Self, SenseError> {
+        let group = Notifier::new().map_err(|source| SenseError::Refused {
+            what: WHAT,
+            remedy: "it needs CAP_SYS_ADMIN, Linux 5.9 and a system call filter that lets it",
+            source,
+        })?;
+        let (index, files) = (Index::default(), HashMap::new());
+        Ok(Self { group, index, files, us: std::process::id() })
+    }
+
+    /// Readable when events wait.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+
+    /// Watches whatever `path` names now, its directory and those above. Again, and as often as
+    /// you like: inodes that no longer belong to the path are forgotten. A path that does not
+    /// exist is watched for from the nearest directory that does.
+    ///
+    /// # Errors
+    /// The first inode that cannot be marked; all others are marked nevertheless.
+    pub fn watch(&mut self, id: FileId, path: &Path, kind: Watched) -> Result<(), SenseError> {
+        let mut first = Ok(());
+        let mut wanted = Vec::new();
+        let mut current = None;
+        for needed in inodes_of(path, kind) {
+            match ObjectKey::of(needed.fd.as_fd()) {
+                Ok(key) => {
+                    self.index.add(id, &key, needed.part.clone());
+                    let marked = self.group.mark(needed.fd.as_fd(), self.index.mask(&key));
+                    first = first.and(marked.map_err(|e| SenseError::watch(WHAT, &needed.path, e)));
+                    if matches!(needed.part, Part::Itself | Part::ItselfDirectory) {
+                        current = Some(key.clone());
+                    }
+                    wanted.push((key, needed.part));
+                }
+                Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
+            }
+        }
+        let staged = self.files.remove(&id).and_then(|file| file.staged);
+        // A replica that has arrived at the path is staged no more.
+        let staged = staged.filter(|key| !wanted.contains(&(key.clone(), Part::Itself)));
+        let lost = self.index.retain(id, |key, part| {
+            staged.as_ref() == Some(key) || wanted.iter().any(|(k, p)| (k, p) == (key, part))
+        });
+        self.files.insert(id, File { path: path.to_owned(), current, staged });
+        self.release(path, lost);
+        first
+    }
+
+    /// Marks the replica `name` in `dir`, so that its events are those of `id` from now on. A
+    /// replica staged for it before is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be marked; or where `id` is not watched.
+    pub fn watch_replica(
+        &mut self,
+        id: FileId,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<(), SenseError> {
+        let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
+        let file = self.files.get_mut(&id).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let replica = open_path_at(dir, name).map_err(failed)?;
+        let key = ObjectKey::of(replica.as_fd()).map_err(failed)?;
+        let before = file.staged.replace(key.clone()).filter(|old| *old != key);
+        self.index.add(id, &key, Part::Itself);
+        self.group.mark(replica.as_fd(), self.index.mask(&key)).map_err(failed)?;
+        if let Some(old) = before {
+            let path = file.path.clone();
+            self.index.remove_object(id, &old);
+            self.release(&path, vec![old]);
+        }
+        Ok(())
+    }
+
+    /// The replica has been exchanged in: what is at the path of `id` now is the file. The
+    /// inode that came out is still the file's too, until [`FanotifySensor::forget_object`] or
+    /// the next [`FanotifySensor::watch`]. Costs no system call.
+    pub fn adopt(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(&id)
+            && let Some(replica) = file.staged.take()
+        {
+            file.current = Some(replica);
+        }
+    }
+
+    /// The inode that is `name` in `dir` has left the path of `id`, into the quarantine: its
+    /// events are no longer about `id`.
+    ///
+    /// # Errors
+    /// Where there is no such inode, or it has no key.
+    pub fn forget_object(
+        &mut self,
+        id: FileId,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<(), SenseError> {
+        let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
+        let left = open_path_at(dir, name).map_err(failed)?;
+        let key = ObjectKey::of(left.as_fd()).map_err(failed)?;
+        let before = self.index.mask(&key);
+        self.index.remove_object(id, &key);
+        self.shrink(left.as_fd(), &key, before);
+        Ok(())
+    }
+
+    /// Watches `id` no longer.
+    pub fn unwatch(&mut self, id: FileId) {
+        let lost = self.index.retain(id, |_, _| false);
+        if let Some(file) = self.files.remove(&id) {
+            self.release(&file.path, lost);
+        }
+    }
+
+    /// Turns what waits into observations. Never blocks.
+    pub fn read(
+        &mut self,
+        at: Instant,
+        captures: &Captures,
+        out: &mut Vec<Observation>,
+    ) -> ReadOutcome {
+        let mut lost = false;
+        for _ in 0..ROUNDS {
+            match self.group.read() {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => {
+                    for event in &events {
+                        lost |= event.is_overflow();
+                        self.observe(event, at, captures, out);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "events of protected files could not be read");
+                    lost = true;
+                    break;
+                }
+            }
+        }
+        ReadOutcome { lost }
+    }
+
+    fn observe(&self, event: &Event, at: Instant, captures: &Captures, out: &mut Vec<Observation>) {
+        if event.pid == self.us {
+            return;
+        }
+        let hints = self.index.hints(event.mask, event.object.as_ref(), event.dir.as_ref());
+        if hints.is_empty() {
+            return;
+        }
+        let by = captures.by_event(event.pid, event.pidfd.as_ref().map(AsFd::as_fd));
+        out.extend(hints.into_iter().map(|(file, hint)| {
+            let retired = self.has_left(file, event.object.as_ref(), &hint);
+            Observation { at, sensor: Sensor::Fanotify, file, hint, by: by.clone(), retired }
+        }));
+    }
+
+    /// Whether the event is of an inode that was taken out of the path. What is told of the
+    /// name, and not of the inode, is always of the path.
+    fn has_left(&self, file: FileId, object: Option<&ObjectKey>, hint: &Hint) -> bool {
+        let of_the_inode =
+            matches!(hint, Hint::Opened | Hint::Closed | Hint::Written | Hint::Metadata);
+        let Some(file) = self.files.get(&file) else { return false };
+        of_the_inode
+            && object.is_some_and(|key| {
+                file.current.is_some()
+                    && file.current.as_ref() != Some(key)
+                    && file.staged.as_ref() != Some(key)
+            })
+    }
+
+    /// Takes marks off inodes that lost a part. They are found by their handle, for they may be
+    /// anywhere; one that is not found, or cannot be opened, tells nobody anything any more.
+    fn release(&self, near: &Path, keys: Vec<ObjectKey>) {
+        let mount = near.ancestors().skip(1).find_map(|dir| open_dir(dir).ok());
+        for key in keys {
+            let handle = Handle { kind: key.kind, bytes: key.bytes.clone() };
+            let Some(Ok(fd)) = mount.as_ref().map(|fd| open_by_handle(fd.as_fd(), &handle)) else {
+                continue;
+            };
+            if ObjectKey::of(fd.as_fd()).is_ok_and(|found| found == key) {
+                self.shrink(fd.as_fd(), &key, index::EVERYTHING);
+            }
+        }
+    }
+
+    fn shrink(&self, fd: BorrowedFd<'_>, key: &ObjectKey, before: MaskFlags) {
+        let extra = before.difference(self.index.mask(key));
+        if !extra.is_empty() {
+            // What is not there need not be taken away.
+            let _ = self.group.unmark(fd, extra);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

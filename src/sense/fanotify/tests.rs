@@ -1,0 +1,222 @@
+//! Against the kernel, on the disk's filesystem and on tmpfs. Our own events are dropped, so
+//! every deed is done by a shell.
+
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::sense::Hint;
+use crate::sys::rename::exchange;
+use crate::sys::test::rooms;
+
+const A: FileId = FileId(1);
+const B: FileId = FileId(2);
+
+struct Room {
+    dir: tempfile::TempDir,
+    sensor: FanotifySensor,
+    captures: Captures,
+}
+
+impl Room {
+    fn both() -> impl Iterator<Item = Self> {
+        rooms().into_iter().map(|dir| Self {
+            dir,
+            sensor: FanotifySensor::new().unwrap(),
+            captures: Captures::new(),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, "good").unwrap();
+        path
+    }
+
+    fn watch(&mut self, id: FileId, name: &str) {
+        let path = self.path(name);
+        self.sensor.watch(id, &path, Watched::File).unwrap();
+    }
+
+    /// Has a shell do it, and says what was seen.
+    fn shell(&mut self, script: &str) -> Vec<(FileId, Hint)> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(self.dir.path());
+        assert!(command.status().unwrap().success(), "{script}");
+        self.seen()
+    }
+
+    fn seen(&mut self) -> Vec<(FileId, Hint)> {
+        let mut out = Vec::new();
+        let outcome = self.sensor.read(Instant::now(), &self.captures, &mut out);
+        assert_eq!(outcome, ReadOutcome { lost: false });
+        out.into_iter().map(|seen| (seen.file, seen.hint)).collect()
+    }
+}
+
+fn saw(seen: &[(FileId, Hint)], id: FileId, hint: Hint) {
+    assert!(seen.contains(&(id, hint.clone())), "no {hint:?} in {seen:?}");
+}
+
+#[test]
+fn every_way_of_changing_a_file_is_seen_for_what_it_is() {
+    for (script, hint) in [
+        ("echo x >> f", Hint::Written),
+        ("cat f > /dev/null", Hint::Closed),
+        ("exec 3< f", Hint::Opened),
+        ("chmod 600 f", Hint::Metadata),
+        ("touch -h -d 2001-01-01 f", Hint::Metadata),
+        ("rm f", Hint::Removed),
+        ("mv f g", Hint::Moved),
+        ("echo x > n; mv n f", Hint::Arrived),
+        ("rm f; mkdir f", Hint::Arrived),
+        ("ln f g; rm f", Hint::Removed),
+    ] {
+        for mut room in Room::both() {
+            room.file("f");
+            room.watch(A, "f");
+            let seen = room.shell(script);
+            saw(&seen, A, hint.clone());
+        }
+    }
+}
+
+#[test]
+fn what_we_do_ourselves_and_what_is_done_to_neighbours_is_not_seen() {
+    for mut room in Room::both() {
+        let path = room.file("f");
+        room.file("g");
+        room.watch(A, "f");
+        std::fs::write(&path, "ours").unwrap();
+        assert!(room.seen().is_empty());
+        assert!(room.shell("echo x > g; rm g; echo x > h").is_empty());
+    }
+}
+
+#[test]
+fn a_directory_above_that_is_renamed_or_removed_is_seen_and_watched_again_when_it_is_back() {
+    for mut room in Room::both() {
+        std::fs::create_dir_all(room.path("a/b")).unwrap();
+        room.file("a/b/f");
+        room.watch(A, "a/b/f");
+        let seen = room.shell("mv a z");
+        saw(&seen, A, Hint::Moved);
+        room.watch(A, "a/b/f");
+        let seen = room.shell("mkdir a");
+        saw(&seen, A, Hint::Arrived);
+        room.watch(A, "a/b/f");
+        let seen = room.shell("mkdir a/b");
+        saw(&seen, A, Hint::Arrived);
+        room.watch(A, "a/b/f");
+        let seen = room.shell("echo new > a/b/f");
+        saw(&seen, A, Hint::Arrived);
+        room.watch(A, "a/b/f");
+        assert!(room.shell("echo x > z/b/f; rm -r z").is_empty(), "the old inodes are forgotten");
+        let seen = room.shell("rm -r a");
+        saw(&seen, A, Hint::Removed);
+    }
+}
+
+#[test]
+fn a_replica_is_watched_before_and_after_it_is_exchanged_and_evidence_no_longer() {
+    for mut room in Room::both() {
+        room.file("f");
+        room.file("replica");
+        room.watch(A, "f");
+        let dir = open_dir(room.dir.path()).unwrap();
+        room.sensor.watch_replica(A, dir.as_fd(), OsStr::new("replica")).unwrap();
+        saw(&room.shell("echo x >> replica"), A, Hint::Written);
+        exchange(dir.as_fd(), OsStr::new("f"), dir.as_fd(), OsStr::new("replica")).unwrap();
+        room.sensor.adopt(A);
+        saw(&room.shell("echo x >> f"), A, Hint::Written);
+        saw(&room.shell("echo x >> replica"), A, Hint::Written);
+        room.sensor.forget_object(A, dir.as_fd(), OsStr::new("replica")).unwrap();
+        assert!(room.shell("echo x >> replica").is_empty());
+        saw(&room.shell("echo x >> f"), A, Hint::Written);
+        // The next replica, and a watch that finds everything in place.
+        room.file("next");
+        room.sensor.watch_replica(A, dir.as_fd(), OsStr::new("next")).unwrap();
+        room.watch(A, "f");
+        saw(&room.shell("echo x >> f"), A, Hint::Written);
+        saw(&room.shell("echo x >> next"), A, Hint::Written);
+        room.file("other");
+        room.sensor.watch_replica(A, dir.as_fd(), OsStr::new("other")).unwrap();
+        assert!(room.shell("echo x >> next").is_empty());
+    }
+}
+
+#[test]
+fn two_names_of_one_inode_are_both_told_and_let_go_one_by_one() {
+    for mut room in Room::both() {
+        let f = room.file("f");
+        std::fs::hard_link(f, room.path("g")).unwrap();
+        room.watch(A, "f");
+        room.watch(B, "g");
+        let seen = room.shell("echo x >> g");
+        saw(&seen, A, Hint::Written);
+        saw(&seen, B, Hint::Written);
+        room.sensor.unwatch(B);
+        let seen = room.shell("echo x >> g; rm g");
+        saw(&seen, A, Hint::Written);
+        assert!(seen.iter().all(|(id, _)| *id == A), "{seen:?}");
+        room.sensor.unwatch(A);
+        assert!(room.shell("echo x >> f; rm f").is_empty());
+    }
+}
+
+#[test]
+fn a_protected_directory_tells_the_names_that_come_up_in_it() {
+    for mut room in Room::both() {
+        std::fs::create_dir(room.path("d")).unwrap();
+        let path = room.path("d");
+        room.sensor.watch(A, &path, Watched::Directory).unwrap();
+        let seen = room.shell("touch d/x && mv d/x d/y && chmod 700 d");
+        saw(&seen, A, Hint::Child(b"x".to_vec()));
+        saw(&seen, A, Hint::Child(b"y".to_vec()));
+        saw(&seen, A, Hint::Metadata);
+    }
+}
+
+#[test]
+fn a_planted_symlink_and_any_bytes_are_watched_as_what_they_are() {
+    for mut room in Room::both() {
+        let name = OsStr::from_bytes(b"\xff\n");
+        let path = room.dir.path().join(name);
+        room.sensor.watch(A, &path, Watched::File).unwrap();
+        assert!(room.seen().is_empty());
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        room.sensor.watch(A, &path, Watched::File).unwrap();
+        let seen = room.shell("cat /etc/passwd > /dev/null; rm -- *");
+        saw(&seen, A, Hint::Removed);
+        assert!(!seen.contains(&(A, Hint::Opened)), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_event_of_a_process_that_still_lives_names_it() {
+    for mut room in Room::both() {
+        room.file("f");
+        room.watch(A, "f");
+        let mut child = Command::new("sh")
+            .args(["-c", "exec 3>> f; read line"])
+            .current_dir(room.dir.path())
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut out = Vec::new();
+        while out.is_empty() {
+            assert!(Instant::now() < deadline);
+            let _ = room.sensor.read(Instant::now(), &room.captures, &mut out);
+        }
+        let super::super::By::Process { actor, .. } = &out[0].by else { panic!("{out:?}") };
+        assert_eq!(actor.pid, child.id());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,60 @@
+//! Which inodes have to be watched for a path: what it names, what holds the name, what is above.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::Watched;
+use super::index::Part;
+use crate::sys::open::{open_dir, open_path_at};
+
+/// An inode that a path needs marked.
+pub(super) struct Needed {
+    /// `O_PATH`.
+    pub(super) fd: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) part: Part,
+}
+
+/// The inodes that have to be marked for `path`, as far as it exists. A directory that is
+/// reached through a symlink is none: somebody has put it there.
+pub(super) fn inodes_of(path: &Path, kind: Watched) -> Vec<Needed> {
+    let mut all = Vec::new();
+    let mut below = path.file_name();
+    for above in path.ancestors().skip(1) {
+        if let Ok(fd) = open_dir(above) {
+            if let Some(name) = below.take() {
+                add_holder(&mut all, &fd, above, name, path, kind);
+            }
+            all.push(Needed { fd, path: above.to_owned(), part: Part::Above });
+        } else {
+            below = above.file_name();
+        }
+    }
+    all
+}
+
+/// The nearest directory that exists, and what it has at `name`, if that is all of `path`.
+fn add_holder(
+    all: &mut Vec<Needed>,
+    fd: &OwnedFd,
+    above: &Path,
+    name: &OsStr,
+    path: &Path,
+    kind: Watched,
+) {
+    if let Ok(itself) = open_path_at(fd.as_fd(), name)
+        && path.parent() == Some(above)
+    {
+        let part = match kind {
+            Watched::File => Part::Itself,
+            Watched::Directory => Part::ItselfDirectory,
+        };
+        all.push(Needed { fd: itself, path: path.to_owned(), part });
+    }
+    if let Ok(fd) = fd.try_clone() {
+        let part = Part::Holds(name.as_bytes().to_vec());
+        all.push(Needed { fd, path: above.to_owned(), part });
+    }
+}

@@ -1,0 +1,384 @@
+//! The permission thread: it sees who opens a protected file while the opener waits.
+//!
+//! A plain event comes after the fact, and a short-lived process is gone by then. A permission
+//! event holds the process in `open` until it is answered, so `/proc` still has it.
+//!
+//! Every open of every protected file passes through here, so the thread does nothing else. It
+//! opens nothing outside `/proc`, logs nothing, takes no lock that anybody holds over I/O, and
+//! answers yes whatever happens: a request that is dropped is answered by that alone.
+//!
+//! Reading `/proc/PID/cmdline` can wait for a lock in the kernel that the opener itself holds
+//! and need not give back. So there is a relief: a second thread that watches a clock, which
+//! the first winds before it looks at a process and stops afterwards. When it runs out, the
+//! relief answers in the first one's place and sets another to work; the one that hangs ends
+//! when it wakes. A tamperer gains a delay of [`PATIENCE`] an open by it, and after
+//! [`SPARE`] times not even that: processes are then let through unseen, and `status` says so.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::time::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use super::{Health, SenseError};
+use crate::attribute::{Captures, InodeKey};
+use crate::sys::fanotify::{Gatekeeper, Request, RequestId};
+use crate::sys::open::open_path_at;
+
+/// How long one process may be looked at. The usual is a tenth of a millisecond.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+/// Threads that may hang at the same time.
+pub const SPARE: u32 = 16;
+
+const WHAT: &str = "the fanotify permission group";
+
+/// The group and its threads. Dropping it lets everybody through and ends them.
+#[derive(Debug)]
+pub struct PermissionSensor {
+    desk: Arc<Desk>,
+    relief: Option<JoinHandle<()>>,
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Desk {
+    gatekeeper: Gatekeeper,
+    captures: Arc<Captures>,
+    clock: OwnedFd,
+    /// Readable for ever, once the sensor is dropped.
+    closing: OwnedFd,
+    shift: Mutex<Shift>,
+    us: u32,
+}
+
+#[derive(Debug, Default)]
+struct Shift {
+    /// Which worker is on duty; one with another number has been relieved.
+    on_duty: u32,
+    /// What it thinks about.
+    busy: Option<RequestId>,
+    /// Workers that hang.
+    hanging: u32,
+    trouble: Option<String>,
+}
+
+impl PermissionSensor {
+    /// Starts the threads. Nothing is asked about yet.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the group, or a thread.
+    pub fn start(captures: Arc<Captures>) -> Result<Self, SenseError> {
+        let refused = |source| SenseError::Refused {
+            what: WHAT,
+            remedy: "it needs CAP_SYS_ADMIN and a kernel with fanotify permission events; \
+                     short-lived processes will not be named",
+            source,
+        };
+        let desk = Arc::new(Desk::new(captures).map_err(refused)?);
+        let relieving = Arc::clone(&desk);
+        Desk::set_to_work(&desk, 0).map_err(refused)?;
+        let relief = std::thread::Builder::new()
+            .name("relief".to_owned())
+            .spawn(move || Desk::relieve(&relieving));
+        match relief {
+            Ok(relief) => Ok(Self { desk, relief: Some(relief) }),
+            Err(error) => {
+                desk.close();
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Asks about opens of what `name` in `dir` is now. A symlink is marked itself.
+    ///
+    /// # Errors
+    /// Where it cannot be marked.
+    pub fn watch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
+        let marked = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.mark(fd.as_fd()));
+        marked.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
+    }
+
+    /// Asks no longer about what `name` in `dir` is now.
+    ///
+    /// # Errors
+    /// Where it is not there, or was not watched.
+    pub fn unwatch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
+        let done = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.unmark(fd.as_fd()));
+        done.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
+    }
+
+    /// How it does.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shift = self.desk.shift();
+        if shift.hanging >= SPARE {
+            let why = "too many processes could not be looked at in time; openers pass unseen";
+            return Health::Degraded(why.to_owned());
+        }
+        shift.trouble.clone().map_or(Health::Working, Health::Degraded)
+    }
+}
+
+impl Drop for PermissionSensor {
+    fn drop(&mut self) {
+        self.desk.close();
+        if let Some(relief) = self.relief.take() {
+            // It never hangs: it looks at no process.
+            let _ = relief.join();
+        }
+    }
+}
+
+impl Desk {
+    fn new(captures: Arc<Captures>) -> io::Result<Self> {
+        Ok(Self {
+            gatekeeper: Gatekeeper::new()?,
+            captures,
+            clock: timerfd_create(
+                TimerfdClockId::Monotonic,
+                TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+            )?,
+            closing: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            shift: Mutex::default(),
+            us: std::process::id(),
+        })
+    }
+
+    fn set_to_work(desk: &Arc<Self>, number: u32) -> io::Result<()> {
+        let desk = Arc::clone(desk);
+        let worker = std::thread::Builder::new().name("permission".to_owned());
+        worker.spawn(move || desk.work(number)).map(drop)
+    }
+
+    fn work(&self, number: u32) {
+        while self.wait_for(self.gatekeeper.as_fd()) {
+            match self.gatekeeper.read() {
+                Ok(Some(request)) => {
+                    if !self.serve(number, request) {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let trouble =
+                        format!("a question was lost: {error}; is RLIMIT_NOFILE too low?");
+                    self.shift().trouble = Some(trouble);
+                }
+            }
+        }
+    }
+
+    /// False when the relief has taken over.
+    fn serve(&self, number: u32, request: Request<'_>) -> bool {
+        if request.pid() == self.us || !self.begin(number, &request) {
+            drop(request);
+            return self.shift().on_duty == number;
+        }
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look(&request)));
+        let mut shift = self.shift();
+        if shift.on_duty != number {
+            shift.hanging = shift.hanging.saturating_sub(1);
+            request.was_answered();
+            return false;
+        }
+        shift.busy = None;
+        if looked.is_err() {
+            shift.trouble = Some("a process could not be looked at: a fault of ours".to_owned());
+        }
+        drop(shift);
+        self.wind(Duration::ZERO);
+        drop(request);
+        true
+    }
+
+    /// Winds the clock; false where the request is better let through unseen.
+    fn begin(&self, number: u32, request: &Request<'_>) -> bool {
+        let mut shift = self.shift();
+        if shift.on_duty != number || shift.hanging >= SPARE {
+            return false;
+        }
+        shift.busy = Some(request.id());
+        self.wind(PATIENCE);
+        true
+    }
+
+    fn look(&self, request: &Request<'_>) {
+        if let Ok(stat) = rustix::fs::fstat(request.file()) {
+            let key = InodeKey { dev: stat.st_dev, ino: stat.st_ino };
+            self.captures.opening(request.pid(), request.pidfd(), key, Instant::now());
+        }
+    }
+
+    fn relieve(desk: &Arc<Self>) {
+        while desk.wait_for(desk.clock.as_fd()) {
+            let mut shift = desk.shift();
+            let mut ticks = [0; 8];
+            // Nothing to read: the worker finished just now and stopped the clock.
+            if rustix::io::read(&desk.clock, &mut ticks).is_err() {
+                continue;
+            }
+            let Some(request) = shift.busy.take() else { continue };
+            // The worker that holds the request needs this lock before it lets go of it.
+            let _ = desk.gatekeeper.allow(request);
+            shift.on_duty = shift.on_duty.wrapping_add(1);
+            shift.hanging += 1;
+            let number = shift.on_duty;
+            drop(shift);
+            if Self::set_to_work(desk, number).is_err() {
+                desk.shift().trouble = Some("no thread could be started; openers pass".to_owned());
+                desk.let_everybody_through();
+                return;
+            }
+        }
+        desk.let_everybody_through();
+    }
+
+    fn let_everybody_through(&self) {
+        let _ = self.gatekeeper.unmark_all();
+        if let Some(request) = self.shift().busy.take() {
+            let _ = self.gatekeeper.allow(request);
+        }
+        while let Ok(Some(request)) = self.gatekeeper.read() {
+            drop(request);
+        }
+    }
+
+    /// Waits until `what` is readable; false once the sensor closes.
+    fn wait_for(&self, what: BorrowedFd<'_>) -> bool {
+        loop {
+            let mut both = [
+                PollFd::from_borrowed_fd(what, PollFlags::IN),
+                PollFd::new(&self.closing, PollFlags::IN),
+            ];
+            match poll(&mut both, None) {
+                Ok(_) => return both.last().is_some_and(|closing| closing.revents().is_empty()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn close(&self) {
+        let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
+    }
+
+    /// The clock runs out after `time`; zero stops it.
+    fn wind(&self, time: Duration) {
+        let it_value = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        let _ = timerfd_settime(&self.clock, TimerfdTimerFlags::empty(), &once);
+    }
+
+    fn shift(&self) -> MutexGuard<'_, Shift> {
+        self.shift.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::sys::test::{file, rooms};
+
+    #[test]
+    fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
+        for room in rooms() {
+            let start = Instant::now();
+            let captures = Arc::new(Captures::new());
+            let (dir, path) = file(room.path(), "f", b"x");
+            let sensor = PermissionSensor::start(Arc::clone(&captures)).unwrap();
+            sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+            let mut pids = Vec::new();
+            for _ in 0..20 {
+                let mut child = Command::new("cat")
+                    .arg(&path)
+                    .stdout(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap();
+                pids.push(child.id());
+                assert!(child.wait().unwrap().success());
+            }
+            let stat = crate::sys::stat::stat(&path).unwrap();
+            let openers = captures.openers_since(InodeKey { dev: stat.dev, ino: stat.ino }, start);
+            pids.reverse();
+            assert_eq!(openers.iter().map(|actor| actor.pid).collect::<Vec<_>>(), pids);
+            for actor in &openers {
+                assert_eq!(actor.cmdline, ["cat", path.to_str().unwrap()]);
+                assert_eq!(actor.ancestry[0].pid, std::process::id());
+            }
+            assert_eq!(sensor.health(), Health::Working);
+            sensor.unwatch(dir.as_fd(), "f".as_ref()).unwrap();
+            assert!(Command::new("cat").arg(&path).status().unwrap().success());
+            let now = captures.openers_since(InodeKey { dev: stat.dev, ino: stat.ino }, start);
+            assert_eq!(now.len(), 20);
+        }
+    }
+
+    #[test]
+    fn our_own_opens_are_let_through_unseen() {
+        for room in rooms() {
+            let start = Instant::now();
+            let captures = Arc::new(Captures::new());
+            let (dir, path) = file(room.path(), "f", b"x");
+            let sensor = PermissionSensor::start(Arc::clone(&captures)).unwrap();
+            sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"x");
+            let stat = crate::sys::stat::stat(&path).unwrap();
+            let key = InodeKey { dev: stat.dev, ino: stat.ino };
+            assert!(captures.openers_since(key, start).is_empty());
+        }
+    }
+
+    #[test]
+    fn dropping_the_sensor_releases_everybody_and_ends_the_threads() {
+        for room in rooms() {
+            let captures = Arc::new(Captures::new());
+            let (dir, path) = file(room.path(), "f", b"x");
+            let sensor = PermissionSensor::start(Arc::clone(&captures)).unwrap();
+            sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+            let script = "for i in 1 2 3 4 5 6 7 8 9; do read x < \"$0\"; done; true";
+            let mut children: Vec<_> = (0..8)
+                .map(|_| Command::new("sh").args(["-c", script]).arg(&path).spawn().unwrap())
+                .collect();
+            let desk = Arc::downgrade(&sensor.desk);
+            drop(sensor);
+            for child in &mut children {
+                assert!(child.wait().unwrap().success());
+            }
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while desk.upgrade().is_some() {
+                assert!(Instant::now() < deadline, "a thread stays");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_relieved_and_no_opener_waits_for_it() {
+        let [room, _] = rooms();
+        let captures = Arc::new(Captures::new());
+        let (dir, path) = file(room.path(), "f", b"x");
+        let sensor = PermissionSensor::start(Arc::clone(&captures)).unwrap();
+        sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+        let hung = captures.hold();
+        let open = || Command::new("cat").arg(&path).status().unwrap().success();
+        assert!(open() && open());
+        assert_eq!(sensor.desk.shift().hanging, 2);
+        drop(hung);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while sensor.desk.shift().hanging > 0 {
+            assert!(Instant::now() < deadline, "those that hung do not come back");
+            std::thread::yield_now();
+        }
+        assert!(open());
+        assert_eq!(sensor.health(), Health::Working);
+    }
+}
