@@ -8,9 +8,15 @@ mod path_json;
 mod place;
 mod record;
 mod records;
+pub mod snapshot;
+mod surroundings;
+mod vault;
 
 pub use db::Baseline;
 pub use error::BaselineError;
 pub use evidence::Evidence;
 pub use hash::{Hasher, sha256};
 pub use record::{Origin, Parent, Record, Replica};
+pub use snapshot::{Content, Snapshot, SnapshotError};
+pub use surroundings::{mount_point, parents};
+pub use vault::{Vault, VaultError};

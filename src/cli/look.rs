@@ -21,8 +21,8 @@ pub(super) enum Sight {
 
 /// Looks at one path, content and all. Nothing that can be there makes this block.
 pub(super) fn look(path: &Path) -> Sight {
-    match snapshot::take(path) {
-        Ok((facts, _)) => Sight::There(Box::new(facts)),
+    match snapshot::take(path, &|_| ()) {
+        Ok(facts) => Sight::There(Box::new(facts)),
         Err(error) => match sys::stat::stat(path) {
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>

@@ -8,7 +8,8 @@ use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
-use crate::baseline::{Replica, snapshot};
+use crate::baseline::snapshot::{snapshot, take};
+use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
 use crate::engine::{Action, Cure, Input, Inspection, Sight};
 use crate::judge::FileKind;
 use crate::respond::{self, Outcome, Patient};
@@ -88,8 +89,8 @@ impl Guard {
     fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, String>> {
         let ward = self.ward(file)?;
         let path = &ward.patient.path;
-        Some(match snapshot::inspect(path) {
-            Ok((facts, stat)) => {
+        Some(match snapshot(path, Content::Skip, &|_| ()) {
+            Ok(Snapshot { facts, stat }) => {
                 let writers = facts.kind == FileKind::File
                     && ward.patient.facts.keeps_immutable()
                     && has_writers(&ward.patient);
@@ -258,8 +259,8 @@ impl Guard {
 const NO_REPLICA: &str = "no copy lies ready, so a heal takes longer";
 
 /// Whether the file has all its known-good facts, content included.
-fn is_whole(patient: &Patient) -> Result<bool, snapshot::SnapshotError> {
-    let (facts, _) = snapshot::take(&patient.path)?;
+fn is_whole(patient: &Patient) -> Result<bool, SnapshotError> {
+    let facts = take(&patient.path, &|_| ())?;
     let policy = crate::judge::Policy {
         immutable: patient.facts.keeps_immutable(),
         ..crate::judge::Policy::default()

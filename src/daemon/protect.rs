@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::baseline::{Origin, Record, SnapshotError, Vault, snapshot};
+use crate::baseline::{Origin, Record, SnapshotError, Vault, mount_point, parents, snapshot};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, Policy, Stat};
 use crate::sys;
 
@@ -56,8 +56,8 @@ pub fn take(
         path: path.to_owned(),
         policy,
         origin,
-        parents: snapshot::parents(path)?,
-        mount_point: snapshot::mount_point(path)?,
+        parents: parents(path)?,
+        mount_point: mount_point(path)?,
         seal: unchanged(&facts, &seal).then_some(seal),
         replica: None,
         protected_at: Timestamp::now(),

@@ -14,7 +14,8 @@ use super::api;
 use super::protect::{self, ProtectError};
 use super::scribe::Note;
 use super::wake::Mailer;
-use crate::baseline::{Origin, Record, Replica, Vault, snapshot};
+use crate::baseline::snapshot::snapshot;
+use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine};
@@ -225,7 +226,8 @@ pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<R
 
 /// Reads all there is to know of a file, content included, in one state of it.
 fn read(path: &Path) -> Result<Inspection, String> {
-    let (facts, stat) = snapshot::take(path).map_err(|e| e.to_string())?;
+    let Snapshot { facts, stat } =
+        snapshot(path, Content::Hash, &|_| ()).map_err(|e| e.to_string())?;
     Ok(Inspection { facts, stat, writers: false })
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::incident::Incident;
-use super::{Action, Moment};
+use super::{Action, Moment, Sight};
 use crate::attribute::Suspect;
-use crate::judge::{Facts, FileKind, Policy, Stat};
+use crate::judge::{Difference, Facts, FileKind, Policy, Stat};
+use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
 
 /// What the engine has to know of a path to guard it.
@@ -43,13 +44,20 @@ pub(super) struct Guarded {
     /// The last time it was known to be whole.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
+    /// The hands found another inode at the path than the one they were to put right.
+    pub(super) disowned: bool,
     /// Somebody was seen writing since its content was last known to be good.
     pub(super) written: bool,
+    /// The seal stands for a state whose content nobody has read yet.
+    pub(super) unread: bool,
     /// An event, not only a sweep, told that something happens.
     pub(super) told: bool,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
-    pub(super) suspects: Vec<Suspect>,
+    /// Who was seen, and up to which exchange what they did can be what was found.
+    pub(super) suspects: Vec<(u32, Suspect)>,
+    /// Counts exchanges: what is found after one was not done before it.
+    pub(super) exchanges: u32,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
     /// Something was noticed meanwhile.
@@ -60,9 +68,9 @@ pub(super) struct Guarded {
     pub(super) incident: Option<Box<Incident>>,
     pub(super) failing: Option<Failing>,
     /// A state that differs, was reported, and is left as it is.
-    pub(super) tolerated: Option<Stat>,
-    /// Facts that a repair could not put right.
-    pub(super) beyond_repair: Option<Facts>,
+    pub(super) tolerated: Option<Sight>,
+    /// What an inspection found different the last time, and how often a cure left just that.
+    pub(super) persisting: Option<(Vec<Difference>, u32)>,
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
     /// Strangers in a protected directory that were reported.
@@ -79,10 +87,13 @@ impl Guarded {
             whole_before: now.mono,
             whole_before_wall: protected.whole_at,
             protected,
+            disowned: false,
             written: false,
+            unread: false,
             told: false,
             learned: None,
             suspects: Vec::new(),
+            exchanges: 0,
             busy: false,
             again: false,
             epoch: 0,
@@ -90,14 +101,18 @@ impl Guarded {
             incident: None,
             failing: None,
             tolerated: None,
-            beyond_repair: None,
+            persisting: None,
             away: None,
             strangers: Vec::new(),
         }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        !self.busy && self.verifying.is_none() && self.failing.is_none() && !self.written
+        !self.busy
+            && self.verifying.is_none()
+            && self.failing.is_none()
+            && !self.written
+            && !self.unread
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -113,24 +128,35 @@ impl Guarded {
         if matches!(seen.by, By::Nobody) {
             return;
         }
+        let until = match (seen.retired, self.busy) {
+            (true, _) => match self.exchanges.checked_sub(1) {
+                Some(before) => before,
+                None => return,
+            },
+            (false, busy) => self.exchanges.saturating_add(u32::from(busy)),
+        };
         if self.suspects.len() >= MOST_SUSPECTS {
-            let reader = |s: &Suspect| matches!(s.hint, Hint::Opened | Hint::Closed);
+            let reader = |s: &(u32, Suspect)| matches!(s.1.hint, Hint::Opened | Hint::Closed);
             match self.suspects.iter().position(reader) {
                 Some(at) => drop(self.suspects.remove(at)),
                 None => return,
             }
         }
-        self.suspects.push(Suspect { hint: seen.hint.clone(), by: seen.by.clone() });
+        self.suspects.push((until, Suspect { hint: seen.hint.clone(), by: seen.by.clone() }));
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.
     pub(super) fn found_whole(&mut self, now: Moment) {
-        if self.verifying.is_some() || self.written {
+        if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.learned = None;
         self.told = false;
         self.failing = None;
+        if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
+            incident.unproven = false;
+            incident.cured.get_or_insert(Kind::Restored);
+        }
         if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
             self.forget_the_harmless();
             self.whole_before = now.mono;
@@ -138,20 +164,60 @@ impl Guarded {
         }
     }
 
+    /// Whether this is the state that differs, was reported, and is left as it is. Then what
+    /// events told until now is told.
+    pub(super) fn tolerates(&mut self, sight: &Sight) -> bool {
+        let tolerated = self.tolerated.as_ref() == Some(sight);
+        if tolerated {
+            self.written = false;
+            self.unread = false;
+            self.verifying = None;
+            self.learned = None;
+            self.told = false;
+            self.failing = None;
+            if let Some(incident) = self.incident.as_mut() {
+                incident.unproven = false;
+            }
+        }
+        tolerated
+    }
+
+    /// How often in a row a cure left just these differences.
+    pub(super) fn persists(&mut self, found: &[Difference]) -> u32 {
+        let times = match &self.persisting {
+            Some((known, times)) if known == found => times.saturating_add(1),
+            _ => 0,
+        };
+        self.persisting = Some((found.to_vec(), times));
+        times
+    }
+
     /// Drops suspects, but for those who opened the file and have not closed it: they may
     /// still do something through their descriptor.
-    fn forget_the_harmless(&mut self) {
-        let mut open: Vec<Suspect> = Vec::new();
-        for suspect in self.suspects.drain(..) {
+    pub(super) fn forget_the_harmless(&mut self) {
+        let mut open: Vec<(u32, Suspect)> = Vec::new();
+        for (_, suspect) in self.suspects.drain(..) {
             let By::Process { actor, .. } = &suspect.by else { continue };
             let id = (actor.pid, actor.start_time);
             if suspect.hint == Hint::Opened {
-                open.push(suspect);
+                open.push((u32::MAX, suspect));
             } else {
-                open.retain(|s| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
+                open.retain(|(_, s)| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
             }
         }
         self.suspects = open;
+    }
+
+    /// Whether this is not the inode of the seal. Directories are not told apart by inode.
+    pub(super) fn is_another(&self, stat: &Stat) -> bool {
+        self.protected.facts.kind != FileKind::Directory
+            && self.seal.is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
+    }
+
+    /// Holds later looks against this state. Its content is still to be read.
+    pub(super) fn seal_unread(&mut self, stat: Stat) {
+        self.seal = Some(stat);
+        self.unread = self.is_file();
     }
 
     /// Has the content read. A write seen after this moment leads to another reading.

@@ -43,7 +43,7 @@ impl Engine {
                 .filter(|d| d.kind == Kind::MetadataChanged)
                 .for_each(|d| d.kind = Kind::ContentChanged);
         }
-        self.open_incident(now, file, Some(seen), found, cure, out);
+        self.open_incident(now, file, Sight::Present(*seen), found, cure, out);
     }
 
     /// The path does not lead to the file, or to anything.
@@ -55,9 +55,9 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let moved = guarded.suspects.iter().any(|s| s.hint == Hint::Moved);
+        let moved = guarded.suspects.iter().any(|(_, s)| s.hint == Hint::Moved);
         let gone = if moved { Kind::Moved } else { Kind::Deleted };
-        let (kind, cure) = match sight {
+        let (kind, cure) = match &sight {
             Sight::Missing => (gone, Cure::Replace),
             Sight::ParentMissing => (gone, Cure::PutBackParents),
             Sight::Covered => (Kind::Shadowed, Cure::Unmount),
@@ -68,19 +68,19 @@ impl Engine {
                 );
                 return self.unwatchable(now, file, why, out);
             }
-            Sight::Unreadable(why) => return self.unwatchable(now, file, why, out),
+            Sight::Unreadable(why) => return self.unwatchable(now, file, why.clone(), out),
             Sight::Present(_) => return,
         };
         let found =
             vec![Difference { kind, before: Default::default(), after: Default::default() }];
-        self.open_incident(now, file, None, found, cure, out);
+        self.open_incident(now, file, sight, found, cure, out);
     }
 
     fn open_incident(
         &mut self,
         now: Moment,
         file: FileId,
-        seen: Option<&Stat>,
+        seen: Sight,
         found: Vec<Difference>,
         cure: Cure,
         out: &mut Vec<Action>,
@@ -89,16 +89,17 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
+        let exchanges = guarded.exchanges;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
-        if !guarded.told {
-            incident.draft(Draft::unannounced(now, guarded.whole_before_wall));
+        if !guarded.told && !found.is_empty() {
+            incident.draft(Draft::unannounced(now, exchanges, guarded.whole_before_wall));
         }
         for difference in found {
-            incident.draft(Draft::of(now, difference));
+            incident.draft(Draft::of(now, exchanges, difference));
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
@@ -113,7 +114,7 @@ impl Engine {
                     keep_evidence: incident.keeps_evidence(),
                 });
             }
-            None => guarded.tolerated = seen.copied(),
+            None => guarded.tolerated = Some(seen),
         }
     }
 
@@ -126,7 +127,10 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
-        guarded.epoch = guarded.epoch.wrapping_add(1);
+        guarded.epoch = guarded.epoch.saturating_add(1);
+        if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
+            guarded.exchanges = guarded.exchanges.saturating_add(1);
+        }
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
         let took = guarded
@@ -145,7 +149,13 @@ impl Engine {
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
         match healed.result {
             Ok(Some(stat)) => self.cured(now, file, healed.action, stat, out),
-            Ok(None) => out.push(Action::Look { file }),
+            Ok(None) => {
+                if let Some(incident) = guarded.incident.as_mut() {
+                    incident.unproven = true;
+                }
+                guarded.disowned = matches!(healed.action, "relock" | "repair-metadata");
+                out.push(Action::Look { file });
+            }
             Err(why) => return self.failed(now, file, why, out),
         }
         if again {
@@ -164,25 +174,39 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let only_locked = action == "relock";
+        if matches!(action, "relock" | "repair-metadata") && guarded.is_another(&stat) {
+            if let Some(incident) = guarded.incident.as_mut() {
+                incident.unproven = true;
+            }
+            out.push(Action::Look { file });
+            return;
+        }
+        guarded.disowned = false;
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {
             out.push(Action::Look { file });
             if !matches!(action, "repair-metadata") {
                 return;
             }
         }
-        guarded.seal = Some(stat);
+        guarded.seal_unread(stat);
         if let Some(incident) = guarded.incident.as_mut() {
             let kind = if only_locked { Kind::Relocked } else { Kind::Restored };
             incident.cured = Some(incident.cured.map_or(kind, |old| old.min(kind)));
+            incident.unproven = false;
+            // The drafts may be on record already: a heal can take longer than the grace.
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
         match action {
             "relock" | "repair-metadata" => out.push(Action::Inspect { file }),
-            _ if guarded.written => guarded.start_verify(file, out),
             _ => {
-                guarded.verifying = None;
+                // Between the exchange and the lock anybody could write, set an attribute and
+                // set the time back: a look does not show it, and it has the `ctime` of the
+                // lock. So it is sealed beyond a restart only once it was read.
                 guarded.failing = None;
-                out.push(Action::Seal { file, stat });
-                guarded.found_whole(now);
+                match guarded.is_file() {
+                    true => guarded.start_verify(file, out),
+                    false => out.push(Action::Inspect { file }),
+                }
             }
         }
     }
@@ -212,16 +236,25 @@ impl Engine {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
+        if guarded.is_another(&stat) {
+            out.push(Action::Look { file });
+            return;
+        }
         facts.sha256 = guarded.protected.facts.sha256;
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        guarded.seal = Some(stat);
-        if writers && guarded.incident.is_some() {
+        guarded.seal_unread(stat);
+        let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
+        if writers && guarded.incident.as_deref().is_some_and(tampered) {
             // Some filesystems let a descriptor write that was open before the bit was set:
             // such a writer has to lose the inode.
-            return self.open_incident(now, file, Some(&stat), Vec::new(), Cure::Replace, out);
+            let seen = Sight::Present(stat);
+            return self.open_incident(now, file, seen, Vec::new(), Cure::Replace, out);
         }
         if guarded.is_file() {
             guarded.start_verify(file, out);
@@ -240,19 +273,36 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        if guarded.verifying != Some(epoch) || guarded.busy {
+        if guarded.verifying != Some(epoch) {
             return;
         }
         guarded.verifying = None;
+        if guarded.busy || guarded.epoch != epoch {
+            // A heal came in between: what was read is not believed, and still has to be.
+            guarded.unread = guarded.is_file();
+            return match guarded.busy {
+                true => guarded.again = true,
+                false => out.push(Action::Look { file }),
+            };
+        }
         let Inspection { facts, stat, .. } = match finding {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
+        if guarded.is_another(&stat) {
+            guarded.unread = guarded.is_file();
+            out.push(Action::Look { file });
+            return;
+        }
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.seal = Some(stat);
+        guarded.unread = false;
         if guarded.written {
             return guarded.start_verify(file, out);
         }
@@ -272,19 +322,33 @@ impl Engine {
     ) -> bool {
         let Some(guarded) = self.files.get_mut(&file) else { return false };
         let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
-        if found.is_empty() || guarded.beyond_repair.as_ref() == Some(facts) {
+        if found.is_empty() {
+            guarded.persisting = None;
             return false;
         }
         let kinds = |wanted: &[Kind]| found.iter().all(|d| wanted.contains(&d.kind));
-        let cure = if kinds(&[Kind::ImmutableCleared]) {
+        let mut cure = if kinds(&[Kind::ImmutableCleared]) {
             Cure::Relock
         } else if kinds(&[Kind::ImmutableCleared, Kind::MetadataChanged]) {
-            guarded.beyond_repair = Some(facts.clone());
             Cure::Repair
         } else {
             Cure::Replace
         };
-        self.open_incident(now, file, Some(stat), found, cure, out);
+        if cure != Cure::Replace && guarded.permitted(Cure::Replace).is_some() {
+            // What a repair does not put right, another inode may; what that does not either
+            // is no reason to heal without end, and none to call it whole.
+            match guarded.persists(&found) {
+                0 => {}
+                1 => cure = Cure::Replace,
+                _ if guarded.failing.is_some() => return true,
+                _ => {
+                    let why = "what was put right is different again at once".to_owned();
+                    self.failed(now, file, why, out);
+                    return true;
+                }
+            }
+        }
+        self.open_incident(now, file, Sight::Present(*stat), found, cure, out);
         true
     }
 
@@ -293,7 +357,7 @@ impl Engine {
     fn unreadable(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.verifying = None;
-        guarded.written = true;
+        guarded.unread = guarded.is_file();
         let attempts = guarded.failing.as_ref().map_or(0, |f| f.attempts) + 1;
         guarded.failing = Some(Failing { attempts, why });
         let wait = FIRST_RETRY.saturating_mul(1 << attempts.min(16)).min(LAST_RETRY);
@@ -305,20 +369,22 @@ impl Engine {
 }
 
 impl Draft {
-    fn of(now: Moment, difference: Difference) -> Self {
+    fn of(now: Moment, exchanges: u32, difference: Difference) -> Self {
         Self {
             kind: difference.kind,
             time: now.wall,
+            exchanges,
             before: difference.before,
             after: difference.after,
             note: None,
         }
     }
 
-    fn unannounced(now: Moment, whole_before: jiff::Timestamp) -> Self {
+    fn unannounced(now: Moment, exchanges: u32, whole_before: jiff::Timestamp) -> Self {
         Self {
             kind: Kind::DriftFound,
             time: now.wall,
+            exchanges,
             before: Default::default(),
             after: Default::default(),
             note: Some(format!(

@@ -14,6 +14,8 @@ use crate::record::{Event, Kind, Response};
 pub(super) struct Draft {
     pub(super) kind: Kind,
     pub(super) time: Timestamp,
+    /// How many exchanges there had been by then.
+    pub(super) exchanges: u32,
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
@@ -31,6 +33,8 @@ pub(super) struct Incident {
     pub(super) responses: Vec<Response>,
     /// What to say once it is known to be whole again.
     pub(super) cured: Option<Kind>,
+    /// A cure was carried out that only another look can tell the success of.
+    pub(super) unproven: bool,
     pub(super) events: Vec<Event>,
     /// Heals so far.
     pub(super) heals: u32,
@@ -58,6 +62,7 @@ impl Incident {
             drafts: Vec::new(),
             responses: Vec::new(),
             cured: None,
+            unproven: false,
             events: Vec::new(),
             heals: 0,
             evidence: 0,

@@ -106,6 +106,7 @@ impl Engine {
         self.by_path.insert(protected.path.clone(), file);
         let mut guarded = Guarded::new(protected, now);
         if guarded.seal.is_none() {
+            guarded.unread = guarded.is_file();
             guarded.start_verify(file, out);
         }
         self.files.insert(file, guarded);
@@ -152,16 +153,17 @@ impl Engine {
             guarded.again = true;
             return;
         }
+        if guarded.tolerates(&sight) {
+            return;
+        }
+        guarded.tolerated = None;
         let Sight::Present(stat) = sight else {
             return self.astray(now, file, sight, out);
         };
         guarded.away = None;
-        if guarded.tolerated == Some(stat) {
-            guarded.learned = None;
-            return;
-        }
         let good = &guarded.protected.facts;
         match crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written) {
+            Remedy::None if guarded.unread => guarded.start_verify(file, out),
             Remedy::None => guarded.found_whole(now),
             Remedy::Inspect => out.push(Action::Inspect { file }),
             Remedy::Verify => guarded.start_verify(file, out),
@@ -176,7 +178,11 @@ impl Engine {
             let Some(guarded) = self.files.get_mut(&file) else { continue };
             match timer {
                 Timer::Relook if guarded.busy => guarded.again = true,
-                Timer::Relook | Timer::Retry => out.push(Action::Look { file }),
+                Timer::Relook => out.push(Action::Look { file }),
+                Timer::Retry => {
+                    guarded.persisting = None;
+                    out.push(Action::Look { file });
+                }
                 Timer::Finalize => out.push(Action::Openers {
                     file,
                     inode: guarded.seal.map(|seal| (seal.dev, seal.ino)),

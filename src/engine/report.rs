@@ -38,7 +38,12 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
-        for event in guarded.drafted(&mut incident, openers) {
+        let drafted = guarded.drafted(&mut incident, openers);
+        if !drafted.is_empty() {
+            // What they did is on record; it must not be laid on them a second time.
+            guarded.forget_the_harmless();
+        }
+        for event in drafted {
             record(&mut incident, event, out);
         }
         if !guarded.busy && guarded.failing.is_none() {
@@ -99,6 +104,19 @@ impl Engine {
             self.timers.set(file, Timer::Settle, now.mono + QUIET);
             return;
         }
+        if incident.unproven && guarded.is_quiet() {
+            guarded.incident = Some(incident);
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            out.push(Action::Look { file });
+            return;
+        }
+        if incident.cured.is_some() && guarded.is_quiet() {
+            // It failed after it was cured, and is whole by now: that is still to be said.
+            guarded.incident = Some(incident);
+            self.timers.set_once(file, Timer::Finalize, now.mono);
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            return;
+        }
         if incident.unlisted > 0 {
             let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
             event.note = Some(format!(
@@ -132,7 +150,8 @@ impl Engine {
         }
         let mut incident = Box::new(Incident::new(id, now, now.mono));
         let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
-        let suspects: Vec<_> = guarded.suspects.iter().filter(by).cloned().collect();
+        let suspects: Vec<_> =
+            guarded.suspects.iter().map(|(_, s)| s).filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
@@ -177,7 +196,13 @@ impl Engine {
 impl Guarded {
     /// What may be done under the owner's policy.
     pub(super) fn permitted(&self, cure: Cure) -> Option<Cure> {
-        (self.protected.policy.restore || cure == Cure::Relock).then_some(cure)
+        match cure {
+            Cure::Relock | Cure::Repair if self.disowned && self.protected.policy.restore => {
+                Some(Cure::Replace)
+            }
+            Cure::Relock => Some(cure),
+            _ => self.protected.policy.restore.then_some(cure),
+        }
     }
 
     fn event(&self, incident: &Incident, time: Timestamp, kind: Kind, severity: Severity) -> Event {
@@ -193,7 +218,9 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let named = name_culprit(draft.kind, &self.suspects, openers);
+                let able = self.suspects.iter().filter(|(until, _)| draft.exchanges <= *until);
+                let suspects: Vec<_> = able.map(|(_, suspect)| suspect.clone()).collect();
+                let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

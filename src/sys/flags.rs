@@ -9,8 +9,10 @@
 //!   and project inheritance. When they set, the kernel keeps every other flag as it is, under
 //!   the inode's lock.
 //!
-//! So [`get`] and [`set`], which owe all flags, use the ioctls, and [`set_immutable`], which
-//! has to be quick and quiet, uses the new calls where the kernel has them. Those refuse an
+//! So [`get`] and [`set`], which owe all flags, use the ioctls for what can be opened, and
+//! [`set_immutable`], which has to be quick and quiet, uses the new calls where the kernel has
+//! them. So does everything else that is about a symlink, a fifo or a device, which are never
+//! opened; of the usual filesystems only XFS gives those flags. The new calls refuse an
 //! `O_PATH` descriptor with `EBADF`, so it is named by its path under `/proc/self/fd`.
 
 use std::ffi::{CString, c_char, c_long};
@@ -22,37 +24,49 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::open::reopen_read;
 use super::stat::stat_fd;
-use crate::judge::{COMPARED_FLAGS, FS_IMMUTABLE, FileKind};
+use crate::judge::{COMPARED_FLAGS, FS_APPEND, FS_IMMUTABLE, FileKind};
 
-/// The flags of the inode behind an `O_PATH` descriptor; `None` where it has none: a symlink,
-/// a fifo, a device, a filesystem without them.
+/// The flags of the inode behind an `O_PATH` descriptor; `None` where it has none: on a
+/// filesystem without them, and on most for a symlink, a fifo or a device.
 ///
 /// # Errors
 /// `EAGAIN` where somebody holds a lease on the file.
 pub fn get(fd: BorrowedFd<'_>) -> io::Result<Option<u32>> {
-    if !may_be_opened(fd)? {
-        return Ok(None);
+    if may_be_opened(fd)? {
+        return none_if_unsupported(read(reopen_read(fd)?.as_fd()));
     }
-    none_if_unsupported(read(reopen_read(fd)?.as_fd()))
+    none_if_unsupported(by_path(fd, Ok).map(|(now, _)| from_xflags(now)))
 }
 
 /// Gives the inode behind an `O_PATH` descriptor these flags. Only those of
 /// [`COMPARED_FLAGS`] are set or cleared; the filesystem's own stay as they are.
 ///
 /// # Errors
-/// `Unsupported` where the inode has no flags, unless none are asked for; `EPERM` without
-/// `CAP_LINUX_IMMUTABLE`; `EAGAIN` as [`get`]. A filesystem may ignore a flag it does not know.
+/// `Unsupported` where the inode has no such flags; `EPERM` without `CAP_LINUX_IMMUTABLE`;
+/// `EAGAIN` as [`get`].
 pub fn set(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     let wanted = flags & COMPARED_FLAGS;
-    if !may_be_opened(fd)? {
-        return if wanted == 0 { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) };
+    let done = if may_be_opened(fd)? {
+        set_opened(reopen_read(fd)?.as_fd(), wanted)
+    } else {
+        by_path(fd, |now| {
+            let ours = to_xflags(COMPARED_FLAGS);
+            let sayable = from_xflags(to_xflags(wanted)) == wanted;
+            let new = (now & !ours) | to_xflags(wanted);
+            sayable.then_some(new).ok_or_else(|| io::ErrorKind::Unsupported.into())
+        })
+        .map(drop)
+    };
+    match done {
+        Err(error) if wanted == 0 && is_unsupported(&error) => Ok(()),
+        Err(error) if is_unsupported(&error) => Err(io::ErrorKind::Unsupported.into()),
+        other => other,
     }
-    let open = reopen_read(fd)?;
-    match none_if_unsupported(read(open.as_fd()))? {
-        None if wanted == 0 => Ok(()),
-        None => Err(io::ErrorKind::Unsupported.into()),
-        Some(now) => change(open.as_fd(), now, (now & !COMPARED_FLAGS) | wanted),
-    }
+}
+
+fn set_opened(open: BorrowedFd<'_>, wanted: u32) -> io::Result<()> {
+    let now = read(open)?;
+    change(open, now, (now & !COMPARED_FLAGS) | wanted)
 }
 
 /// Sets or clears the immutable bit and touches no other flag. At most one call to read and
@@ -61,11 +75,16 @@ pub fn set(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
 /// # Errors
 /// `Unsupported` where the inode has no such bit; `EPERM` without `CAP_LINUX_IMMUTABLE`.
 pub fn set_immutable(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    if let Some(done) = set_immutable_by_path(fd, on) {
-        return done;
-    }
-    if !may_be_opened(fd)? {
-        return Err(io::ErrorKind::Unsupported.into());
+    let wanted = |now| if on { now | FS_XFLAG_IMMUTABLE } else { now & !FS_XFLAG_IMMUTABLE };
+    let refused = match by_path(fd, |now| Ok(wanted(now))) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    // Filesystems learn the new calls one by one, and a filter may forbid them.
+    let try_ioctl = is_unsupported(&refused) || refused.raw_os_error() == Some(libc::EPERM);
+    if !try_ioctl || !may_be_opened(fd)? {
+        let unsupported = is_unsupported(&refused);
+        return Err(if unsupported { io::ErrorKind::Unsupported.into() } else { refused });
     }
     let open = reopen_read(fd)?;
     let now = none_if_unsupported(read(open.as_fd()))?.ok_or(io::ErrorKind::Unsupported)?;
@@ -101,10 +120,8 @@ fn none_if_unsupported(read: io::Result<u32>) -> io::Result<Option<u32>> {
 
 fn is_unsupported(error: &io::Error) -> bool {
     // ENOSYS is what some FUSE filesystems answer.
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)
-    )
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ENOSYS))
 }
 
 /// `struct file_attr` of `linux/fs.h`, its first version.
@@ -119,6 +136,26 @@ struct FileAttr {
 }
 
 const FS_XFLAG_IMMUTABLE: u64 = 0x8;
+
+/// The seven flags that both ways know: `FS_*_FL`, and `FS_XFLAG_*`.
+const BOTH: [(u32, u64); 7] = [
+    (FS_IMMUTABLE, FS_XFLAG_IMMUTABLE),
+    (FS_APPEND, 0x10),
+    (0x8, 0x20),           // sync
+    (0x80, 0x40),          // noatime
+    (0x40, 0x80),          // nodump
+    (0x0200_0000, 0x8000), // dax
+    (0x2000_0000, 0x200),  // project inheritance
+];
+
+fn from_xflags(xflags: u64) -> u32 {
+    BOTH.iter().filter(|(_, x)| xflags & x != 0).fold(0, |all, (flag, _)| all | flag)
+}
+
+fn to_xflags(flags: u32) -> u64 {
+    BOTH.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |all, (_, x)| all | x)
+}
+
 /// The same numbers on every architecture: all calls since 5.1 are in one table.
 const SYS_FILE_GETATTR: c_long = 468;
 const SYS_FILE_SETATTR: c_long = 469;
@@ -132,38 +169,28 @@ pub(crate) fn has_path_calls() -> bool {
     !NO_FILE_ATTR.load(Ordering::Relaxed)
 }
 
-/// `None` where the ioctls have to do it.
-fn set_immutable_by_path(fd: BorrowedFd<'_>, on: bool) -> Option<io::Result<()>> {
+/// Reads the attributes and writes them back with the flags that `wanted` makes of those that
+/// are there, if they differ. Gives back both.
+fn by_path(
+    fd: BorrowedFd<'_>,
+    wanted: impl FnOnce(u64) -> io::Result<u64>,
+) -> io::Result<(u64, u64)> {
     if NO_FILE_ATTR.load(Ordering::Relaxed) {
-        return None;
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     }
-    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
     let mut attr = FileAttr::default();
-    if let Err(error) = file_attr(SYS_FILE_GETATTR, &path, &mut attr) {
-        return by_path_failed(error);
+    let got = file_attr(SYS_FILE_GETATTR, &path, &mut attr);
+    if got.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS)) {
+        NO_FILE_ATTR.store(true, Ordering::Relaxed);
     }
-    let wanted =
-        if on { attr.xflags | FS_XFLAG_IMMUTABLE } else { attr.xflags & !FS_XFLAG_IMMUTABLE };
-    if wanted == attr.xflags {
-        return Some(Ok(()));
+    got?;
+    let now = attr.xflags;
+    attr.xflags = wanted(now)?;
+    if attr.xflags != now {
+        file_attr(SYS_FILE_SETATTR, &path, &mut attr)?;
     }
-    attr.xflags = wanted;
-    match file_attr(SYS_FILE_SETATTR, &path, &mut attr) {
-        Ok(()) => Some(Ok(())),
-        Err(error) => by_path_failed(error),
-    }
-}
-
-fn by_path_failed(error: io::Error) -> Option<io::Result<()>> {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => {
-            NO_FILE_ATTR.store(true, Ordering::Relaxed);
-            None
-        }
-        // Filesystems learn the new calls one by one, and a filter may forbid them.
-        Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL | libc::EPERM) => None,
-        _ => Some(Err(error)),
-    }
+    Ok((now, attr.xflags))
 }
 
 fn file_attr(call: c_long, path: &CString, attr: &mut FileAttr) -> io::Result<()> {
@@ -182,7 +209,6 @@ mod tests {
     use std::ffi::OsStr;
 
     use super::*;
-    use crate::judge::FS_APPEND;
     use crate::sys::open::{open_dir, open_path_at};
     use crate::sys::stat::stat;
     use crate::sys::test::{Unlock, disk, file, rooms};
@@ -234,7 +260,11 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         let _unlock = Unlock(path.clone());
         let held = open_dir(&path).unwrap();
-        set(held.as_fd(), FS_DIRSYNC).unwrap();
+        if let Err(error) = set(held.as_fd(), FS_DIRSYNC) {
+            // XFS and tmpfs have no flag that only the ioctl knows.
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            return;
+        }
         let before = get(held.as_fd()).unwrap().unwrap();
         assert_eq!(before & FS_DIRSYNC, FS_DIRSYNC);
         set_immutable(held.as_fd(), true).unwrap();
@@ -243,19 +273,33 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_safely_has_no_flags() {
+    fn what_cannot_be_opened_safely_has_no_flags_or_lets_them_be_set_by_path() {
         let room = disk();
         let dir = open_dir(room.path()).unwrap();
         std::os::unix::fs::symlink("x", room.path().join("l")).unwrap();
         nix::unistd::mkfifo(&room.path().join("p"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let dev = open_dir(std::path::Path::new("/dev")).unwrap();
-        for (dir, name) in [(&dir, "l"), (&dir, "p"), (&dev, "null")] {
+        for name in ["l", "p"] {
             let held = open_path_at(dir.as_fd(), OsStr::new(name)).unwrap();
-            assert_eq!(get(held.as_fd()).unwrap(), None, "{name}");
             set(held.as_fd(), 0).unwrap();
-            let error = set_immutable(held.as_fd(), true).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{name}");
+            let done = set_immutable(held.as_fd(), true);
+            let flags = get(held.as_fd()).unwrap();
+            set(held.as_fd(), 0).unwrap();
+            match flags {
+                None => assert_eq!(done.unwrap_err().kind(), io::ErrorKind::Unsupported),
+                Some(flags) => assert_eq!(flags, FS_IMMUTABLE, "{name} {done:?}"),
+            }
+            assert_eq!(
+                set(held.as_fd(), FS_DIRSYNC).unwrap_err().kind(),
+                io::ErrorKind::Unsupported
+            );
         }
+    }
+
+    #[test]
+    fn the_flags_that_both_ways_know_survive_the_round_trip() {
+        let common = BOTH.iter().fold(0, |all, (flag, _)| all | flag);
+        assert_eq!(from_xflags(to_xflags(u32::MAX)), common);
+        assert_eq!(to_xflags(FS_DIRSYNC), 0);
     }
 
     #[test]

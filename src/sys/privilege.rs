@@ -60,8 +60,8 @@ pub fn become_user(uid: u32, gid: u32) -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// From now on no program that this process runs gains privileges by its set-user-id bit or
-/// its file capabilities (`PR_SET_NO_NEW_PRIVS`, prctl(2)).
+/// From now on no program that this thread, or one that it starts, runs gains privileges by
+/// its set-user-id bit or its file capabilities (`PR_SET_NO_NEW_PRIVS`, prctl(2)).
 pub fn forbid_new_privileges() -> Result<(), PrivilegeError> {
     Ok(nix::sys::prctl::set_no_new_privs()?)
 }

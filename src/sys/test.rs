@@ -1,10 +1,11 @@
 //! Rooms for the tests: a directory on the disk's filesystem and one on tmpfs.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+
+use super::open::{open_dir, open_path_at};
 
 /// A directory on the filesystem of the temporary directory.
 pub(crate) fn disk() -> TempDir {
@@ -25,16 +26,16 @@ pub(crate) fn rooms() -> [TempDir; 2] {
 pub(crate) fn file(dir: &Path, name: &str, content: &[u8]) -> (OwnedFd, PathBuf) {
     let path = dir.join(name);
     std::fs::write(&path, content).unwrap();
-    (super::open::open_dir(dir).unwrap(), path)
+    (open_dir(dir).unwrap(), path)
 }
 
-/// Clears the immutable bit on drop, so that a failed assertion leaves nothing behind.
+/// Clears the flags on drop, so that a failed assertion leaves nothing behind.
 pub(crate) struct Unlock(pub(crate) PathBuf);
 
 impl Drop for Unlock {
     fn drop(&mut self) {
-        if let Ok(file) = File::open(&self.0) {
-            let _ = rustix::fs::ioctl_setflags(file.as_fd(), rustix::fs::IFlags::empty());
-        }
+        let (Some(dir), Some(name)) = (self.0.parent(), self.0.file_name()) else { return };
+        let held = open_dir(dir).and_then(|dir| open_path_at(dir.as_fd(), name));
+        let _ = held.and_then(|held| super::flags::set(held.as_fd(), 0));
     }
 }

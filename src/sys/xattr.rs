@@ -1,7 +1,8 @@
 //! Extended attributes, POSIX ACLs and file capabilities among them.
 //!
 //! They are read and set through `/proc/self/fd`, so an `O_PATH` descriptor suffices and a
-//! symlink shows its own. No name is left out: what the kernel lists is what the file is.
+//! symlink shows its own. No name is left out but XFS's own copy of an ACL, which it shows to
+//! root besides the ACL and keeps in step with it.
 //!
 //! The kernel keeps one value, and the list of names, below 64 KiB; a filesystem may allow
 //! thousands of values, so what one file may cost is bounded by [`LIMIT`].
@@ -25,6 +26,8 @@ pub const LIMIT: usize = 4 << 20;
 /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`: with a buffer of this size nothing can be too long,
 /// and so no size has to be asked for first, to be wrong a moment later.
 const LONGEST: usize = 65_536;
+
+const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
 
 /// Every extended attribute of the inode behind `fd`. Empty where the filesystem has none.
 ///
@@ -92,7 +95,8 @@ fn names(path: &Path) -> io::Result<BTreeSet<Vec<u8>>> {
         other => other?,
     };
     let list = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.filter(|name| !name.starts_with(XFS_ACL)).map(<[u8]>::to_vec).collect())
 }
 
 #[cfg(test)]

@@ -220,3 +220,36 @@ fn an_event_of_a_process_that_still_lives_names_it() {
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
+    for mut room in Room::both() {
+        let path = room.file("f");
+        let _unlock = crate::sys::test::Unlock(path);
+        room.watch(A, "f");
+        let captures = std::sync::Arc::new(Captures::new());
+        let asked = crate::sense::PermissionSensor::start(captures.clone()).unwrap();
+        let dir = open_dir(room.dir.path()).unwrap();
+        asked.watch(dir.as_fd(), OsStr::new("f")).unwrap();
+        let mut named = 0;
+        for change in ["+i", "-i"].into_iter().cycle().take(20) {
+            let mut chattr = Command::new("chattr");
+            let mut child =
+                chattr.args([change, "f"]).current_dir(room.dir.path()).spawn().unwrap();
+            assert!(child.wait().unwrap().success());
+            let mut out = Vec::new();
+            let _ = room.sensor.read(Instant::now(), &captures, &mut out);
+            assert!(out.iter().any(|seen| seen.hint == Hint::Closed), "{out:?}");
+            for seen in out {
+                let super::super::By::Process { actor, .. } = seen.by else {
+                    // Where pids go round fast, a slow machine cannot be sure.
+                    continue;
+                };
+                assert_eq!((actor.pid, actor.comm.as_str()), (child.id(), "chattr"));
+                assert_eq!(actor.cmdline, ["chattr", change, "f"]);
+                named += 1;
+            }
+        }
+        assert!(named > 0);
+    }
+}

@@ -19,7 +19,7 @@ pub use gatekeeper::{Gatekeeper, Request, RequestId};
 pub use nix::sys::fanotify::MaskFlags;
 pub use notifier::{Event, Notifier};
 
-use super::handle::{fsid, handle_fd};
+use super::handle::{fsid, identifier};
 use super::open::{open_path_at, self_path};
 
 /// What a file identifier event calls an inode: the filesystem's id and the file handle.
@@ -39,7 +39,7 @@ impl ObjectKey {
     /// # Errors
     /// `EOPNOTSUPP` where the filesystem has no handles, which fanotify refuses to mark too.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let handle = handle_fd(fd)?;
+        let handle = identifier(fd)?;
         Ok(Self { fsid: fsid(fd)?, kind: handle.kind, bytes: handle.bytes })
     }
 

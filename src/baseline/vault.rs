@@ -1,0 +1,373 @@
+//! The vault: known-good content, one plain file for each, named by its SHA-256.
+//!
+//! A file gets its name only when it is whole and on the disk, and is made immutable then. So
+//! what has a name is complete, and what has a temporary name is of no use to anybody and is
+//! removed when the vault is opened. A digest is checked whenever content leaves the vault:
+//! damage is found before it is ever put in place.
+//!
+//! Where the filesystem has no immutable bit, or the process may not set it, the vault works
+//! without it.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FlockOperation};
+
+use super::hash::Hasher;
+use crate::judge::Digest;
+use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
+use crate::sys::{flags, rename};
+
+/// How much is read and written at a time.
+const CHUNK: usize = 256 * 1024;
+/// What a file is called until it is whole.
+const INCOMING: &str = ".incoming-";
+
+/// Why the vault could not keep or give content.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The content is not what its name says.
+    #[error(
+        "the known-good copy {} is damaged: restore that file of the vault from a backup, or \
+         accept the protected file again once it is right (steadfast accept PATH)",
+        crate::text::escape_path(.path)
+    )]
+    Damaged {
+        /// What it should be.
+        digest: Digest,
+        /// The file in the vault.
+        path: PathBuf,
+    },
+    /// There is no such content.
+    #[error(
+        "the known-good copy {} is missing: restore that file of the vault from a backup, or \
+         accept the protected file again once it is right (steadfast accept PATH)",
+        crate::text::escape_path(.path)
+    )]
+    Missing {
+        /// Which.
+        digest: Digest,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// What should have been stored could not be read.
+    #[error("the content to keep could not be read: {0}")]
+    Source(#[source] io::Error),
+    /// The copy could not be written where it was wanted.
+    #[error(
+        "the known-good copy could not be written out: {0}; check that disk for room and \
+        errors"
+    )]
+    Target(#[source] io::Error),
+    /// The vault itself could not be read or written.
+    #[error(
+        "cannot {doing} {} in the vault: {source}; it needs root, and a disk with room and \
+         without errors", crate::text::escape_path(.path)
+    )]
+    Io {
+        /// What was tried: `open`, `write` and so on.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The directory of known-good copies.
+pub struct Vault {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Vault {
+    /// Opens the vault in the directory `state`, makes it where there is none, and tidies up
+    /// after a crash: what was not whole is removed, what was not immutable yet becomes so.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn open(state: &Path) -> Result<Self, VaultError> {
+        let wanted = state.join("vault");
+        let open = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&wanted)?;
+            let path = state.canonicalize()?.join("vault");
+            let dir = reopen_read(open_dir(&path)?.as_fd())?;
+            let vault = Self { dir, path };
+            vault.tidy()?;
+            Ok(vault)
+        };
+        open().map_err(|source| VaultError::Io { doing: "open", path: wanted.clone(), source })
+    }
+
+    /// Where the content of this digest is, or would be.
+    #[must_use]
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.path.join(digest.to_string())
+    }
+
+    /// Keeps what `content` yields up to its end, and returns its digest and length in bytes.
+    /// Content that is here already is not kept twice; a damaged copy of it is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Source`] or [`VaultError::Io`]; then nothing was added.
+    pub fn store(&self, content: &mut dyn Read) -> Result<(Digest, u64), VaultError> {
+        let mut incoming = self.incoming()?;
+        let writing = |source| self.failed("write", INCOMING, source);
+        let (digest, size) = copy(content, &mut incoming.file).map_err(|error| match error {
+            CopyError::Read(source) => VaultError::Source(source),
+            CopyError::Write(source) => writing(source),
+        })?;
+        if matches!(self.verify(&digest), Ok(found) if found == size) {
+            return Ok((digest, size));
+        }
+        incoming.file.sync_all().map_err(writing)?;
+        self.admit(incoming, &digest)?;
+        Ok((digest, size))
+    }
+
+    /// The content of `digest`, for reading. It is not checked; see [`Vault::copy_verified`].
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Missing`] or [`VaultError::Io`].
+    pub fn reader(&self, digest: &Digest) -> Result<File, VaultError> {
+        let name = digest.to_string();
+        let opened = open_read_at(self.dir.as_fd(), OsStr::new(&name)).map(File::from);
+        let file = opened.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => self.missing(digest),
+            _ => self.failed("open", &name, source),
+        })?;
+        let found = file.metadata().map_err(|source| self.failed("look at", &name, source))?;
+        if found.is_file() { Ok(file) } else { Err(self.damaged(digest)) }
+    }
+
+    /// Writes the content of `digest`, which is `size` bytes long, to `target`, from where
+    /// that stands. Only after `Ok` is it known to be right: until then `target` must not be
+    /// in anybody's reach.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Damaged`] where the content is not what it should be, and the others.
+    pub fn copy_verified(
+        &self,
+        digest: &Digest,
+        size: u64,
+        target: &mut File,
+    ) -> Result<(), VaultError> {
+        self.check(digest, Some(size), target).map(|_| ())
+    }
+
+    /// Reads the content of `digest` to its end and returns its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Damaged`] where the content is not what it should be, and the others.
+    pub fn verify(&self, digest: &Digest) -> Result<u64, VaultError> {
+        self.check(digest, None, &mut io::sink())
+    }
+
+    /// Removes the content of `digest`; says whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn remove(&self, digest: &Digest) -> Result<bool, VaultError> {
+        let name = digest.to_string();
+        self.unlock(&name).map_err(|source| self.failed("unlock", &name, source))?;
+        match rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(self.failed("remove", &name, errno.into())),
+        }
+        self.sync()?;
+        Ok(true)
+    }
+
+    /// Every content that is here.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn digests(&self) -> Result<Vec<Digest>, VaultError> {
+        let names = self.names().map_err(|source| self.failed("list", "", source))?;
+        Ok(names.iter().filter_map(|name| digest_of(name)).collect())
+    }
+
+    fn check(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+        target: &mut dyn Write,
+    ) -> Result<u64, VaultError> {
+        let name = digest.to_string();
+        let reading = |source| self.failed("read", &name, source);
+        let file = self.reader(digest)?;
+        let length = file.metadata().map_err(reading)?.len();
+        if size.is_some_and(|size| size != length) {
+            return Err(self.damaged(digest));
+        }
+        // No more than was there at first, should somebody make it longer meanwhile.
+        let (found, copied) =
+            copy(&mut file.take(length), target).map_err(|error| match error {
+                CopyError::Read(source) => reading(source),
+                CopyError::Write(source) => VaultError::Target(source),
+            })?;
+        if found == *digest && copied == length { Ok(length) } else { Err(self.damaged(digest)) }
+    }
+
+    /// A new file that nobody else has. It is locked, so that [`Vault::open`] in another
+    /// process knows it to be in use.
+    fn incoming(&self) -> Result<Incoming<'_>, VaultError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{INCOMING}{}-{count}", std::process::id());
+        let make = || {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o400)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(self_path(self.dir.as_fd()).join(&name))?;
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(file)
+        };
+        let file = make().map_err(|source| self.failed("make", &name, source))?;
+        Ok(Incoming { vault: self, name, file })
+    }
+
+    /// Gives a whole file its name, in the place of a damaged one if need be.
+    fn admit(&self, incoming: Incoming<'_>, digest: &Digest) -> Result<(), VaultError> {
+        let name = digest.to_string();
+        let dir = self.dir.as_fd();
+        self.unlock(&name)
+            .and_then(|()| rename::rename(dir, OsStr::new(&incoming.name), dir, OsStr::new(&name)))
+            .map_err(|source| self.failed("add", &name, source))?;
+        lock(&incoming.file).map_err(|source| self.failed("set +i on", &name, source))?;
+        self.sync()
+    }
+
+    fn unlock(&self, name: &str) -> io::Result<()> {
+        let held = match open_path_at(self.dir.as_fd(), OsStr::new(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        tolerate(flags::set_immutable(held.as_fd(), false))
+    }
+
+    fn tidy(&self) -> io::Result<()> {
+        for name in self.names()? {
+            if name.starts_with(INCOMING) {
+                self.remove_abandoned(&name)?;
+            } else if digest_of(&name).is_some() {
+                let held = open_path_at(self.dir.as_fd(), OsStr::new(&name))?;
+                tolerate(flags::set_immutable(held.as_fd(), true))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_abandoned(&self, name: &str) -> io::Result<()> {
+        let file = match open_read_at(self.dir.as_fd(), OsStr::new(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Names that are not UTF-8 are not ours.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self_path(self.dir.as_fd()))? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        rustix::fs::fsync(&self.dir).map_err(|errno| self.failed("sync", "", errno.into()))
+    }
+
+    fn missing(&self, digest: &Digest) -> VaultError {
+        VaultError::Missing { digest: *digest, path: self.path_of(digest) }
+    }
+
+    fn damaged(&self, digest: &Digest) -> VaultError {
+        VaultError::Damaged { digest: *digest, path: self.path_of(digest) }
+    }
+
+    fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> VaultError {
+        let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
+        VaultError::Io { doing, path, source }
+    }
+}
+
+/// A file on its way in; what has not been renamed by then is removed on drop.
+struct Incoming<'a> {
+    vault: &'a Vault,
+    name: String,
+    file: File,
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::unlinkat(&self.vault.dir, &self.name, AtFlags::empty());
+    }
+}
+
+fn digest_of(name: &str) -> Option<Digest> {
+    Digest::parse(name).filter(|digest| digest.to_string() == name)
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    tolerate(flags::set_immutable(file.as_fd(), true))
+}
+
+/// No such bit, or no right to set it: the vault works without.
+fn tolerate(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(Digest, u64), CopyError> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        let got = match from.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(CopyError::Read(error)),
+        };
+        // A reader that claims more than it was given room for is broken, not trusted.
+        let bytes =
+            buffer.get(..got).ok_or_else(|| CopyError::Read(io::ErrorKind::Other.into()))?;
+        hasher.update(bytes);
+        to.write_all(bytes).map_err(CopyError::Write)?;
+        size += got as u64;
+    }
+}

@@ -1,0 +1,65 @@
+//! What goes wrong around the journal while its lines are safe.
+
+use std::fmt;
+
+use super::error::JournalError;
+use crate::baseline::BaselineError;
+
+/// Something that the person in charge should know of.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The lines are on the disk, but the baseline could not be told. It is told with the
+    /// next batch, or when the journal is opened again.
+    HeadNotSaved(BaselineError),
+    /// The file that grows was removed or replaced under the daemon.
+    Replaced,
+    /// The file that grows was cut or written to by somebody else.
+    Resized {
+        /// Its length as it was left, bytes.
+        expected: u64,
+        /// Its length as it was found.
+        found: u64,
+    },
+    /// Somebody cleared `+a`; it is set again.
+    NotAppendOnly,
+    /// A full segment could not be closed; it goes on growing.
+    NotRotated(JournalError),
+    /// An old segment could not be removed; it is tried again with the next.
+    NotDropped(JournalError),
+}
+
+impl Trouble {
+    /// Whether somebody must have done it.
+    #[must_use]
+    pub fn is_tampering(&self) -> bool {
+        matches!(self, Self::Replaced | Self::Resized { .. } | Self::NotAppendOnly)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeadNotSaved(error) => {
+                write!(f, "the end of the journal could not be remembered: {error}")
+            }
+            Self::Replaced => f.write_str(
+                "somebody removed or replaced the journal; it goes on in a new file: steadfast \
+                 journal verify tells what is missing",
+            ),
+            Self::Resized { expected, found } => write!(
+                f,
+                "somebody changed the journal: it has {found} bytes and not {expected}; \
+                 steadfast journal verify tells where"
+            ),
+            Self::NotAppendOnly => {
+                f.write_str("somebody cleared the journal's append-only bit; it is set again")
+            }
+            Self::NotRotated(error) => {
+                write!(f, "the journal's file is full and goes on growing: {error}")
+            }
+            Self::NotDropped(error) => {
+                write!(f, "an old part of the journal could not be removed: {error}")
+            }
+        }
+    }
+}
