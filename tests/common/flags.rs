@@ -1,0 +1,152 @@
+//! Inode flags by every route the kernel has, and the one kind of write that makes no event.
+//!
+//! The only unsafe code among the tests: two system calls that no crate wraps, and a mapping.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, IFlags, StatxAttributes, StatxFlags};
+
+/// Whether the immutable bit is set; `None` where the filesystem has none, or nothing is there.
+pub fn is_immutable(path: &Path) -> Option<bool> {
+    let stat =
+        rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()?;
+    stat.stx_attributes_mask
+        .contains(StatxAttributes::IMMUTABLE)
+        .then(|| stat.stx_attributes.contains(StatxAttributes::IMMUTABLE))
+}
+
+/// Sets exactly `flags` among those a person can set, through `FS_IOC_SETFLAGS`.
+pub fn set_flags(path: &Path, change: impl FnOnce(IFlags) -> IFlags) -> io::Result<()> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)?;
+    let flags = rustix::fs::ioctl_getflags(&file)?;
+    Ok(rustix::fs::ioctl_setflags(&file, change(flags))?)
+}
+
+/// Clears `+i` and `+a` of everything below `root`, so that it can be removed.
+pub fn clear_everything(root: &Path) {
+    let Ok(metadata) = std::fs::symlink_metadata(root) else { return };
+    if metadata.is_file() || metadata.is_dir() {
+        let _ = set_flags(root, |flags| flags - IFlags::IMMUTABLE - IFlags::APPEND);
+    }
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            clear_everything(&entry.path());
+        }
+    }
+}
+
+/// `struct fsxattr` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct FsXattr {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+    pad: [u8; 8],
+}
+
+const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f_u32 as libc::Ioctl;
+const FS_IOC_FSSETXATTR: libc::Ioctl = 0x401c_5820;
+const FS_XFLAG_IMMUTABLE: u32 = 0x8;
+
+/// Clears `+i` as `xfs_io` does.
+pub fn clear_through_fssetxattr(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let mut attributes = FsXattr::default();
+    // SAFETY: the kernel writes one `struct fsxattr` to a live value of that layout.
+    if unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.xflags &= !FS_XFLAG_IMMUTABLE;
+    // SAFETY: the kernel reads one `struct fsxattr` from a live value of that layout.
+    if unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// `struct file_attr` of `linux/fs.h`, Linux 6.17.
+#[repr(C)]
+#[derive(Default)]
+struct FileAttr {
+    xflags: u64,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+}
+
+const FILE_GETATTR: libc::c_long = 468;
+const FILE_SETATTR: libc::c_long = 469;
+
+/// Clears `+i` with `file_setattr(2)`: by path, without a descriptor and without an event.
+pub fn clear_through_file_setattr(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = FileAttr::default();
+    let size = size_of::<FileAttr>();
+    // SAFETY: a NUL-terminated path, and a live value of the size that is given.
+    let got = unsafe {
+        libc::syscall(
+            FILE_GETATTR,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw mut attributes,
+            size,
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    if got != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.xflags &= !u64::from(FS_XFLAG_IMMUTABLE);
+    // SAFETY: as above; the kernel only reads the value.
+    let set = unsafe {
+        libc::syscall(
+            FILE_SETATTR,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const attributes,
+            size,
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Overwrites the first bytes of `file` through a shared mapping: no `write`, no event.
+pub fn write_through_mapping(file: &File, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: a new mapping at an address of the kernel's choice, checked below.
+    let map = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes.len(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if map == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is `bytes.len()` long, writable, and nobody else's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.cast::<u8>(), bytes.len());
+        libc::msync(map, bytes.len(), libc::MS_SYNC);
+        libc::munmap(map, bytes.len());
+    }
+    Ok(())
+}

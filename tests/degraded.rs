@@ -1,0 +1,70 @@
+//! Less than it should have: the daemon goes on with what is left, says what is missing and
+//! why, and still heals.
+
+// clippy's allowance for tests does not reach helpers.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::unix::fs::FileExt as _;
+
+use common::{GOOD, Guard, MARKER, incident_of, missing, not_root, skip_unless};
+use serde_json::Value;
+
+fn sensor<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let sensors = status["sensors"].as_array().unwrap();
+    sensors.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name}: {status}"))
+}
+
+#[test]
+fn without_fanotify_it_watches_by_inotify_and_sweep_and_still_heals() {
+    skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
+    let guard = Guard::on_disk().file("main.py", GOOD).without("sys_admin").start();
+    let status = guard.status();
+    assert_eq!(status["state"], "degraded", "{status}");
+    for name in ["fanotify", "open-permission"] {
+        assert_ne!(sensor(&status, name)["state"], "working", "{status}");
+        let why = sensor(&status, name)["why"].as_str().unwrap();
+        assert!(why.contains("CAP_SYS_ADMIN"), "what to do about it: {why}");
+    }
+    assert_eq!(sensor(&status, "inotify")["state"], "working", "{status}");
+
+    let file = guard.file();
+    let seq = guard.last_seq();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq)
+        .assert_any(&["content-changed"])
+        .assert_healed()
+        .assert_honest();
+
+    let seq = guard.last_seq();
+    guard.sh(r#"chattr -i "$FILE""#);
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_only(&[]).assert_healed().assert_honest();
+
+    let seq = guard.last_seq();
+    common::cleared_surely(&guard, &file, || std::fs::remove_file(&file));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_any(&["deleted"]).assert_healed().assert_honest();
+    assert!(guard.quarantine_holds(MARKER));
+}
+
+#[test]
+fn without_cap_linux_immutable_it_says_so() {
+    skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
+    let sandbox = common::Sandbox::on(common::Place::disk());
+    let file = sandbox.path("main.py");
+    common::write_old(&file, GOOD);
+    let plain = sandbox.command(&["protect".as_ref(), file.as_ref()]);
+    let output = std::process::Command::new("setpriv")
+        .arg("--bounding-set=-linux_immutable")
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env("STEADFAST_CONFIG", sandbox.config())
+        .output()
+        .unwrap();
+    common::assert_code(&output, 2, "protect");
+    let message = common::text(&output.stderr);
+    assert!(message.contains("CAP_LINUX_IMMUTABLE"), "{message}");
+}

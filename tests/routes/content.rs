@@ -1,0 +1,102 @@
+//! Content changed in one breath with the clearing of the bit, so that it is sure to land.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use super::{REPLACE, WRITE, with_evil};
+use crate::common::{
+    self, MARKER, Route, cleared_surely, exchange_surely, not_root, skip_unless,
+    write_through_mapping,
+};
+
+#[test]
+fn an_append_that_surely_lands_is_undone() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        guard.write_surely(&guard.file(), |file| {
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(MARKER)
+        });
+    })
+    .kinds(WRITE)
+    .evidence(MARKER)
+    .check();
+}
+
+#[test]
+fn a_write_that_keeps_size_and_times_is_undone() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        guard.write_surely(&guard.file(), |file| {
+            file.write_all_at(MARKER, 2)?;
+            file.set_modified(common::long_ago())
+        });
+    })
+    .kinds(WRITE)
+    .evidence(MARKER)
+    .check();
+}
+
+#[test]
+fn a_write_through_a_shared_mapping_is_undone() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        guard.write_surely(&guard.file(), |file| write_through_mapping(file, MARKER));
+    })
+    .kinds(WRITE)
+    .evidence(MARKER)
+    .check();
+}
+
+#[test]
+fn a_file_emptied_at_once_is_whole_again() {
+    skip_unless!(not_root());
+    Route::surely(|guard| guard.write_surely(&guard.file(), |file| file.set_len(0)))
+        .kinds(WRITE)
+        .check();
+}
+
+#[test]
+fn a_file_replaced_at_once_is_whole_again() {
+    skip_unless!(not_root());
+    Route::surely(|guard| exchange_surely(guard, &guard.file(), &guard.path("evil")))
+        .with(with_evil)
+        .kinds(REPLACE)
+        .evidence(MARKER)
+        .check();
+}
+
+#[test]
+fn a_file_removed_at_once_is_whole_again() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        let file = guard.file();
+        cleared_surely(guard, &file, || std::fs::remove_file(&file));
+    })
+    .kinds(&["deleted"])
+    .check();
+}
+
+#[test]
+fn a_file_renamed_away_at_once_is_whole_again() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        let (file, away) = (guard.file(), guard.path("away"));
+        cleared_surely(guard, &file, || std::fs::rename(&file, &away));
+    })
+    .kinds(&["moved", "deleted"])
+    .check();
+}
+
+#[test]
+fn a_large_file_is_whole_again() {
+    skip_unless!(not_root());
+    let large: Vec<u8> = (0..64_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    Route::surely(|guard| {
+        guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 40 << 20));
+    })
+    .with(move |builder| builder.file("large", &large))
+    .kinds(WRITE)
+    .evidence(MARKER)
+    .check();
+}

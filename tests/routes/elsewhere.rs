@@ -1,0 +1,140 @@
+//! The file reached by another name or covered by another mount.
+
+use std::cell::RefCell;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::{WRITE, with_evil};
+use crate::common::{
+    self, GOOD, Guard, MARKER, Route, incident_of, missing, not_root, skip_unless,
+};
+
+#[test]
+fn a_write_through_another_name_of_the_file_is_undone_in_place() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        guard.write_surely(&guard.path("other-name"), |file| file.write_all_at(MARKER, 2));
+    })
+    .with(|builder| {
+        builder.file("main.py", GOOD).prepare(|dir| {
+            std::fs::hard_link(dir.join("main.py"), dir.join("other-name")).unwrap();
+        })
+    })
+    .kinds(WRITE)
+    .evidence(MARKER)
+    .keeps_inode()
+    .also(|guard| assert_eq!(std::fs::read(guard.path("other-name")).unwrap(), GOOD))
+    .check();
+}
+
+#[test]
+fn a_shell_that_writes_through_another_name_is_undone_in_place() {
+    skip_unless!(not_root());
+    Route::shell(r#"chattr -i "$DIR/other-name"; echo TAMPERED >> "$DIR/other-name""#)
+        .with(|builder| {
+            builder.file("main.py", GOOD).prepare(|dir| {
+                std::fs::hard_link(dir.join("main.py"), dir.join("other-name")).unwrap();
+            })
+        })
+        .kinds(WRITE)
+        .evidence(MARKER)
+        .keeps_inode()
+        .check();
+}
+
+#[test]
+fn a_file_that_is_itself_a_mount_point_is_healed_in_place() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk()
+        .bystander("source", GOOD)
+        .prepare(|dir| {
+            common::write_old(&dir.join("main.py"), b"below");
+            let (source, target) = (dir.join("source"), dir.join("main.py"));
+            common::must("mount", &["--bind".as_ref(), source.as_ref(), target.as_ref()]);
+        })
+        .protect("main.py")
+        .start();
+    let seq = guard.last_seq();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    assert_eq!(std::fs::read(guard.path("source")).unwrap(), GOOD);
+    incident_of(&guard, &guard.file(), seq).assert_only(WRITE).assert_healed();
+    assert!(guard.quarantine_holds(MARKER));
+}
+
+#[test]
+fn a_file_covered_by_a_bind_mount_is_uncovered() {
+    skip_unless!(not_root());
+    Route::shell(r#"mount --bind "$DIR/evil" "$FILE""#)
+        .with(with_evil)
+        .kinds(&["shadowed"])
+        .keeps_inode()
+        .nameless()
+        .check();
+}
+
+#[test]
+fn a_directory_covered_by_a_mount_is_uncovered() {
+    skip_unless!(not_root());
+    Route::shell(r#"mount -t tmpfs none "$DIR/app"; echo TAMPERED > "$DIR/app/main.py""#)
+        .with(|builder| builder.file("app/main.py", GOOD))
+        .kinds(&["shadowed", "deleted", "replaced", "content-changed", "metadata-changed"])
+        .keeps_inode()
+        .nameless()
+        .check();
+}
+
+#[test]
+fn a_file_mounted_into_a_container_is_healed_where_the_container_sees_it() {
+    skip_unless!(not_root().or_else(|| missing(&["unshare"])));
+    let container = RefCell::new(None);
+    let guard = Guard::on_disk()
+        .file("main.py", GOOD)
+        .prepare(|dir| {
+            common::write_old(&dir.join("inside"), b"");
+            *container.borrow_mut() = Some(Container::with(dir));
+        })
+        .start();
+    let seq = guard.last_seq();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &guard.file(), seq).assert_only(WRITE).assert_healed();
+    let container = container.into_inner().expect("prepared");
+    assert_eq!(std::fs::read(container.path(&guard.path("inside"))).unwrap(), GOOD);
+}
+
+/// A process in a mount namespace of its own, in which `inside` shows `main.py`.
+struct Container(Child);
+
+impl Container {
+    fn with(dir: &Path) -> Self {
+        let script = r#"mount --bind "$0/main.py" "$0/inside" && echo && read -r _"#;
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .arg(dir)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(output.read_line(&mut String::new()).unwrap(), 1, "mounted");
+        Self(child)
+    }
+
+    /// `path` as the container sees it.
+    fn path(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap();
+        Path::new("/proc").join(self.0.id().to_string()).join("root").join(inside)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
