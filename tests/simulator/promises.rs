@@ -156,9 +156,7 @@ impl Ledger {
             };
             let over =
                 |k: &Kind| matches!(k, Kind::Restored | Kind::Relocked | Kind::RestoreFailed);
-            if restore
-                && !kinds[begun..].iter().any(over)
-                && !kinds.iter().any(|k| *k == Kind::RestoreFailed)
+            if restore && !kinds[begun..].iter().any(over) && !kinds.contains(&Kind::RestoreFailed)
             {
                 return Err(format!(
                     "f{place} was healed in {id}, and nothing says how: {kinds:?}"
