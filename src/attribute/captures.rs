@@ -20,6 +20,7 @@
 //! Otherwise the process counts as gone.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -100,8 +101,15 @@ impl Captures {
     /// Who has opened the inode since then, the latest first, each once.
     #[must_use]
     pub fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
+        self.openers_within(key, &(since..=Instant::now()))
+    }
+
+    /// Who opened the inode in that time, the latest first, each once.
+    #[must_use]
+    pub fn openers_within(&self, key: InodeKey, time: &RangeInclusive<Instant>) -> Vec<Arc<Actor>> {
         let tables = self.tables();
-        let opens = tables.opens.iter().rev().filter(|open| open.key == key && open.at >= since);
+        let opens =
+            tables.opens.iter().rev().filter(|open| open.key == key && time.contains(&open.at));
         opens.map(|open| Arc::clone(&open.actor)).collect()
     }
 

@@ -68,12 +68,15 @@ pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) ->
     }
 }
 
-/// Nothing that happened names a process, but some had the file open.
+/// Nothing that happened names a process, but some had the file open. Who asked to open it is
+/// known best to the permission group; only where that saw nobody do the events count.
 fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
-    let seen = suspects.iter().rev().filter_map(|s| process(&s.by)).map(|(actor, _)| actor);
-    let candidates = distinct(
-        openers.iter().map(Arc::as_ref).chain(seen).map(|actor| (actor, Source::OpenPermission)),
-    );
+    let asked = openers.iter().map(|actor| (actor.as_ref(), Source::OpenPermission));
+    let seen = suspects.iter().rev().filter_map(|s| process(&s.by));
+    let candidates = match openers {
+        [] => distinct(seen),
+        _ => distinct(asked),
+    };
     match candidates.as_slice() {
         [] => Named::default(),
         [(actor, source), rest @ ..] => Named {

@@ -131,6 +131,7 @@ impl Guard {
                 Report::Verified(file, epoch, finding) => {
                     self.feed(Input::Verified { file, epoch, finding });
                 }
+                Report::Evidence(file, facts) => self.feed(Input::Evidence { file, facts }),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),
@@ -208,7 +209,7 @@ impl Guard {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
         ward.mount = crate::sys::stat::stat(&record.path).map_or(0, |stat| stat.mount);
-        self.clear_slot(&mut ward);
+        self.clear_slot(file, &mut ward);
         self.wards.insert(file, ward);
         self.watch(file);
         self.sweep.add(file);

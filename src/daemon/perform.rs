@@ -56,10 +56,10 @@ impl Guard {
                 self.evict(file, &name, &incident);
                 None
             }
-            Action::Openers { file, inode, since } => {
-                let since = self.instant(since);
+            Action::Openers { file, inode, since, until } => {
+                let within = self.instant(since)..=self.instant(until);
                 let openers =
-                    inode.map_or_else(Vec::new, |inode| self.sensors.openers(inode, since));
+                    inode.map_or_else(Vec::new, |inode| self.sensors.openers(inode, &within));
                 Some(Input::Openers { file, openers })
             }
             Action::Record(event) => {
@@ -144,7 +144,7 @@ impl Guard {
         if let Some(from) = &outcome.evidence {
             let from = from.clone();
             if keep_evidence {
-                self.stager.push(Chore::Evidence { from, path: path.clone(), incident });
+                self.stager.push(Chore::Evidence { file, from, path: path.clone(), incident });
             } else {
                 self.stager.push(Chore::Discard(from));
             }
@@ -192,7 +192,7 @@ impl Guard {
 
     /// What an earlier run left in the slot: the replica, or evidence that it had no time to
     /// put away.
-    pub(super) fn clear_slot(&mut self, ward: &mut super::ward::Ward) {
+    pub(super) fn clear_slot(&mut self, file: FileId, ward: &mut super::ward::Ward) {
         let Some(replica) = ward.patient.replica.clone() else { return };
         let Some((slot, name)) = ward.patient.slot() else { return };
         let there = sys::open::open_dir(&slot)
@@ -201,6 +201,7 @@ impl Guard {
             Ok((_, dir)) if respond::is_untouched(&replica, dir.as_fd(), &name) => return,
             Ok((stat, _)) if stat.ino == replica.ino => drop(respond::discard(&replica)),
             Ok(_) => self.stager.push(Chore::Evidence {
+                file,
                 from: replica.path,
                 path: ward.patient.path.clone(),
                 incident: "before-restart".into(),

@@ -2,6 +2,7 @@
 //! does less than it should, and why.
 
 use std::ffi::OsStr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -198,10 +199,14 @@ impl Sensors {
         lost
     }
 
-    /// Who opened this inode since then, newest first.
+    /// Who opened this inode in that time, the latest first.
     #[must_use]
-    pub fn openers(&self, (dev, ino): (u64, u64), since: Instant) -> Vec<Arc<Actor>> {
-        self.captures.openers_since(InodeKey { dev, ino }, since)
+    pub fn openers(
+        &self,
+        (dev, ino): (u64, u64),
+        within: &RangeInclusive<Instant>,
+    ) -> Vec<Arc<Actor>> {
+        self.captures.openers_within(InodeKey { dev, ino }, within)
     }
 
     /// Every sensor, for `status`.

@@ -17,7 +17,7 @@ use super::wake::Mailer;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault};
 use crate::engine::{Cure, Inspection};
-use crate::judge::{Facts, Policy};
+use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
@@ -28,6 +28,8 @@ pub enum Report {
     Staged(FileId, Result<Replica, String>),
     /// A file was read.
     Verified(FileId, u32, Result<Inspection, String>),
+    /// What was taken out of the path was read.
+    Evidence(FileId, Box<Facts>),
     /// A cure that takes long is done.
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
@@ -57,13 +59,16 @@ pub struct Taken {
     pub index: usize,
 }
 
+/// Evidence up to this size is read to tell what was done to it, in bytes.
+const EVIDENCE_READ: u64 = 64 << 20;
+
 /// Work for the stager.
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
     Stage { file: FileId, facts: Box<Facts>, slot: PathBuf },
     /// Take what lies at `from` to the quarantine.
-    Evidence { from: PathBuf, path: PathBuf, incident: String },
+    Evidence { file: FileId, from: PathBuf, path: PathBuf, incident: String },
     /// Remove what lies there: enough of the like has been kept.
     Discard(PathBuf),
     /// Take a stranger out of a protected directory to the quarantine.
@@ -141,7 +146,10 @@ pub fn stager(
                     let staged = respond::stage(&facts, &vault, &slot, true);
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
-                Chore::Evidence { from, path, incident } => {
+                Chore::Evidence { file, from, path, incident } => {
+                    if let Some(facts) = read_evidence(&from) {
+                        reports.send(Report::Evidence(file, facts));
+                    }
                     match quarantine.take(&from, &path, &incident) {
                         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
                         Err(e) => tracing::error!("{e}"),
@@ -169,6 +177,15 @@ pub fn stager(
             }
         }
     })
+}
+
+/// Reads what was taken out of a path, unless it is of another kind or too large to be read
+/// while others wait for the stager.
+fn read_evidence(from: &Path) -> Option<Box<Facts>> {
+    let stat = crate::sys::stat::stat(from).ok()?;
+    let readable = stat.kind == FileKind::File && stat.size <= EVIDENCE_READ;
+    let facts = readable.then(|| snapshot(from, Content::Hash, &|_| ()).ok())??.facts;
+    Some(Box::new(facts))
 }
 
 /// A stranger in a protected directory goes to the slot, on its own filesystem, and from there

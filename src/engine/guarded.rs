@@ -72,6 +72,8 @@ pub(super) struct Guarded {
     pub(super) failing: Option<Failing>,
     /// A state that differs, was reported, and is left as it is.
     pub(super) tolerated: Option<Sight>,
+    /// The content of that state is still to be read, to be told.
+    pub(super) unread_but_tolerated: bool,
     /// What an inspection found different the last time, and how often a cure left just that.
     pub(super) persisting: Option<(Vec<Difference>, u32)>,
     /// Why it cannot be watched at the moment, once said.
@@ -105,6 +107,7 @@ impl Guarded {
             incident: None,
             failing: None,
             tolerated: None,
+            unread_but_tolerated: false,
             persisting: None,
             away: None,
             strangers: Vec::new(),
@@ -173,7 +176,9 @@ impl Guarded {
         if tolerated {
             self.written = false;
             self.unread = false;
-            self.verifying = None;
+            if !self.unread_but_tolerated {
+                self.verifying = None;
+            }
             self.learned = None;
             self.told = false;
             self.failing = None;

@@ -6,7 +6,7 @@ use super::guarded::Failing;
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Healed, Inspection, Moment, Sight};
-use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
+use crate::judge::{Difference, Facts, FileKind, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
 
@@ -94,6 +94,8 @@ impl Engine {
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
+            incident.noticed = now.mono;
+            incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
         if !guarded.told && !found.is_empty() {
             incident.draft(Draft::unannounced(now, round, guarded.whole_before_wall));
@@ -114,7 +116,31 @@ impl Engine {
                     keep_evidence: incident.keeps_evidence(),
                 });
             }
-            None => guarded.tolerated = Some(seen),
+            None => {
+                guarded.tolerated = Some(seen);
+                if cure != Cure::Replace && guarded.is_file() {
+                    guarded.unread_but_tolerated = true;
+                    guarded.start_verify(file, out);
+                }
+            }
+        }
+    }
+
+    /// What an exchange took out may hold more than the look showed that led to it: somebody
+    /// wrote meanwhile.
+    pub(super) fn evidence(&mut self, now: Moment, file: FileId, facts: &Facts) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let (Some(round), Some(incident)) = (guarded.exchanged, guarded.incident.as_mut()) else {
+            return;
+        };
+        let protected = &guarded.protected;
+        let found = differences(&protected.facts, facts, &protected.policy);
+        let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
+        let Some(difference) = content else { return };
+        let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
+        if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
+            incident.draft(Draft::of(now, round, difference));
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }
 
@@ -297,6 +323,9 @@ impl Engine {
             Err(why) => return self.unreadable(now, file, why, out),
         };
         if guarded.tolerates(&Sight::Present(stat)) {
+            if std::mem::take(&mut guarded.unread_but_tolerated) {
+                self.read_what_stays(now, file, &facts);
+            }
             return;
         }
         if guarded.is_another(&stat) {
@@ -319,12 +348,24 @@ impl Engine {
         out.push(Action::Look { file });
     }
 
+    /// The owner does not want it healed; what is wrong with the content is still to be said.
+    fn read_what_stays(&mut self, now: Moment, file: FileId, facts: &Facts) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let protected = &guarded.protected;
+        let found = differences(&protected.facts, facts, &protected.policy);
+        let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
+        if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
+            incident.draft(Draft::of(now, round, content));
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        }
+    }
+
     /// Whether what was read is not as it should be; if so, the cure is under way.
     fn differs(
         &mut self,
         now: Moment,
         file: FileId,
-        facts: &crate::judge::Facts,
+        facts: &Facts,
         stat: &Stat,
         out: &mut Vec<Action>,
     ) -> bool {

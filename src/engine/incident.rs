@@ -28,6 +28,12 @@ pub(super) struct Incident {
     pub(super) opened: Duration,
     /// When steadfast learned of what the drafts tell.
     pub(super) learned: Duration,
+    /// When a look showed it.
+    pub(super) noticed: Duration,
+    /// The inode that had the path until then.
+    pub(super) inode: Option<(u64, u64)>,
+    /// What was drafted, and in which round.
+    pub(super) said: Vec<(u32, Kind)>,
     pub(super) drafts: Vec<Draft>,
     /// What was done about the drafts.
     pub(super) responses: Vec<Response>,
@@ -59,6 +65,9 @@ impl Incident {
             id,
             opened: now.mono,
             learned,
+            noticed: now.mono,
+            inode: None,
+            said: Vec::new(),
             drafts: Vec::new(),
             responses: Vec::new(),
             cured: None,
@@ -77,6 +86,9 @@ impl Incident {
         if self.events.len() >= MOST_EVENTS {
             self.unlisted = self.unlisted.saturating_add(1);
             return;
+        }
+        if !self.said.contains(&(draft.round, draft.kind)) {
+            self.said.push((draft.round, draft.kind));
         }
         match self.drafts.iter_mut().find(|known| known.kind == draft.kind) {
             Some(known) => {

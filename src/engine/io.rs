@@ -126,6 +126,13 @@ pub enum Input {
         /// How it went.
         healed: Healed,
     },
+    /// What an exchange took out of the path was read in the quarantine.
+    Evidence {
+        /// Which file.
+        file: FileId,
+        /// Its facts, content included.
+        facts: Box<Facts>,
+    },
     /// The answer to [`Action::CheckStranger`], when the name exists.
     Stranger {
         /// The protected directory.
@@ -206,6 +213,8 @@ pub enum Action {
         inode: Option<(u64, u64)>,
         /// The last time it was known to be whole.
         since: Duration,
+        /// When it was seen not to be: whoever came later did not do it.
+        until: Duration,
     },
     /// Write it to the journal.
     Record(Box<Event>),

@@ -65,6 +65,7 @@ impl Engine {
                 self.verified(now, file, epoch, finding, out);
             }
             Input::Healed { file, healed } => self.healed(now, file, healed, out),
+            Input::Evidence { file, facts } => self.evidence(now, file, &facts),
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
             Input::Openers { file, openers } => self.finalize(now, file, &openers, out),
             Input::Tick => self.tick(now, out),
@@ -186,8 +187,9 @@ impl Engine {
                 }
                 Timer::Finalize => out.push(Action::Openers {
                     file,
-                    inode: guarded.seal.map(|seal| (seal.dev, seal.ino)),
+                    inode: guarded.incident.as_ref().and_then(|incident| incident.inode),
                     since: guarded.whole_before,
+                    until: guarded.incident.as_ref().map_or(now.mono, |i| i.noticed),
                 }),
                 Timer::Settle => self.settle(now, file, out),
             }

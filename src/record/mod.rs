@@ -14,9 +14,7 @@ mod trouble;
 mod verify;
 
 pub use chain::{Link, MAX_LINE};
-pub use describe::{
-    describe, describe_actor, describe_at, describe_change, describe_duration,
-};
+pub use describe::{describe, describe_actor, describe_at, describe_change, describe_duration};
 pub use error::JournalError;
 pub use event::{Entry, Event, Kind, PathText, Response, Severity};
 pub use journal::{Journal, Limits};
