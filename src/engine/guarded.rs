@@ -1,5 +1,6 @@
 //! One protected path as the engine sees it.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -80,7 +81,25 @@ pub(super) struct Guarded {
     pub(super) away: Option<String>,
     /// Strangers in a protected directory that were reported.
     pub(super) strangers: Vec<Vec<u8>>,
+    /// When it was healed lately.
+    heals: VecDeque<Duration>,
+    /// Lines that may still be recorded of it, and when that was counted.
+    lines: (f64, Duration),
 }
+
+/// A file is contested when it was healed this often…
+const CONTESTED_HEALS: usize = 5;
+/// …within this time.
+const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
+/// An incident is over when nothing has happened for this long…
+const QUIET: Duration = Duration::from_millis(250);
+/// …or this long where the file is contested, so that a storm is one incident.
+const QUIET_CONTESTED: Duration = Duration::from_secs(10);
+/// So many lines of one file are recorded however fast they come; a loop must not push
+/// everything else out of the journal…
+const MOST_LINES: f64 = 2000.0;
+/// …and so many a second after that.
+const LINES_A_SECOND: f64 = 50.0;
 
 /// Observations that name a process are kept for one incident up to this number.
 const MOST_SUSPECTS: usize = 64;
@@ -111,7 +130,36 @@ impl Guarded {
             persisting: None,
             away: None,
             strangers: Vec::new(),
+            heals: VecDeque::new(),
+            lines: (MOST_LINES, now.mono),
         }
+    }
+
+    pub(super) fn note_heal(&mut self, now: Duration) {
+        self.heals.push_back(now);
+        if self.heals.len() > CONTESTED_HEALS {
+            self.heals.pop_front();
+        }
+    }
+
+    /// Whether it was healed again and again lately.
+    pub(super) fn is_contested(&self, now: Duration) -> bool {
+        self.heals.len() >= CONTESTED_HEALS
+            && self.heals.front().is_some_and(|at| now.saturating_sub(*at) < CONTESTED_WITHIN)
+    }
+
+    /// How long nothing has to happen for an incident to be over.
+    pub(super) fn quiet(&self, now: Duration) -> Duration {
+        if self.is_contested(now) { QUIET_CONTESTED } else { QUIET }
+    }
+
+    /// Whether one more line may be recorded.
+    pub(super) fn may_record(&mut self, now: Duration) -> bool {
+        let (left, counted) = self.lines;
+        let since = now.saturating_sub(counted).as_secs_f64();
+        let left = (left + since * LINES_A_SECOND).min(MOST_LINES);
+        self.lines = ((left - 1.0).max(0.0), now);
+        left >= 1.0
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -12,8 +12,6 @@ use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
 const GRACE: Duration = Duration::from_millis(50);
-/// An incident is over when nothing has happened for this long.
-const QUIET: Duration = Duration::from_secs(2);
 /// Waits between attempts to heal double from here…
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// …to here.
@@ -89,6 +87,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
+        let quiet = guarded.quiet(now.mono);
         let round = guarded.round;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
@@ -104,7 +103,7 @@ impl Engine {
             incident.draft(Draft::of(now, round, difference));
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
-        self.timers.set(file, Timer::Settle, now.mono + QUIET);
+        self.timers.set(file, Timer::Settle, now.mono + quiet);
         match permitted {
             Some(cure) => {
                 guarded.busy = true;
@@ -153,6 +152,7 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
+        guarded.note_heal(now.mono);
         guarded.epoch = guarded.epoch.saturating_add(1);
         if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
             guarded.exchanged = Some(guarded.round);
@@ -179,7 +179,7 @@ impl Engine {
             incident.heals += 1;
             incident.evidence += u32::from(healed.evidence);
         }
-        self.timers.set(file, Timer::Settle, now.mono + QUIET);
+        self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
         match healed.result {
             Ok(Some(stat)) => self.cured(now, file, healed.action, stat, out),
             Ok(None) => {

@@ -47,16 +47,14 @@ pub(super) struct Incident {
     pub(super) evidence: u32,
     pub(super) contested: bool,
     pub(super) failure_said: bool,
-    /// Changes beyond the number that is recorded one by one.
+    /// Changes beyond what is recorded one by one.
     pub(super) unlisted: u32,
 }
 
-/// An incident is contested after this many heals.
-pub(super) const CONTESTED_AFTER: u32 = 5;
 /// An incident keeps this many pieces of evidence: the first tell most, and a loop must not
 /// fill the disk.
 pub(super) const MOST_EVIDENCE: u32 = 8;
-/// An incident lists this many events one by one.
+/// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
 
 impl Incident {
@@ -83,10 +81,6 @@ impl Incident {
 
     /// Adds a change, or more about one that is not recorded yet.
     pub(super) fn draft(&mut self, draft: Draft) {
-        if self.events.len() >= MOST_EVENTS {
-            self.unlisted = self.unlisted.saturating_add(1);
-            return;
-        }
         if !self.said.contains(&(draft.round, draft.kind)) {
             self.said.push((draft.round, draft.kind));
         }
@@ -98,6 +92,13 @@ impl Incident {
                 known.after.extend(draft.after);
             }
             None => self.drafts.push(draft),
+        }
+    }
+
+    /// Keeps an event for the message.
+    pub(super) fn remember(&mut self, event: Event) {
+        if self.events.len() < MOST_EVENTS {
+            self.events.push(event);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::guarded::Guarded;
-use super::incident::{CONTESTED_AFTER, Incident};
+use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
 use crate::attribute::{Actor, name_culprit};
@@ -18,7 +18,6 @@ use crate::sense::FileId;
 const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
 /// An incident that does not settle is closed, and another opened, after this long.
 const LONGEST: Duration = Duration::from_secs(60);
-const QUIET: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// A name that is strictly later than every one before, for people to read and sort.
@@ -44,27 +43,31 @@ impl Engine {
             guarded.forget_the_harmless();
         }
         for event in drafted {
-            record(&mut incident, event, out);
+            if guarded.may_record(now.mono) {
+                record(&mut incident, event, out);
+            } else {
+                incident.unlisted = incident.unlisted.saturating_add(1);
+            }
         }
         if !guarded.busy && guarded.failing.is_none() {
             if let Some(kind) = incident.cured.take() {
                 let mut event = guarded.event(&incident, now.wall, kind, Severity::Info);
+                let spent = !guarded.may_record(now.mono);
                 event.response = std::mem::take(&mut incident.responses);
                 event.note = Some(match kind {
                     Kind::Relocked => "the immutable bit is set again".into(),
                     _ => "it is as it should be again".into(),
                 });
-                record(&mut incident, event, out);
+                if !spent {
+                    record(&mut incident, event, out);
+                }
             }
             incident.responses.clear();
         }
-        if incident.heals >= CONTESTED_AFTER && !incident.contested {
+        if guarded.is_contested(now.mono) && !incident.contested {
             incident.contested = true;
             let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
-            event.note = Some(format!(
-                "healed {} times since this incident began; something keeps changing it",
-                incident.heals
-            ));
+            event.note = Some("something keeps changing it; it is healed every time".into());
             record(&mut incident, event, out);
         }
         guarded.alert(&incident, now.wall, out);
@@ -91,7 +94,7 @@ impl Engine {
             guarded.alert(&incident, now.wall, out);
         }
         guarded.incident = Some(incident);
-        self.timers.set(file, Timer::Settle, now.mono + QUIET);
+        self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
     }
 
     /// Nothing has happened for a while: close the incident if the file is whole.
@@ -101,12 +104,12 @@ impl Engine {
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
         if !incident.drafts.is_empty() || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
-            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             return;
         }
         if incident.unproven && guarded.is_quiet() {
             guarded.incident = Some(incident);
-            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             out.push(Action::Look { file });
             return;
         }
@@ -114,7 +117,7 @@ impl Engine {
             // It failed after it was cured, and is whole by now: that is still to be said.
             guarded.incident = Some(incident);
             self.timers.set_once(file, Timer::Finalize, now.mono);
-            self.timers.set(file, Timer::Settle, now.mono + QUIET);
+            self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             return;
         }
         if incident.unlisted > 0 {
@@ -248,6 +251,6 @@ impl Guarded {
 }
 
 fn record(incident: &mut Incident, event: Event, out: &mut Vec<Action>) {
-    incident.events.push(event.clone());
+    incident.remember(event.clone());
     out.push(Action::Record(Box::new(event)));
 }
