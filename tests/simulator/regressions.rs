@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected, Sight,
-};
+use steadfast::engine::{Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected};
 use steadfast::judge::{Policy, Stat};
 use steadfast::record::Kind;
 use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
