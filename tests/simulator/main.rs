@@ -7,9 +7,11 @@
 mod heal;
 mod play;
 mod promises;
+mod regressions;
 mod rng;
 mod sim;
 mod stage;
+mod story;
 mod tamper;
 mod world;
 

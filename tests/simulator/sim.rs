@@ -1,7 +1,7 @@
 //! One run: the engine, a shell that performs its actions, and the chance that decides what
 //! happens next.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use steadfast::sense::{By, FileId, Observation, Sensor};
 use crate::heal;
 use crate::promises::{Broken, Ledger, file, wall};
 use crate::stage::Stage;
+use crate::story::{brief, brief_action};
 use crate::world::{Key, Pending};
 
 /// The events of a change come in within this time, in microseconds, or never.
@@ -50,6 +51,9 @@ pub struct Sim {
     pub ledger: Ledger,
     pub todo: VecDeque<Action>,
     pub flying: Vec<Flying>,
+    /// Heals that the engine has asked for and not heard of.
+    healing: HashSet<FileId>,
+    noticed: HashSet<FileId>,
     base: Instant,
     actors: Vec<Arc<Actor>>,
 }
@@ -83,6 +87,8 @@ impl Sim {
             ledger: Ledger::default(),
             todo: VecDeque::new(),
             flying: Vec::new(),
+            healing: HashSet::new(),
+            noticed: HashSet::new(),
             base,
             actors,
         };
@@ -119,6 +125,8 @@ impl Sim {
         self.flying.clear();
         self.stage.world.events.clear();
         self.ledger.restarted();
+        self.healing.clear();
+        self.noticed.clear();
         self.start()
     }
 
@@ -134,14 +142,41 @@ impl Sim {
             mono: Duration::from_micros(self.stage.world.now),
             wall: wall(self.stage.world.now),
         };
+        let missed = self.notices(&input);
         let mut out = Vec::new();
         self.engine.handle(now, input, &mut out);
+        if let Some(file) = missed
+            && !out.iter().any(|a| matches!(a, Action::Look { file: of } if *of == file))
+        {
+            return Err(format!("what was noticed in the middle of a heal of f{} is lost", file.0));
+        }
         for action in out {
             self.stage.tell(|| format!("    ← {}", brief_action(&action)));
             self.ledger.note(&self.stage.world, &action, self.stage.plan.restore)?;
+            if let Action::Heal { file, .. } = &action {
+                self.healing.insert(*file);
+            }
             self.todo.push_back(action);
         }
         Ok(())
+    }
+
+    /// Keeps in mind what is noticed in the middle of a heal; the file of which there was
+    /// something at the end of one.
+    fn notices(&mut self, input: &Input) -> Option<FileId> {
+        let noticed = match input {
+            Input::Observed(seen) if !seen.retired => seen.file,
+            Input::Looked { file, .. } => *file,
+            Input::Healed { file, healed } => {
+                self.healing.remove(file);
+                return (self.noticed.remove(file) && healed.result.is_ok()).then_some(*file);
+            }
+            _ => return None,
+        };
+        if self.healing.contains(&noticed) {
+            self.noticed.insert(noticed);
+        }
+        None
     }
 
     /// Whether a reading is under way or about to be: until it is done, nobody is cleared.
@@ -311,42 +346,5 @@ fn changes(flying: &Flying, of: FileId) -> bool {
     match flying {
         Flying::Heal { file, .. } | Flying::Healed { file, .. } => *file == of,
         Flying::Reading { .. } => false,
-    }
-}
-
-fn brief(input: &Input) -> String {
-    match input {
-        Input::Watch { file, .. } => format!("watch f{}", file.0),
-        Input::Looked { file, sight: Sight::Present(s) } => format!(
-            "look f{}: inode {} size {} mode {:o} mtime {} ctime {} +i {:?}",
-            file.0, s.ino, s.size, s.mode, s.mtime.sec, s.ctime.sec, s.immutable
-        ),
-        Input::Observed(o) => {
-            let who = match &o.by {
-                By::Process { actor, .. } => format!("{}", actor.start_time),
-                by => format!("{by:?}"),
-            };
-            let retired = if o.retired { " (retired)" } else { "" };
-            format!("event f{}: {:?} by {who}{retired}", o.file.0, o.hint)
-        }
-        Input::Openers { file, openers } => {
-            let pids: Vec<_> = openers.iter().map(|actor| actor.start_time).collect();
-            format!("openers f{}: {pids:?}", file.0)
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_action(action: &Action) -> String {
-    match action {
-        Action::Record(e) => format!(
-            "record {:?} {:?} by {:?} {:?}",
-            e.kind,
-            e.incident,
-            e.actor.as_ref().map(|a| a.start_time),
-            e.attribution.confidence
-        ),
-        Action::Alert { incident, .. } => format!("alert {incident}"),
-        other => format!("{other:?}"),
     }
 }

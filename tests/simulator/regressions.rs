@@ -1,0 +1,236 @@
+//! Interleavings that once broke a promise, or that a sweep would hide, each by itself.
+
+use std::time::{Duration, Instant};
+
+use steadfast::engine::{Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected};
+use steadfast::judge::{Policy, Stat};
+use steadfast::record::Kind;
+use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
+
+use crate::promises::wall;
+use crate::world::World;
+
+const FILE: FileId = FileId(0);
+
+/// The engine, a world with one file, and a clock.
+struct Case {
+    engine: Engine,
+    world: World,
+}
+
+impl Case {
+    fn new(policy: Policy) -> Self {
+        let mut world = World::new(false);
+        world.add_place(true);
+        let (seal, good) = (world.stat(0), world.facts(0, true));
+        let mut case = Self { engine: Engine::default(), world };
+        let protected = Box::new(Protected {
+            path: case.world.places[0].path.clone(),
+            facts: good,
+            policy,
+            seal: Some(seal),
+            whole_at: wall(0),
+        });
+        case.feed(Input::Watch { file: FILE, protected });
+        case
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Action> {
+        self.world.now += 10;
+        let now =
+            Moment { mono: Duration::from_micros(self.world.now), wall: wall(self.world.now) };
+        let mut out = Vec::new();
+        self.engine.handle(now, input, &mut out);
+        out
+    }
+
+    fn look(&mut self) -> Vec<Action> {
+        let sight = self.world.sight(0);
+        self.feed(Input::Looked { file: FILE, sight })
+    }
+
+    fn event(&mut self, hint: Hint) -> Vec<Action> {
+        self.feed(Input::Observed(Observation {
+            at: Instant::now(),
+            sensor: Sensor::Fanotify,
+            file: FILE,
+            hint,
+            by: By::Nobody,
+            retired: false,
+        }))
+    }
+
+    fn healed(&mut self, action: &'static str, result: Result<Option<Stat>, &str>) -> Vec<Action> {
+        let result = result.map_err(str::to_owned);
+        self.feed(Input::Healed { file: FILE, healed: Healed { action, result, evidence: false } })
+    }
+
+    fn inspected(&mut self, writers: bool) -> Vec<Action> {
+        let finding = self.read(false, writers);
+        self.feed(Input::Inspected { file: FILE, finding })
+    }
+
+    fn read(&self, content: bool, writers: bool) -> Result<Inspection, String> {
+        Ok(Inspection { facts: self.world.facts(0, content), stat: self.world.stat(0), writers })
+    }
+
+    /// Lets the deadlines pass for this long, and answers what is asked on the way.
+    fn wait(&mut self, seconds: u64) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        let end = self.world.now + seconds * 1_000_000;
+        while let Some(at) = self.engine.next_deadline().filter(|at| at.as_micros() < end.into()) {
+            self.world.now = self.world.now.max(at.as_micros() as u64);
+            let mut todo = self.feed(Input::Tick);
+            while let Some(action) = todo.pop() {
+                match action {
+                    Action::Look { .. } => todo.extend(self.look()),
+                    Action::Openers { .. } => {
+                        todo.extend(self.feed(Input::Openers { file: FILE, openers: Vec::new() }));
+                    }
+                    Action::Record(event) => kinds.push(event.kind),
+                    _ => {}
+                }
+            }
+        }
+        kinds
+    }
+}
+
+fn heals(out: &[Action], wanted: Cure) -> bool {
+    out.iter().any(|a| matches!(a, Action::Heal { cure, .. } if *cure == wanted))
+}
+
+fn looks(out: &[Action]) -> bool {
+    out.iter().any(|a| matches!(a, Action::Look { .. }))
+}
+
+fn verifies(out: &[Action]) -> bool {
+    out.iter().any(|a| matches!(a, Action::Verify { .. }))
+}
+
+fn seals(out: &[Action]) -> bool {
+    out.iter().any(|a| matches!(a, Action::Seal { .. }))
+}
+
+#[test]
+fn what_is_noticed_in_the_middle_of_a_heal_is_looked_at_after_it() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    assert!(!looks(&case.event(Hint::Metadata)));
+    case.world.change(0, |inode| inode.immutable = true);
+    let stat = case.world.stat(0);
+    assert!(looks(&case.healed("relock", Ok(Some(stat)))));
+}
+
+#[test]
+fn a_reading_from_before_a_heal_is_not_believed_after_it() {
+    let mut case = Case::new(Policy::default());
+    case.event(Hint::Written);
+    let out = case.look();
+    assert!(verifies(&out));
+    let before = case.read(true, false);
+    case.world.places[0].covered = true;
+    assert!(heals(&case.look(), Cure::Unmount));
+    case.world.places[0].covered = false;
+    case.healed("unmount", Ok(None));
+    let out = case.feed(Input::Verified { file: FILE, epoch: 0, finding: before });
+    assert!(!seals(&out) && looks(&out));
+    assert!(verifies(&case.look()));
+}
+
+#[test]
+fn what_an_exchange_put_there_is_sealed_only_once_it_was_read() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.size = 1);
+    assert!(heals(&case.look(), Cure::Replace));
+    case.world.change(0, |inode| (inode.size, inode.content) = (crate::world::GOOD_SIZE, 9));
+    let stat = case.world.stat(0);
+    let out = case.healed("exchange", Ok(Some(stat)));
+    assert!(verifies(&out) && !seals(&out));
+    let finding = case.read(true, false);
+    let out = case.feed(Input::Verified { file: FILE, epoch: 1, finding });
+    assert!(heals(&out, Cure::Replace) && !seals(&out));
+}
+
+#[test]
+fn a_heal_that_fails_after_an_inspection_leaves_the_content_to_be_read() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| (inode.immutable, inode.content) = (false, 9));
+    assert!(heals(&case.look(), Cure::Relock));
+    case.world.change(0, |inode| inode.immutable = true);
+    let stat = case.world.stat(0);
+    case.healed("relock", Ok(Some(stat)));
+    assert!(heals(&case.inspected(true), Cure::Replace));
+    case.healed("exchange", Err("Operation not permitted"));
+    assert!(verifies(&case.look()));
+}
+
+#[test]
+fn a_heal_that_outlasts_the_grace_is_still_said_to_have_succeeded() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.size = 1);
+    case.look();
+    assert!(case.wait(1).contains(&Kind::ContentChanged));
+    case.world.change(0, |inode| inode.size = crate::world::GOOD_SIZE);
+    let stat = case.world.stat(0);
+    case.healed("exchange", Ok(Some(stat)));
+    let finding = case.read(true, false);
+    case.feed(Input::Verified { file: FILE, epoch: 1, finding });
+    assert_eq!(case.wait(5), [Kind::Restored]);
+    assert!(case.engine.is_settled(FILE));
+}
+
+#[test]
+fn a_mount_that_was_taken_away_is_said_to_be_gone() {
+    let mut case = Case::new(Policy::default());
+    case.world.places[0].covered = true;
+    assert!(heals(&case.look(), Cure::Unmount));
+    case.world.places[0].covered = false;
+    assert!(looks(&case.healed("unmount", Ok(None))));
+    case.look();
+    assert!(case.wait(5).contains(&Kind::Restored));
+}
+
+#[test]
+fn a_missing_file_that_is_not_to_be_restored_is_reported_once() {
+    let mut case = Case::new(Policy { restore: false, ..Policy::default() });
+    case.world.places[0].name = None;
+    case.look();
+    assert!(case.wait(5).contains(&Kind::Deleted));
+    assert!(case.look().is_empty());
+    assert_eq!(case.wait(5), []);
+    assert!(case.engine.is_settled(FILE));
+}
+
+#[test]
+fn the_same_metadata_after_a_repair_is_never_called_whole() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.marked = true);
+    assert!(case.look().iter().any(|a| matches!(a, Action::Inspect { .. })));
+    assert!(heals(&case.inspected(false), Cure::Repair));
+    let stat = case.world.stat(0);
+    case.healed("repair-metadata", Ok(Some(stat)));
+    assert!(heals(&case.inspected(false), Cure::Replace));
+}
+
+#[test]
+fn another_inode_at_the_end_of_a_relock_is_not_adopted() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    let other = case.world.create_good();
+    case.world.places[0].name = Some(other);
+    let stat = case.world.stat(other);
+    assert!(looks(&case.healed("relock", Ok(Some(stat)))));
+    assert!(heals(&case.look(), Cure::Replace));
+}
+
+#[test]
+fn hands_that_find_another_inode_than_the_engine_do_not_lead_to_the_same_cure_for_ever() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    assert!(looks(&case.healed("relock", Ok(None))));
+    assert!(heals(&case.look(), Cure::Replace));
+}
