@@ -40,6 +40,7 @@ pub struct Guard {
     began: Instant,
     actions: Vec<Action>,
     incidents: HashMap<FileId, String>,
+    pub(super) news: bool,
     stopping: bool,
 }
 
@@ -75,6 +76,7 @@ impl Guard {
             began: Instant::now(),
             actions: Vec::new(),
             incidents: HashMap::new(),
+            news: false,
             stopping: false,
         }
     }
@@ -98,6 +100,9 @@ impl Guard {
             self.take_reports();
             self.feed(Input::Tick);
             self.sweep_some();
+            if std::mem::take(&mut self.news) {
+                self.publish(State::Watching);
+            }
         }
         Ok(())
     }
@@ -210,6 +215,7 @@ impl Guard {
         }
         ward.mount = crate::sys::stat::stat(&record.path).map_or(0, |stat| stat.mount);
         self.clear_slot(file, &mut ward);
+        self.news = true;
         self.wards.insert(file, ward);
         self.watch(file);
         self.sweep.add(file);
@@ -235,6 +241,7 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         self.incidents.remove(&file);
+        self.news = true;
         let Some(ward) = self.wards.remove(&file) else { return };
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)

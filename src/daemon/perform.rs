@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
+use jiff::Timestamp;
+
 use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
@@ -12,6 +14,7 @@ use crate::baseline::snapshot::{snapshot, take};
 use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
 use crate::engine::{Action, Cure, Input, Inspection, Sight};
 use crate::judge::FileKind;
+use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Outcome, Patient};
 use crate::sense::FileId;
 use crate::sys;
@@ -63,6 +66,7 @@ impl Guard {
                 Some(Input::Openers { file, openers })
             }
             Action::Record(event) => {
+                self.news = true;
                 self.scribe.tell(Note::Event(event));
                 None
             }
@@ -200,15 +204,31 @@ impl Guard {
         match there {
             Ok((_, dir)) if respond::is_untouched(&replica, dir.as_fd(), &name) => return,
             Ok((stat, _)) if stat.ino == replica.ino => drop(respond::discard(&replica)),
-            Ok(_) => self.stager.push(Chore::Evidence {
-                file,
-                from: replica.path,
-                path: ward.patient.path.clone(),
-                incident: "before-restart".into(),
-            }),
+            Ok(_) => self.unfinished(file, ward, replica),
             Err(_) => {}
         }
         ward.patient.replica = None;
+    }
+
+    /// A heal had exchanged the replica in, and the run that did it ended before it could say
+    /// so: what lies in the slot is evidence, and the file is read before it is believed.
+    fn unfinished(&mut self, file: FileId, ward: &mut super::ward::Ward, replica: Replica) {
+        let path = &ward.patient.path;
+        if !sys::stat::stat(path).is_ok_and(|stat| stat.ino == replica.ino) {
+            return;
+        }
+        ward.patient.seal = None;
+        let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Warning).about(path);
+        let event = event.noting(
+            "it was put right just before an earlier run ended, which had no time to say by whom it was changed",
+        );
+        self.scribe.tell(Note::Event(Box::new(event)));
+        self.stager.push(Chore::Evidence {
+            file,
+            from: replica.path,
+            path: ward.patient.path.clone(),
+            incident: "before-restart".into(),
+        });
     }
 
     fn evict(&mut self, file: FileId, name: &[u8], incident: &str) {
@@ -241,11 +261,7 @@ impl Guard {
         match outcome.healed.result {
             Ok(_) => {
                 let path = patient.path.clone();
-                let event = crate::record::Event::new(
-                    jiff::Timestamp::now(),
-                    crate::record::Kind::Restored,
-                    crate::record::Severity::Info,
-                );
+                let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info);
                 let event = event.about(&path).noting("restored by command");
                 self.scribe.tell(Note::Event(Box::new(event)));
                 self.begin_again(file);

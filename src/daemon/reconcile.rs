@@ -10,7 +10,7 @@ use super::protect::{self, ProtectError};
 use super::store::Store;
 use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
 use crate::config::{Config, Resolution, Unresolved, resolve, resolve_path};
-use crate::judge::Policy;
+use crate::judge::{Digest, Policy};
 use crate::record::{Event, Kind, Severity};
 
 /// Everything that keeps the watch from beginning, told at once.
@@ -137,9 +137,18 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
             store.baseline.put(record).map_err(told)?;
         }
     }
+    forget_unused(store, known.values().chain(&taken));
     plan.records = known.into_values().chain(taken).collect();
     plan.records.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)
+}
+
+/// Removes content from the vault that no record needs any more.
+fn forget_unused<'a>(store: &Store, records: impl Iterator<Item = &'a Record>) {
+    let used: HashSet<Digest> = records.filter_map(|record| record.facts.sha256).collect();
+    if let Err(e) = store.vault.retain(|digest| used.contains(digest)) {
+        tracing::warn!("{e}");
+    }
 }
 
 /// The owner wants something else for a file that is protected already.

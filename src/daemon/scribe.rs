@@ -200,6 +200,9 @@ impl Writer {
                 Ok(entries) => {
                     self.waiting.clear();
                     entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
+                    for trouble in self.desk.journal.troubles() {
+                        tracing::warn!("{trouble}");
+                    }
                 }
                 Err(e) => trouble = Some(e.to_string()),
             }

@@ -88,6 +88,7 @@ impl Engine {
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
         let quiet = guarded.quiet(now.mono);
+        let failing = guarded.failing.is_some();
         let round = guarded.round;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
@@ -100,7 +101,10 @@ impl Engine {
             incident.draft(Draft::unannounced(now, round, guarded.whole_before_wall));
         }
         for difference in found {
-            incident.draft(Draft::of(now, round, difference));
+            // What could not be put right so far is not news at every try.
+            if !(failing && incident.said.contains(&(round, difference.kind))) {
+                incident.draft(Draft::of(now, round, difference));
+            }
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
