@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::api::{Command, PathReport, Report, Request};
 use super::guard::Guard;
 use super::protect;
-use super::scribe::Note;
+use super::scribe::{Afterwards, Note};
 use super::workers::{Reading, Taken};
 use crate::baseline::Origin;
 use crate::config::{canonical_path, resolve_path};
@@ -88,11 +88,11 @@ impl Guard {
                 ),
                 (Command::Release, Some(file)) => {
                     let (done, message) = self.release(file, "released by command");
-                    asker.answer(index, asked, done, message);
+                    self.answer(&asker, index, asked, done, message);
                 }
                 (Command::Restore, Some(file)) => {
                     let (done, message) = self.restore(file);
-                    asker.answer(index, asked, done, message);
+                    self.answer(&asker, index, asked, done, message);
                 }
                 (Command::Accept, Some(file)) => {
                     self.ask_accept(file, request.reason.clone(), &asker, index);
@@ -168,7 +168,16 @@ impl Guard {
             (false, true) => "is protected, and immutable".to_owned(),
             (false, false) => "is protected, without the immutable bit".into(),
         };
-        asker.answer(index, &path, true, message);
+        self.answer(&asker, index, &path, true, message);
+    }
+
+    /// Answers once everything that was told to the scribe is on the disk: whoever asked may
+    /// look there next.
+    fn answer(&self, asker: &Arc<Asker>, index: usize, path: &Path, done: bool, message: String) {
+        let (asker, path) = (Arc::clone(asker), path.to_owned());
+        self.scribe.tell(Note::Then(Afterwards::new(move || {
+            asker.answer(index, &path, done, message);
+        })));
     }
 
     /// Stops protecting a file, which stays as it is but for the immutable bit.

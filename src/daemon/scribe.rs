@@ -35,8 +35,24 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
-    /// Answer when everything before this is written, or cannot be.
-    Flush(Sender<()>),
+    /// To be done when everything before this is written, or cannot be.
+    Then(Afterwards),
+}
+
+/// Something to be done later, once.
+pub struct Afterwards(Box<dyn FnOnce() + Send>);
+
+impl Afterwards {
+    /// Wraps `act`.
+    pub fn new(act: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(act))
+    }
+}
+
+impl std::fmt::Debug for Afterwards {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Afterwards")
+    }
 }
 
 /// What the scribe needs.
@@ -111,7 +127,10 @@ impl Scribe {
     /// Waits until everything handed over so far is on the disk, but no longer than `patience`.
     pub fn flush(&self, patience: Duration) -> bool {
         let (done, wait) = channel();
-        self.tell(Note::Flush(done));
+        self.tell(Note::Then(Afterwards::new(move || {
+            // Whoever waited may have lost patience.
+            let _ = done.send(());
+        })));
         wait.recv_timeout(patience).is_ok()
     }
 
@@ -134,11 +153,11 @@ impl Writer {
     fn run(&mut self, inbox: &Receiver<Note>) {
         let mut next_round = Instant::now();
         loop {
-            let mut flushes = Vec::new();
+            let mut later = Vec::new();
             let open = match inbox.recv_timeout(PAUSE) {
                 Ok(first) => {
-                    self.take(first, &mut flushes);
-                    inbox.try_iter().for_each(|note| self.take(note, &mut flushes));
+                    self.take(first, &mut later);
+                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
                     true
                 }
                 Err(RecvTimeoutError::Timeout) => true,
@@ -149,17 +168,14 @@ impl Writer {
                 self.round();
                 next_round = Instant::now() + PAUSE;
             }
-            flushes.into_iter().for_each(|done: Sender<()>| {
-                // Whoever waited may have lost patience.
-                let _ = done.send(());
-            });
+            later.into_iter().for_each(|Afterwards(act)| act());
             if !open {
                 return;
             }
         }
     }
 
-    fn take(&mut self, note: Note, flushes: &mut Vec<Sender<()>>) {
+    fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         let desk = &mut self.desk;
         let kept: Result<(), BaselineError> = match note {
             Note::Event(event) => {
@@ -181,8 +197,8 @@ impl Writer {
             Note::Evidence(evidence) => desk.baseline.add_evidence(&evidence).map(drop),
             Note::Protect(record) => desk.baseline.put(&record),
             Note::Release(path) => desk.baseline.remove(&path).map(drop),
-            Note::Flush(done) => {
-                flushes.push(done);
+            Note::Then(act) => {
+                later.push(act);
                 Ok(())
             }
         };

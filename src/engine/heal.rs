@@ -95,6 +95,7 @@ impl Engine {
         if incident.drafts.is_empty() {
             incident.learned = learned;
             incident.noticed = now.mono;
+            incident.changed = changed(now, &seen);
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
         if !guarded.told && !found.is_empty() {
@@ -419,6 +420,14 @@ impl Engine {
             self.report_failure(now, file, out);
         }
     }
+}
+
+/// When the kernel last changed the inode, on the engine's clock.
+fn changed(now: Moment, seen: &Sight) -> Duration {
+    let Sight::Present(stat) = seen else { return now.mono };
+    let at = jiff::Timestamp::new(stat.ctime.sec, stat.ctime.nsec.cast_signed());
+    let ago = at.ok().and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
+    ago.map_or(now.mono, |ago| now.mono.saturating_sub(ago))
 }
 
 impl Draft {

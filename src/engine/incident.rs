@@ -28,6 +28,8 @@ pub(super) struct Incident {
     pub(super) opened: Duration,
     /// When steadfast learned of what the drafts tell.
     pub(super) learned: Duration,
+    /// When the kernel says it happened, where the file still tells; else when it was noticed.
+    pub(super) changed: Duration,
     /// When a look showed it.
     pub(super) noticed: Duration,
     /// The inode that had the path until then.
@@ -63,6 +65,7 @@ impl Incident {
             id,
             opened: now.mono,
             learned,
+            changed: now.mono,
             noticed: now.mono,
             inode: None,
             said: Vec::new(),

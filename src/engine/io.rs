@@ -140,7 +140,8 @@ pub enum Input {
         /// The name in it.
         name: Vec<u8>,
     },
-    /// The answer to [`Action::Openers`], newest first.
+    /// The answer to [`Action::Openers`]: the latest first, but those who came only after the
+    /// change behind those who came before it.
     Openers {
         /// Which file.
         file: FileId,
@@ -213,7 +214,9 @@ pub enum Action {
         inode: Option<(u64, u64)>,
         /// The last time it was known to be whole.
         since: Duration,
-        /// When it was seen not to be: whoever came later did not do it.
+        /// When the kernel says it was changed: whoever came later did not do that.
+        changed: Duration,
+        /// When it was seen.
         until: Duration,
     },
     /// Write it to the journal.

@@ -189,6 +189,7 @@ impl Engine {
                     file,
                     inode: guarded.incident.as_ref().and_then(|incident| incident.inode),
                     since: guarded.whole_before,
+                    changed: guarded.incident.as_ref().map_or(now.mono, |i| i.changed),
                     until: guarded.incident.as_ref().map_or(now.mono, |i| i.noticed),
                 }),
                 Timer::Settle => self.settle(now, file, out),
