@@ -329,7 +329,7 @@ fn events_can_be_narrowed_to_a_path_and_a_time() {
     assert!(about_a.iter().all(|line| line["path"].as_str() == a.to_str()));
     assert_eq!(lines(&["--since", "24h"]).len(), guard.events().len());
     let told = text(&guard.steadfast(&["events"]).stdout);
-    assert!(told.contains("a.py") && told.contains("content-changed"), "{told}");
+    assert!(told.contains("a.py") && told.contains("content changed"), "{told}");
 }
 
 #[test]
