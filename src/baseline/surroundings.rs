@@ -19,8 +19,7 @@ use crate::sys::stat::{stat, stat_fd};
 /// Where one of them cannot be looked at, or is a symlink.
 pub fn parents(path: &Path) -> Result<Vec<Parent>, SnapshotError> {
     let above = directories_above(path)?;
-    let found = above.into_iter().map(|(path, stat)| parent(path, &stat)).collect();
-    found
+    above.into_iter().map(|(path, stat)| parent(path, &stat)).collect()
 }
 
 /// Where the filesystem is mounted that `path` is on: `path` itself, where it is a mount point.
@@ -67,4 +66,50 @@ fn parent(path: PathBuf, stat: &Stat) -> Result<Parent, SnapshotError> {
     };
     let Stat { mode, uid, gid, ino, .. } = *stat;
     Ok(Parent { path, mode, uid, gid, ino, handle })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::sys::handle::{Handle, open_by_handle};
+    use crate::sys::test::memory;
+
+    #[test]
+    fn parents_lead_from_the_mount_point_down_to_the_directory() {
+        let room = memory();
+        let dir = room.path().join(OsStr::from_bytes(b"a\xff"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("f"), "x").unwrap();
+        let found = parents(&dir.join("f")).unwrap();
+        let paths: Vec<&Path> = found.iter().map(|parent| parent.path.as_path()).collect();
+        assert_eq!(paths, [Path::new("/dev/shm"), room.path(), &dir]);
+        assert_eq!(mount_point(&dir.join("f")).unwrap(), Path::new("/dev/shm"));
+
+        let moved = room.path().join("elsewhere");
+        std::fs::rename(&dir, &moved).unwrap();
+        let (kind, bytes) = found[2].handle.clone().unwrap();
+        let mount = open_dir(Path::new("/dev/shm")).unwrap();
+        let again = open_by_handle(mount.as_fd(), &Handle { kind, bytes }).unwrap();
+        assert_eq!(stat_fd(again.as_fd()).unwrap().ino, found[2].ino);
+        assert_eq!(stat(&moved).unwrap().ino, found[2].ino);
+    }
+
+    #[test]
+    fn a_mount_point_is_its_own_and_the_root_has_no_parents() {
+        assert_eq!(mount_point(Path::new("/proc")).unwrap(), Path::new("/proc"));
+        assert_eq!(parents(Path::new("/etc")).unwrap().len(), 1);
+        assert!(matches!(parents(Path::new("/")), Err(SnapshotError::NotAPath(_))));
+    }
+
+    #[test]
+    fn a_path_through_a_symlink_has_no_parents_to_speak_of() {
+        let room = memory();
+        std::fs::create_dir(room.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", room.path().join("link")).unwrap();
+        let error = parents(&room.path().join("link/f")).unwrap_err();
+        assert!(matches!(error, SnapshotError::Symlinked(_)), "{error}");
+    }
 }

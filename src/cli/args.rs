@@ -15,7 +15,13 @@ pub(super) const DEFAULT_CONFIG: &str = "/etc/steadfast/steadfast.toml";
 #[command(name = "steadfast", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(super) struct Cli {
     /// The configuration file [default: /etc/steadfast/steadfast.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE", env = "STEADFAST_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STEADFAST_CONFIG",
+        hide_env_values = true
+    )]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
@@ -141,4 +147,45 @@ pub(super) struct Output {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_contract_are_understood() {
+        for line in [
+            "run",
+            "run --protect /a --protect /b",
+            "deliver --config /c",
+            "protect /a /b",
+            "release /a --json",
+            "restore /a",
+            "accept /a --reason deploy",
+            "audit",
+            "audit /a --json",
+            "--config /c status --json",
+            "events",
+            "events /a --since 24h --follow --json",
+            "who /a --json",
+            "diff /a --last",
+            "config check",
+            "config check /f",
+            "journal verify",
+        ] {
+            let words = ["steadfast"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in ["", "protect", "who", "diff", "config", "events --since soon", "lock /a"] {
+            let words = ["steadfast"].into_iter().chain(line.split_whitespace());
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
 }

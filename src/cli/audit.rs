@@ -2,7 +2,8 @@
 //!
 //! It reads and changes nothing. Besides the protected paths it looks for strangers in the
 //! protected directories, and into the known-good copies: one that is damaged is better found
-//! now than when it is needed.
+//! now than when it is needed. Such a finding has the kind `copy-damaged` or `copy-missing`,
+//! which no event has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,17 +19,14 @@ use super::look::{Sight, chosen, look};
 use super::progress::Progress;
 use super::screen::{BAD, GOOD, Screen, WARNING, count};
 use super::{Outcome, strangers};
-use crate::baseline::{Record, Vault};
+use crate::baseline::{Record, Vault, VaultError};
 use crate::config::Config;
-use crate::judge::{Difference, Digest, created, deleted, differences};
+use crate::judge::{Difference, Digest, created, deleted, differences, moved};
 use crate::record::{PathText, describe_change};
-use crate::text::{escape, escape_path};
+use crate::text::escape_path;
 
 /// More threads than this wait for the disk, not for each other.
 const THREADS_MAX: usize = 8;
-
-/// A known-good copy that is not what it should be; the one kind that no event has.
-const COPY_DAMAGED: &str = "copy-damaged";
 
 pub(super) fn audit(
     screen: &Screen,
@@ -36,13 +34,7 @@ pub(super) fn audit(
     paths: &[PathBuf],
     output: Output,
 ) -> anyhow::Result<Outcome> {
-    let started = Instant::now();
-    let records = chosen(config, paths)?;
-    let mut audit = compare_all(&records, &Progress::new("comparing"));
-    audit.find_strangers(&records, config)?;
-    audit.check_copies(&records, &config.daemon.state)?;
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let answer = audit.conclude(records.len(), duration_ms);
+    let answer = examine(config, paths)?;
     for sentence in &answer.complaints {
         screen.complain(sentence);
     }
@@ -58,9 +50,20 @@ pub(super) fn audit(
     })
 }
 
+/// Does the work, and prints nothing but the progress.
+pub(super) fn examine(config: &Config, paths: &[PathBuf]) -> anyhow::Result<Answer> {
+    let started = Instant::now();
+    let records = chosen(config, paths)?;
+    let mut audit = compare_all(&records, &Progress::new("comparing"));
+    audit.find_strangers(&records, config)?;
+    audit.check_copies(&records, &config.daemon.state)?;
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(audit.conclude(records.len(), duration_ms))
+}
+
 /// The answer, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Answer {
+pub(super) struct Answer {
     checked: usize,
     drifted: usize,
     unreadable: usize,
@@ -125,9 +128,10 @@ fn compare_all(records: &[Record], progress: &Progress) -> Audit {
 }
 
 fn compare(record: &Record) -> Verdict {
-    match look(&record.path) {
+    match look(&record.path, record.facts.size) {
         Sight::There(facts) => Verdict::Differs(differences(&record.facts, &facts, &record.policy)),
         Sight::Gone => Verdict::Differs(vec![deleted(&record.facts)]),
+        Sight::Elsewhere => Verdict::Differs(vec![moved(&record.facts)]),
         Sight::Unreadable(why) => Verdict::Unreadable(why),
     }
 }
@@ -161,10 +165,10 @@ impl Audit {
         let (found, troubles) = strangers::find(records, config)?;
         self.complaints.extend(troubles);
         for path in found {
-            match look(&path) {
+            match look(&path, 0) {
                 Sight::There(facts) => self.add(&path, vec![created(&facts)]),
                 // It came and went.
-                Sight::Gone => {}
+                Sight::Gone | Sight::Elsewhere => {}
                 Sight::Unreadable(why) => self.complaints.push(why),
             }
         }
@@ -183,13 +187,20 @@ impl Audit {
         }
         let vault = Vault::open(state)?;
         for (digest, path) in needed {
-            if let Err(error) = vault.verify(&digest) {
-                let why = escape(error.to_string().as_bytes());
-                let words = format!("the known-good copy is damaged: {why}");
-                let expected = Map::from_iter([("copy".to_owned(), digest.to_string().into())]);
-                let actual = Map::from_iter([("copy".to_owned(), why.into())]);
-                self.add_one(path, COPY_DAMAGED.to_owned(), words, expected, actual);
-            }
+            let state = match vault.verify(&digest) {
+                Ok(_) => continue,
+                Err(VaultError::Damaged { .. }) => "damaged",
+                Err(VaultError::Missing { .. }) => "missing",
+                Err(error) => {
+                    self.complaints.push(error.to_string());
+                    continue;
+                }
+            };
+            let words =
+                format!("its known-good copy is {state}: once the file is right, accept it");
+            let fact = |value: String| Map::from_iter([("copy".to_owned(), value.into())]);
+            let (expected, actual) = (fact(digest.to_string()), fact(state.to_owned()));
+            self.add_one(path, format!("copy-{state}"), words, expected, actual);
         }
         Ok(())
     }

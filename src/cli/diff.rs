@@ -21,7 +21,7 @@ use super::screen::{BAD, GOOD, PLAIN, STRONG, Screen};
 use super::{Outcome, absolute};
 use crate::baseline::{Baseline, Record, Vault};
 use crate::config::{Config, canonical_path};
-use crate::judge::{Difference, Facts, FileKind, Policy, deleted, differences};
+use crate::judge::{Difference, Facts, FileKind, Policy, deleted, differences, moved};
 use crate::record::{Kind, PathText, describe_change};
 use crate::sys;
 use crate::text::{escape, escape_path};
@@ -53,7 +53,7 @@ pub(super) fn diff(
 }
 
 /// What the known-good copy is held against.
-struct Other {
+pub(super) struct Other {
     path: PathBuf,
     /// What to call it.
     label: &'static str,
@@ -62,7 +62,7 @@ struct Other {
 }
 
 impl Other {
-    fn now(path: &Path) -> Self {
+    pub fn now(path: &Path) -> Self {
         Self { path: path.to_owned(), label: "now", kept: false }
     }
 }
@@ -77,16 +77,16 @@ fn quarantined(baseline: &Baseline, path: &Path) -> anyhow::Result<Other> {
 
 /// The answer, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Comparison {
+pub(super) struct Comparison {
     #[serde(flatten)]
     path: PathText,
     #[serde(serialize_with = "as_json")]
-    differences: Vec<Difference>,
+    pub differences: Vec<Difference>,
     /// The lines that differ, as a unified diff; none where there is no text to compare.
-    diff: Option<String>,
+    pub diff: Option<String>,
     /// Why there are no lines.
     #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
+    pub note: Option<String>,
 }
 
 fn as_json<S: serde::Serializer>(all: &[Difference], serializer: S) -> Result<S::Ok, S::Error> {
@@ -95,12 +95,17 @@ fn as_json<S: serde::Serializer>(all: &[Difference], serializer: S) -> Result<S:
     ))
 }
 
-fn compare(config: &Config, record: &Record, other: &Other) -> anyhow::Result<Comparison> {
+pub(super) fn compare(
+    config: &Config,
+    record: &Record,
+    other: &Other,
+) -> anyhow::Result<Comparison> {
     let path = PathText::new(&record.path);
-    let seen = match look(&other.path) {
+    let seen = match look(&other.path, record.facts.size) {
         Sight::There(seen) => seen,
-        Sight::Gone => {
-            let differences = vec![deleted(&record.facts)];
+        absent @ (Sight::Gone | Sight::Elsewhere) => {
+            let is = if matches!(absent, Sight::Gone) { deleted } else { moved };
+            let differences = vec![is(&record.facts)];
             return Ok(Comparison { path, differences, diff: None, note: None });
         }
         Sight::Unreadable(why) => anyhow::bail!(why),

@@ -1,13 +1,15 @@
 //! What there is to compare: the baseline, and the files as they are now.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::baseline::{Baseline, Record, snapshot};
+use crate::baseline::{Baseline, Record, SnapshotError, snapshot};
 use crate::config::{Config, canonical_path};
-use crate::judge::Facts;
+use crate::judge::{Facts, FileKind, Stat, Xattrs};
 use crate::sys;
 use crate::text::escape_path;
+
+/// Content up to this size is read whatever size it should have, in bytes.
+const SIZE_MODERATE: u64 = 64 * 1024 * 1024;
 
 /// What is at a path.
 pub(super) enum Sight {
@@ -15,22 +17,47 @@ pub(super) enum Sight {
     There(Box<Facts>),
     /// Nothing.
     Gone,
+    /// Nothing of that name: a directory above it is a symbolic link now.
+    Elsewhere,
     /// Something that cannot be read; the sentence says why.
     Unreadable(String),
 }
 
-/// Looks at one path, content and all. Nothing that can be there makes this block.
-pub(super) fn look(path: &Path) -> Sight {
-    match snapshot::take(path, &|_| ()) {
+/// Looks at one path. Nothing that can be there makes this block or go on for long: content is
+/// read only up to the size it should have, or a moderate one. What is larger differs already.
+pub(super) fn look(path: &Path, size: u64) -> Sight {
+    let seen = snapshot::inspect(path).and_then(|facts| {
+        let small = facts.kind == FileKind::File && facts.size <= size.max(SIZE_MODERATE);
+        if small { snapshot::take(path, &|_| ()) } else { Ok(facts) }
+    });
+    match seen {
         Ok(facts) => Sight::There(Box::new(facts)),
-        Err(error) => match sys::stat::stat(path) {
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-            {
-                Sight::Gone
-            }
-            _ => Sight::Unreadable(error.to_string()),
+        Err(SnapshotError::Missing(_)) => Sight::Gone,
+        Err(SnapshotError::Symlinked(_)) => Sight::Elsewhere,
+        Err(error @ SnapshotError::Unsuitable { .. }) => match sys::stat::stat(path) {
+            Ok(stat) => Sight::There(Box::new(special(&stat))),
+            Err(_) => Sight::Unreadable(error.to_string()),
         },
+        Err(error) => Sight::Unreadable(error.to_string()),
+    }
+}
+
+/// The facts of a pipe, socket or device, which is never opened.
+fn special(stat: &Stat) -> Facts {
+    Facts {
+        kind: stat.kind,
+        size: 0,
+        sha256: None,
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        mtime: stat.mtime,
+        flags: None,
+        xattrs: Xattrs::new(),
+        nlink: stat.nlink,
+        target: None,
+        dev: stat.dev,
+        ino: stat.ino,
     }
 }
 

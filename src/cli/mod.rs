@@ -17,6 +17,8 @@ mod run;
 mod screen;
 mod status;
 mod strangers;
+#[cfg(test)]
+mod tests;
 mod who;
 
 use std::path::{Path, PathBuf};

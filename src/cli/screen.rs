@@ -52,7 +52,7 @@ impl Screen {
         if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             self.reader_is_gone.set(true);
         }
-        written
+        written.map_err(|e| io::Error::new(e.kind(), format!("the output cannot be written: {e}")))
     }
 
     /// One sentence on stderr. If nobody reads that, nobody can be told.

@@ -136,6 +136,7 @@ impl Engine {
         }
         guarded.told |= !swept && seen.hint != Hint::Mounts;
         guarded.written |= seen.hint == Hint::Written;
+        guarded.unread |= seen.hint == Hint::WriterClosed && guarded.is_file();
         guarded.learned.get_or_insert(now.mono);
         if seen.hint == Hint::Opened {
             self.timers.arm_relook(file, now.mono);

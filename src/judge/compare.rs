@@ -88,6 +88,11 @@ pub fn deleted(baseline: &Facts) -> Difference {
     Difference { before: render_facts(baseline), ..Difference::new(Kind::Deleted) }
 }
 
+/// The difference of a file whose directory was moved away, so that its path leads elsewhere.
+pub fn moved(baseline: &Facts) -> Difference {
+    Difference { before: render_facts(baseline), ..Difference::new(Kind::Moved) }
+}
+
 /// The difference of a file in a protected directory that the baseline does not know.
 pub fn created(seen: &Facts) -> Difference {
     Difference { after: render_facts(seen), ..Difference::new(Kind::Created) }

@@ -6,7 +6,7 @@ mod policy;
 mod render;
 mod verdict;
 
-pub use compare::{Difference, created, deleted, differences, should_be_immutable};
+pub use compare::{Difference, created, deleted, differences, moved, should_be_immutable};
 pub use facts::*;
 pub use policy::{AlertWhen, Policy, Unexpected};
 pub use render::{flag_letters, render_facts};

@@ -113,7 +113,7 @@ pub fn describe_change(
         (Kind::Replaced, Some(kind)) => {
             return format!("{words} with a {}", escape(kind.as_bytes()));
         }
-        (Kind::ImmutableCleared | Kind::Deleted | Kind::Created, _) => None,
+        (Kind::ImmutableCleared | Kind::Deleted | Kind::Moved | Kind::Created, _) => None,
         _ => changes(before, after),
     };
     detail.map_or_else(|| words.to_owned(), |detail| format!("{words} ({detail})"))

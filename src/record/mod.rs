@@ -5,7 +5,6 @@ mod chain;
 mod describe;
 mod error;
 mod event;
-
 mod journal;
 mod lines;
 mod read;
@@ -15,7 +14,9 @@ mod trouble;
 mod verify;
 
 pub use chain::{Link, MAX_LINE};
-pub use describe::{describe, describe_actor, describe_at, describe_change, describe_duration};
+pub use describe::{
+    describe, describe_actor, describe_at, describe_change, describe_duration,
+};
 pub use error::JournalError;
 pub use event::{Entry, Event, Kind, PathText, Response, Severity};
 pub use journal::{Journal, Limits};

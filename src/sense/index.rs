@@ -179,16 +179,20 @@ impl Node {
 }
 
 /// The kernel merges what one process did to one inode, so several hints can come of one event:
-/// the strongest of what was done to the content, what became of the inode, and, short of a
-/// write, that it was opened, for whoever opened it may hold it still.
+/// the strongest of what was done to the content, that metadata changed, what became of the
+/// inode, and, short of a write, that it was opened, for whoever opened it may hold it still.
 fn of_itself(mask: MaskFlags) -> Vec<Hint> {
     let mut hints = taken_away(mask);
-    let written = mask.intersects(MaskFlags::FAN_MODIFY | MaskFlags::FAN_CLOSE_WRITE);
+    let written = mask.contains(MaskFlags::FAN_MODIFY);
     if written {
         hints.insert(0, Hint::Written);
-    } else if mask.contains(MaskFlags::FAN_ATTRIB) {
+    } else if mask.contains(MaskFlags::FAN_CLOSE_WRITE) {
+        hints.insert(0, Hint::WriterClosed);
+    }
+    if mask.contains(MaskFlags::FAN_ATTRIB) {
         hints.push(Hint::Metadata);
-    } else if mask.contains(MaskFlags::FAN_CLOSE_NOWRITE) {
+    }
+    if hints.is_empty() && mask.contains(MaskFlags::FAN_CLOSE_NOWRITE) {
         hints.push(Hint::Closed);
     }
     if mask.contains(MaskFlags::FAN_OPEN) && !written {
@@ -273,10 +277,11 @@ mod tests {
         let all = |mask| of_itself(mask);
         let opened = MaskFlags::FAN_OPEN;
         assert_eq!(all(opened | MaskFlags::FAN_CLOSE_NOWRITE), [Hint::Closed, Hint::Opened]);
-        assert_eq!(all(opened | MaskFlags::FAN_MODIFY | MaskFlags::FAN_ATTRIB), [Hint::Written]);
+        let changed = opened | MaskFlags::FAN_MODIFY | MaskFlags::FAN_ATTRIB;
+        assert_eq!(all(changed), [Hint::Written, Hint::Metadata]);
         assert_eq!(all(MaskFlags::FAN_ATTRIB | MaskFlags::FAN_CLOSE_NOWRITE), [Hint::Metadata]);
         let gone = MaskFlags::FAN_CLOSE_WRITE | MaskFlags::FAN_DELETE_SELF;
-        assert_eq!(all(gone), [Hint::Written, Hint::Removed]);
+        assert_eq!(all(gone), [Hint::WriterClosed, Hint::Removed]);
         let both = MaskFlags::FAN_DELETE | MaskFlags::FAN_CREATE;
         assert_eq!(of_name(both), [Hint::Removed, Hint::Arrived]);
     }

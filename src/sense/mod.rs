@@ -67,8 +67,10 @@ pub enum Hint {
     Opened,
     /// Somebody closed it without having written.
     Closed,
-    /// Content was written, or a writer closed it.
+    /// Content was written.
     Written,
+    /// Somebody who could write closed it, and may have written through a mapping.
+    WriterClosed,
     /// Metadata changed.
     Metadata,
     /// The name was removed, or its inode was.

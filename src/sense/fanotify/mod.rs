@@ -213,7 +213,7 @@ impl FanotifySensor {
     /// name, and not of the inode, is always of the path.
     fn has_left(&self, file: FileId, object: Option<&ObjectKey>, hint: &Hint) -> bool {
         let of_the_inode =
-            matches!(hint, Hint::Opened | Hint::Closed | Hint::Written | Hint::Metadata);
+            !matches!(hint, Hint::Removed | Hint::Moved | Hint::Arrived | Hint::Child(_));
         let Some(file) = self.files.get(&file) else { return false };
         of_the_inode
             && object.is_some_and(|key| {

@@ -7,14 +7,14 @@
 //! Limits: a program that has the file mapped for writing can change a page without the kernel
 //! moving any time stamp at that moment. [`crate::sys::lease`] tells whether there may be one.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::hash::Hasher;
+use super::hash::{CopyError, copy};
 use super::vault::{Vault, VaultError};
 use crate::judge::{Digest, Facts, FileKind, Stat};
 use crate::sys::open::{open_dir, open_path_at, reopen_read};
@@ -23,8 +23,8 @@ use crate::sys::{flags, xattr};
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: u32 = 3;
-/// How much is read at a time.
-const CHUNK: usize = 256 * 1024;
+/// Longer than the clock that files are stamped with stands still (10 ms at 100 Hz).
+const TICK: Duration = Duration::from_millis(20);
 
 /// Why a path could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,10 @@ fn snapshot_at(
 ) -> Result<Snapshot, Trouble> {
     for _ in 0..ATTEMPTS {
         let held = open_path_at(dir, name)?;
-        let before = stat_fd(held.as_fd())?;
+        let before = match content {
+            Content::Keep(_) => settled(held.as_fd())?,
+            Content::Skip | Content::Hash => stat_fd(held.as_fd())?,
+        };
         let facts = match facts(held.as_fd(), &before, content, progress) {
             Err(Trouble::Changed) => continue,
             other => other?,
@@ -168,6 +171,20 @@ fn snapshot_at(
         }
     }
     Err(Trouble::Changed)
+}
+
+/// A stat whose `ctime` no further change can have. Kernels before 6.13 stamp every change
+/// within one tick of the clock alike: after a change in this very tick, another one would not
+/// show, and the content of neither would be surely known good.
+fn settled(held: BorrowedFd<'_>) -> io::Result<Stat> {
+    let stat = stat_fd(held)?;
+    let seconds = u64::try_from(stat.ctime.sec).unwrap_or_default();
+    let changed = UNIX_EPOCH + Duration::new(seconds, stat.ctime.nsec);
+    if SystemTime::now().duration_since(changed).is_ok_and(|age| age < TICK) {
+        std::thread::sleep(TICK);
+        return stat_fd(held);
+    }
+    Ok(stat)
 }
 
 fn facts(
@@ -220,26 +237,10 @@ fn digest(
             VaultError::Source(source) => Trouble::Io(source),
             other => Trouble::Vault(other),
         })?,
-        Content::Hash | Content::Skip => hash(&mut reader)?,
+        Content::Hash | Content::Skip => copy(&mut reader, &mut io::sink())
+            .map_err(|(CopyError::Read(error) | CopyError::Write(error))| Trouble::Io(error))?,
     };
     if read == size { Ok(Some(digest)) } else { Err(Trouble::Changed) }
-}
-
-fn hash(reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut size = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), size)),
-            Ok(got) => {
-                hasher.update(buffer.get(..got).ok_or(io::ErrorKind::Other)?);
-                size += got as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// A reader that tells how far it has come.
@@ -299,3 +300,6 @@ pub(super) fn explain(path: &Path, source: io::Error) -> SnapshotError {
         _ => SnapshotError::Io { path: to_path(), source },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 //! Where the filesystem has no immutable bit, or the process may not set it, the vault works
 //! without it.
 
+mod error;
+
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,66 +20,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FlockOperation};
 
-use super::hash::Hasher;
+use super::hash::{CopyError, copy};
 use crate::judge::Digest;
 use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
 use crate::sys::{flags, rename};
 
-/// How much is read and written at a time.
-const CHUNK: usize = 256 * 1024;
+pub use error::VaultError;
+
 /// What a file is called until it is whole.
 const INCOMING: &str = ".incoming-";
-
-/// Why the vault could not keep or give content.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// The content is not what its name says.
-    #[error(
-        "the known-good copy {} is damaged: restore that file of the vault from a backup, or \
-         accept the protected file again once it is right (steadfast accept PATH)",
-        crate::text::escape_path(.path)
-    )]
-    Damaged {
-        /// What it should be.
-        digest: Digest,
-        /// The file in the vault.
-        path: PathBuf,
-    },
-    /// There is no such content.
-    #[error(
-        "the known-good copy {} is missing: restore that file of the vault from a backup, or \
-         accept the protected file again once it is right (steadfast accept PATH)",
-        crate::text::escape_path(.path)
-    )]
-    Missing {
-        /// Which.
-        digest: Digest,
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// What should have been stored could not be read.
-    #[error("the content to keep could not be read: {0}")]
-    Source(#[source] io::Error),
-    /// The copy could not be written where it was wanted.
-    #[error(
-        "the known-good copy could not be written out: {0}; check that disk for room and \
-        errors"
-    )]
-    Target(#[source] io::Error),
-    /// The vault itself could not be read or written.
-    #[error(
-        "cannot {doing} {} in the vault: {source}; it needs root, and a disk with room and \
-         without errors", crate::text::escape_path(.path)
-    )]
-    Io {
-        /// What was tried: `open`, `write` and so on.
-        doing: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// The directory of known-good copies.
 pub struct Vault {
@@ -200,6 +151,21 @@ impl Vault {
         Ok(names.iter().filter_map(|name| digest_of(name)).collect())
     }
 
+    /// Removes all content that `wanted` does not want, and returns how many files that were:
+    /// what was released, and what came in with a change that was given up half way. Whoever
+    /// stores content that nothing refers to yet must not be doing so meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`]; what was not removed by then stays.
+    pub fn retain(&self, wanted: impl Fn(&Digest) -> bool) -> Result<usize, VaultError> {
+        let mut removed = 0;
+        for digest in self.digests()?.iter().filter(|digest| !wanted(digest)) {
+            removed += usize::from(self.remove(digest)?);
+        }
+        Ok(removed)
+    }
+
     fn check(
         &self,
         digest: &Digest,
@@ -274,10 +240,8 @@ impl Vault {
     }
 
     fn remove_abandoned(&self, name: &str) -> io::Result<()> {
-        let file = match open_read_at(self.dir.as_fd(), OsStr::new(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
+        // What is no regular file was not made here, and does no harm.
+        let Ok(file) = open_read_at(self.dir.as_fd(), OsStr::new(name)) else { return Ok(()) };
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?;
         }
@@ -347,27 +311,5 @@ fn tolerate(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(Digest, u64), CopyError> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut size = 0;
-    loop {
-        let got = match from.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), size)),
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(CopyError::Read(error)),
-        };
-        // A reader that claims more than it was given room for is broken, not trusted.
-        let bytes =
-            buffer.get(..got).ok_or_else(|| CopyError::Read(io::ErrorKind::Other.into()))?;
-        hasher.update(bytes);
-        to.write_all(bytes).map_err(CopyError::Write)?;
-        size += got as u64;
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;
