@@ -18,7 +18,7 @@ pub enum BaselineError {
     Missing(PathBuf),
     /// A later program wrote it.
     #[error(
-        "the baseline {} was written by steadfast {written_by} (layout {layout}; this program \
+        "the baseline {} was written by a newer steadfast, {written_by} (layout {layout}; this program \
          knows layout {LAYOUT}): run that version or a later one, or restore the older \
          baseline from a backup", crate::text::escape_path(.path)
     )]

@@ -50,8 +50,9 @@ pub(super) fn journal(screen: &Screen, config: &Config, output: Output) -> anyho
             screen.line(format_args!("its last line is {seq}, with the hash {hash}"))?;
         }
     } else {
-        let faults = verdict.fault_count;
-        screen.styled(BAD, format_args!("the journal is not whole: {faults} faults, {lines}"))?;
+        let faults = if verdict.fault_count == 1 { "fault" } else { "faults" };
+        let found = format!("{} {faults}, {lines}", verdict.fault_count);
+        screen.styled(BAD, format_args!("the journal is not whole: {found}"))?;
     }
     Ok(outcome)
 }

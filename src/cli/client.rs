@@ -150,8 +150,10 @@ async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::record::PathText;
 
     /// What `status` comes to when the other end answers with these bytes.
     fn answered(bytes: &'static [u8]) -> ClientError {
@@ -166,6 +168,48 @@ mod tests {
         let error = status(&path).unwrap_err();
         server.join().unwrap();
         error
+    }
+
+    #[test]
+    fn client_and_server_understand_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let answer = api::Status {
+            state: api::State::Watching,
+            pid: 1,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            protected: 3,
+            sensors: Vec::new(),
+            windows: Vec::new(),
+            open_incidents: 0,
+            shortcomings: Vec::new(),
+            worst_case_notice_ms: 1,
+        };
+        let told = answer.clone();
+        let control = crate::daemon::control::Control::start(
+            &path,
+            Arc::new(move || told.clone()),
+            Arc::new(|command, request, sender| {
+                let path = request.paths[0].clone();
+                let message = format!("{} {:?}", command.name(), request.reason);
+                let _ = sender.send(api::Report {
+                    paths: vec![api::PathReport { path, message, done: true }],
+                });
+            }),
+            None,
+        )
+        .unwrap();
+        assert_eq!(status(&path).unwrap(), answer);
+        let odd = PathText::new(Path::new(std::ffi::OsStr::from_bytes(b"/\xff\n")));
+        let request = api::Request { paths: vec![odd.clone()], reason: Some("why".to_owned()) };
+        let report = command(&path, api::Command::Accept, &request, &Progress::new("")).unwrap();
+        assert_eq!(report.paths[0].path, odd);
+        assert_eq!(report.paths[0].message, "accept Some(\"why\")");
+        let nothing = api::Request { paths: Vec::new(), reason: None };
+        let refused = command(&path, api::Command::Accept, &nothing, &Progress::new(""));
+        assert_eq!(refused.unwrap_err().to_string(), "the request names no path");
+        drop(control);
+        assert!(matches!(status(&path), Err(ClientError::NoDaemon(_))));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn perform(
             Command::Release => release(&mut store, path),
             Command::Restore => restore(&mut store, path),
         };
-        report.paths.push(answer(path, outcome.map_err(|e| format!("{e:#}"))));
+        report.paths.push(answer(path, outcome.map_err(|e| e.to_string())));
     }
     progress(all, all);
     Ok(report)

@@ -23,6 +23,17 @@ pub enum ProtectError {
         crate::text::escape_path(.0)
     )]
     ReadOnly(PathBuf),
+    /// The immutable bit cannot be set.
+    #[error(
+        "cannot set +i on {}: {source}; it needs root with CAP_LINUX_IMMUTABLE, or immutable = false in the configuration",
+        crate::text::escape_path(.path)
+    )]
+    Immutable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel refused.
     #[error("cannot protect {}: {source}", crate::text::escape_path(.path))]
     Io {
@@ -49,7 +60,8 @@ pub fn take(
     refuse_read_only(path)?;
     let mut facts = snapshot::take_into(path, vault, progress)?;
     if policy.immutable && facts.kind == FileKind::File {
-        set_immutable(path, &mut facts).map_err(io)?;
+        set_immutable(path, &mut facts)
+            .map_err(|source| ProtectError::Immutable { path: path.to_owned(), source })?;
     }
     let seal = sys::stat::stat(path).map_err(io)?;
     Ok(Record {

@@ -54,10 +54,13 @@ pub(super) struct Guarded {
     pub(super) told: bool,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
-    /// Who was seen, and up to which exchange what they did can be what was found.
+    /// Who was seen, and the last round that what they did can belong to.
     pub(super) suspects: Vec<(u32, Suspect)>,
-    /// Counts exchanges: what is found after one was not done before it.
-    pub(super) exchanges: u32,
+    /// Counts how often the content was made good or read and found good: what is found in
+    /// one round was not done in one before.
+    pub(super) round: u32,
+    /// The round that the last exchange ended.
+    pub(super) exchanged: Option<u32>,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
     /// Something was noticed meanwhile.
@@ -93,7 +96,8 @@ impl Guarded {
             told: false,
             learned: None,
             suspects: Vec::new(),
-            exchanges: 0,
+            round: 0,
+            exchanged: None,
             busy: false,
             again: false,
             epoch: 0,
@@ -128,12 +132,10 @@ impl Guarded {
         if matches!(seen.by, By::Nobody) {
             return;
         }
-        let until = match (seen.retired, self.busy) {
-            (true, _) => match self.exchanges.checked_sub(1) {
-                Some(before) => before,
-                None => return,
-            },
-            (false, busy) => self.exchanges.saturating_add(u32::from(busy)),
+        let until = match (seen.retired, self.exchanged) {
+            (true, Some(round)) => round,
+            (true, None) => return,
+            (false, _) => self.round.saturating_add(u32::from(self.busy)),
         };
         if self.suspects.len() >= MOST_SUSPECTS {
             let reader = |s: &(u32, Suspect)| matches!(s.1.hint, Hint::Opened | Hint::Closed);

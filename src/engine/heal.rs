@@ -89,17 +89,17 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
         let permitted = guarded.permitted(cure);
-        let exchanges = guarded.exchanges;
+        let round = guarded.round;
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
             incident.learned = learned;
         }
         if !guarded.told && !found.is_empty() {
-            incident.draft(Draft::unannounced(now, exchanges, guarded.whole_before_wall));
+            incident.draft(Draft::unannounced(now, round, guarded.whole_before_wall));
         }
         for difference in found {
-            incident.draft(Draft::of(now, exchanges, difference));
+            incident.draft(Draft::of(now, round, difference));
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + QUIET);
@@ -129,8 +129,15 @@ impl Engine {
         guarded.busy = false;
         guarded.epoch = guarded.epoch.saturating_add(1);
         if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
-            guarded.exchanges = guarded.exchanges.saturating_add(1);
+            guarded.exchanged = Some(guarded.round);
+            guarded.round = guarded.round.saturating_add(1);
         }
+        let round = guarded.round;
+        guarded.suspects.iter_mut().filter(|(until, _)| *until != u32::MAX).for_each(
+            |(until, _)| {
+                *until = round.min(*until);
+            },
+        );
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
         let took = guarded
@@ -303,6 +310,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.seal = Some(stat);
         guarded.unread = false;
+        guarded.round = guarded.round.saturating_add(1);
         if guarded.written {
             return guarded.start_verify(file, out);
         }
@@ -369,22 +377,22 @@ impl Engine {
 }
 
 impl Draft {
-    fn of(now: Moment, exchanges: u32, difference: Difference) -> Self {
+    fn of(now: Moment, round: u32, difference: Difference) -> Self {
         Self {
             kind: difference.kind,
             time: now.wall,
-            exchanges,
+            round,
             before: difference.before,
             after: difference.after,
             note: None,
         }
     }
 
-    fn unannounced(now: Moment, exchanges: u32, whole_before: jiff::Timestamp) -> Self {
+    fn unannounced(now: Moment, round: u32, whole_before: jiff::Timestamp) -> Self {
         Self {
             kind: Kind::DriftFound,
             time: now.wall,
-            exchanges,
+            round,
             before: Default::default(),
             after: Default::default(),
             note: Some(format!(

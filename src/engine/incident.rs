@@ -14,8 +14,8 @@ use crate::record::{Event, Kind, Response};
 pub(super) struct Draft {
     pub(super) kind: Kind,
     pub(super) time: Timestamp,
-    /// How many exchanges there had been by then.
-    pub(super) exchanges: u32,
+    /// The round in which it was noticed.
+    pub(super) round: u32,
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,

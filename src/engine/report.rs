@@ -218,7 +218,7 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let able = self.suspects.iter().filter(|(until, _)| draft.exchanges <= *until);
+                let able = self.suspects.iter().filter(|(until, _)| draft.round <= *until);
                 let suspects: Vec<_> = able.map(|(_, suspect)| suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);

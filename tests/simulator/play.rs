@@ -46,13 +46,8 @@ fn trouble(sim: &mut Sim) -> Result<(), Broken> {
 fn step(sim: &mut Sim) -> Result<(), Broken> {
     let now = sim.stage.world.now;
     match sim.stage.rng.below(100) {
-        0..40 => {
-            if !sim.perform()? && !sim.flying.is_empty() {
-                let which = sim.stage.rng.below(sim.flying.len());
-                sim.fly(which)?;
-            }
-        }
-        40..62 if !sim.flying.is_empty() => {
+        0..40 if sim.perform()? => {}
+        0..62 if !sim.flying.is_empty() => {
             let which = sim.stage.rng.below(sim.flying.len());
             sim.fly(which)?;
         }

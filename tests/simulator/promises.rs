@@ -113,7 +113,8 @@ impl Ledger {
     }
 
     /// Whoever is named did the very thing, and since the file was last known to be whole. An
-    /// event that is read late cannot be told from one of an act that came later.
+    /// event that is read late cannot be told from one of an act that came later; nor can a
+    /// write to an inode before the heal took it out from one after.
     fn check_culprit(&self, world: &World, line: &Line) -> Result<(), Broken> {
         let (kind, place) = (line.event.kind, line.place);
         let Some(actor) = &line.event.actor else {
@@ -125,6 +126,7 @@ impl Ledger {
         let did = world.acts.iter().any(|act| {
             act.place == place
                 && act.at + LATEST >= since
+                && (!act.retired || act.at >= found)
                 && crate::sim::identity(act.process) == (actor.pid, actor.start_time)
                 && makes(&act.hint, kind)
         });
@@ -154,9 +156,7 @@ impl Ledger {
             };
             let over =
                 |k: &Kind| matches!(k, Kind::Restored | Kind::Relocked | Kind::RestoreFailed);
-            if restore
-                && !kinds[begun..].iter().any(over)
-                && !kinds.iter().any(|k| *k == Kind::RestoreFailed)
+            if restore && !kinds[begun..].iter().any(over) && !kinds.contains(&Kind::RestoreFailed)
             {
                 return Err(format!(
                     "f{place} was healed in {id}, and nothing says how: {kinds:?}"

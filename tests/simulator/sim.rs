@@ -125,7 +125,9 @@ impl Sim {
     pub fn feed(&mut self, input: Input) -> Result<(), Broken> {
         self.stage.tell(|| format!("→ {}", brief(&input)));
         self.ledger.inputs += 1;
-        if let Input::Looked { file, sight: Sight::Present(stat) } = &input {
+        if let Input::Looked { file, sight: Sight::Present(stat) } = &input
+            && !self.is_read(*file)
+        {
             self.ledger.saw(&self.stage.world, file.0 as usize, stat);
         }
         let now = Moment {
@@ -140,6 +142,13 @@ impl Sim {
             self.todo.push_back(action);
         }
         Ok(())
+    }
+
+    /// Whether a reading is under way or about to be: until it is done, nobody is cleared.
+    fn is_read(&self, of: FileId) -> bool {
+        let reading = |f: &Flying| matches!(f, Flying::Reading { file, .. } if *file == of);
+        let due = |a: &Action| matches!(a, Action::Verify { file, .. } if *file == of);
+        self.flying.iter().any(reading) || self.todo.iter().any(due)
     }
 
     /// Performs the oldest action that waits; whether there was one.

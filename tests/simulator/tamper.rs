@@ -232,9 +232,8 @@ impl World {
                 _ => (who as u8 + 1, inode.size),
             };
         });
-        if !self.inodes[key].retired {
-            self.act(who, place, Hint::Written);
-        }
+        let retired = self.inodes[key].retired;
+        self.acts.push(Act { place, process: who, hint: Hint::Written, at: self.now, retired });
     }
 
     fn change_name(&mut self, who: usize, place: usize, call: Call) -> Option<()> {
@@ -296,7 +295,7 @@ impl World {
     }
 
     fn act(&mut self, process: usize, place: usize, hint: Hint) {
-        self.acts.push(Act { place, process, hint, at: self.now });
+        self.acts.push(Act { place, process, hint, at: self.now, retired: false });
     }
 
     /// An act on the name, and the events of it.

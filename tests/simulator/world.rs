@@ -81,6 +81,8 @@ pub struct Act {
     pub process: usize,
     pub hint: Hint,
     pub at: u64,
+    /// The inode was out of its path by then.
+    pub retired: bool,
 }
 
 /// A descriptor open for writing.
