@@ -197,7 +197,7 @@ fn a_baseline_from_a_newer_version_is_left_alone() {
                 base.commit()\n";
     common::must("/usr/bin/python3", &["-c".as_ref(), bump.as_ref(), baseline.as_ref()]);
     for args in [&["audit"][..], &["run"], &["restore", file.to_str().unwrap()]] {
-        assert_refused(&sandbox.steadfast(args), &["newer"]);
+        assert_refused(&sandbox.steadfast(args), &["9999", "later"]);
     }
     assert_eq!(is_immutable(&file), Some(true));
     assert_eq!(std::fs::read(&file).unwrap(), GOOD);

@@ -1,6 +1,6 @@
-//! Inode flags by every route the kernel has, and the one kind of write that makes no event.
+//! Inode flags by every route the kernel has.
 //!
-//! The only unsafe code among the tests: two system calls that no crate wraps, and a mapping.
+//! The only unsafe code among the tests: system calls that no crate wraps.
 
 #![allow(unsafe_code)]
 
@@ -124,29 +124,4 @@ pub fn clear_through_file_setattr(path: &Path) -> io::Result<()> {
         )
     };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Overwrites the first bytes of `file` through a shared mapping: no `write`, no event.
-pub fn write_through_mapping(file: &File, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: a new mapping at an address of the kernel's choice, checked below.
-    let map = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes.len(),
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            file.as_raw_fd(),
-            0,
-        )
-    };
-    if map == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the mapping is `bytes.len()` long, writable, and nobody else's.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.cast::<u8>(), bytes.len());
-        libc::msync(map, bytes.len(), libc::MS_SYNC);
-        libc::munmap(map, bytes.len());
-    }
-    Ok(())
 }

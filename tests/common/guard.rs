@@ -202,6 +202,28 @@ impl Guard {
         });
     }
 
+    /// [`Self::write_surely`] through a shared mapping, which makes no event. By another
+    /// process: where the bit comes back in the middle of it, ext4 answers with SIGBUS.
+    pub fn map_and_write_surely(&self, path: &Path, marker: &[u8]) {
+        const SCRIPT: &str = "\
+import fcntl, mmap, os, struct, sys
+path, marker = os.fsencode(sys.argv[1]), os.fsencode(sys.argv[2])
+get, put, immutable = 0x80086601, 0x40086602, 0x10
+with open(path, 'rb') as file:
+    flags, = struct.unpack('l', fcntl.ioctl(file, get, struct.pack('l', 0)))
+    fcntl.ioctl(file, put, struct.pack('l', flags & ~immutable))
+with open(path, 'r+b') as file, mmap.mmap(file.fileno(), 0) as bytes:
+    bytes[2:2 + len(marker)] = marker
+    written = os.fstat(file.fileno())
+sys.exit(not os.path.samestat(written, os.lstat(path)))
+";
+        let marker = std::str::from_utf8(marker).expect("text");
+        self.tamper_surely(|| {
+            let args = ["-c".as_ref(), SCRIPT.as_ref(), path.as_os_str(), marker.as_ref()];
+            super::quiet("python3", &args).status.success()
+        });
+    }
+
     /// Calls `tamper` until it says that it got through.
     pub fn tamper_surely(&self, mut tamper: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;

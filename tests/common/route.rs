@@ -22,6 +22,7 @@ pub struct Route {
     evidence: Option<&'static [u8]>,
     same_inode: bool,
     nameless: bool,
+    names: Vec<String>,
     also: Box<dyn Fn(&Guard)>,
 }
 
@@ -51,6 +52,7 @@ impl Route {
             evidence: None,
             same_inode: false,
             nameless: false,
+            names: tamperers(sure),
             also: Box::new(|_| {}),
         }
     }
@@ -76,6 +78,12 @@ impl Route {
     /// The heal has to leave the inode as it is.
     pub fn keeps_inode(mut self) -> Self {
         self.same_inode = true;
+        self
+    }
+
+    /// Who did it, where that is not the test or one of the usual programs.
+    pub fn named(mut self, programs: &[&str]) -> Self {
+        self.names = programs.iter().map(|name| (*name).to_owned()).collect();
         self
     }
 
@@ -109,7 +117,7 @@ impl Route {
             incident.assert_any(&self.kinds);
         }
         if !self.nameless {
-            incident.assert_names(&tamperers());
+            incident.assert_names(&self.names);
         }
         self.check_evidence(&guard, &incident, self.sure);
         self.check_rest(&mut guard, ino);
@@ -159,15 +167,16 @@ impl Route {
     }
 }
 
-/// The programs that the tests tamper with, this one included.
-fn tamperers() -> Vec<String> {
+/// Who may be named: the programs of the shell routes, or the test where it tampers itself.
+/// It reads the file after every tampering, and whoever only reads later did nothing.
+fn tamperers(myself: bool) -> Vec<String> {
     let mine = ["/proc/self/comm", "/proc/thread-self/comm"];
-    let mut names: Vec<_> =
-        mine.iter().map(|at| std::fs::read_to_string(at).unwrap().trim().to_owned()).collect();
     let programs = "bash chattr sed cp mv dd truncate rm ln tar rsync git chmod chown touch \
                     setfattr setfacl setcap cat mkfifo mount python3 xfs_io";
-    names.extend(programs.split_whitespace().map(str::to_owned));
-    names
+    match myself {
+        true => mine.map(|at| std::fs::read_to_string(at).unwrap().trim().to_owned()).to_vec(),
+        false => programs.split_whitespace().map(str::to_owned).collect(),
+    }
 }
 
 /// The inode number at `path`.

@@ -5,8 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::{REPLACE, WRITE, with_evil};
 use crate::common::{
-    self, MARKER, Route, cleared_surely, exchange_surely, not_root, skip_unless,
-    write_through_mapping,
+    self, MARKER, Route, cleared_surely, exchange_surely, missing, not_root, skip_unless,
 };
 
 #[test]
@@ -39,13 +38,12 @@ fn a_write_that_keeps_size_and_times_is_undone() {
 
 #[test]
 fn a_write_through_a_shared_mapping_is_undone() {
-    skip_unless!(not_root());
-    Route::surely(|guard| {
-        guard.write_surely(&guard.file(), |file| write_through_mapping(file, MARKER));
-    })
-    .kinds(WRITE)
-    .evidence(MARKER)
-    .check();
+    skip_unless!(not_root().or_else(|| missing(&["python3"])));
+    Route::surely(|guard| guard.map_and_write_surely(&guard.file(), MARKER))
+        .named(&["python3"])
+        .kinds(WRITE)
+        .evidence(MARKER)
+        .check();
 }
 
 #[test]
