@@ -42,9 +42,11 @@ pub(super) struct Failing {
 pub(super) struct Guarded {
     pub(super) protected: Protected,
     pub(super) seal: Option<Stat>,
-    /// The last time it was known to be whole.
+    /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
+    /// Since when somebody has held it open without doing harm.
+    held_since: Option<Duration>,
     /// The hands found another inode at the path than the one they were to put right.
     pub(super) disowned: bool,
     /// Somebody was seen writing since its content was last known to be good.
@@ -87,6 +89,8 @@ pub(super) struct Guarded {
     lines: (f64, Duration),
 }
 
+/// Whoever holds a file open is the first suspect for this long.
+const HELD: Duration = Duration::from_secs(1);
 /// A file is contested when it was healed this often…
 const CONTESTED_HEALS: usize = 5;
 /// …within this time.
@@ -110,6 +114,7 @@ impl Guarded {
             seal: protected.seal,
             whole_before: now.mono,
             whole_before_wall: protected.whole_at,
+            held_since: None,
             protected,
             disowned: false,
             written: false,
@@ -212,8 +217,16 @@ impl Guarded {
         }
         if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
             self.forget_the_harmless();
-            self.whole_before = now.mono;
             self.whole_before_wall = now.wall;
+            // Whoever holds it open may still do something; but not for ever.
+            let held = match self.suspects.is_empty() {
+                true => None,
+                false => Some(self.held_since.unwrap_or(now.mono)),
+            };
+            if held.is_none_or(|since| now.mono.saturating_sub(since) >= HELD) {
+                self.whole_before = now.mono;
+            }
+            self.held_since = held;
         }
     }
 
