@@ -213,7 +213,6 @@ impl Guard {
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
-        ward.mount = crate::sys::stat::stat(&record.path).map_or(0, |stat| stat.mount);
         self.clear_slot(file, &mut ward);
         self.news = true;
         self.wards.insert(file, ward);

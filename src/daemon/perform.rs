@@ -84,11 +84,11 @@ impl Guard {
     pub(super) fn sight(&mut self, file: FileId) -> Sight {
         let Some(ward) = self.ward_mut(file) else { return Sight::Missing };
         let sight = ward.look();
-        if let Sight::Present(stat) = sight
-            && stat.mount != ward.mount
-        {
-            ward.mount = stat.mount;
-            self.begin_again(file);
+        if let Sight::Present(stat) = sight {
+            let before = std::mem::replace(&mut ward.mount, stat.mount);
+            if before != 0 && before != stat.mount {
+                self.begin_again(file);
+            }
         }
         sight
     }

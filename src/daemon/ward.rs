@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::baseline::{Origin, Record};
 use crate::engine::{Protected, Sight};
-use crate::judge::Policy;
+use crate::judge::{Policy, Stat};
 use crate::respond::Patient;
 use crate::sense::MountTable;
 use crate::sys;
@@ -74,24 +74,29 @@ impl Ward {
             Err(e) => return self.lost_parent(&e),
         };
         match self.patient.look_in(&parent, self.patient.name()) {
-            Ok(Some(stat)) if stat.mount == self.mount || self.mount == 0 => Sight::Present(stat),
+            Ok(Some(stat)) if stat.mount == self.mount || self.is_ours(&stat) => {
+                Sight::Present(stat)
+            }
             Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
             Ok(None) => self.missing(&parent),
             Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
         }
     }
 
+    /// At the first look no mount is known; the inode tells as well, and costs less.
+    fn is_ours(&self, stat: &Stat) -> bool {
+        self.mount == 0 && stat.ino == self.patient.facts.ino
+    }
+
     /// Nothing has the name. Whether the directory is the right one decides what to put back.
     fn missing(&self, parent: &impl AsFd) -> Sight {
         let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
-        let on_our_mount = stat.mount == self.mount || self.mount == 0;
+        let right = self.patient.parents.last().is_none_or(|known| known.ino == stat.ino);
+        let on_our_mount = stat.mount == self.mount || (self.mount == 0 && right);
         if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
             return elsewhere;
         }
-        match self.patient.parents.last() {
-            Some(known) if known.ino != stat.ino => Sight::ParentMissing,
-            _ => Sight::Missing,
-        }
+        if right { Sight::Missing } else { Sight::ParentMissing }
     }
 
     fn lost_parent(&self, e: &io::Error) -> Sight {
