@@ -19,9 +19,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use duration::{parse_duration, show_duration};
+pub use glob::is_glob;
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
-pub use resolve::{Obstacle, Resolution, Unresolved, canonical_path, resolve, resolve_path};
+pub use resolve::{
+    Obstacle, Resolution, Unresolved, canonical_path, covers, resolve, resolve_path,
+};
 pub use territory::is_own;
 pub use values::SOCKET_PATH_MAX;
 

@@ -107,6 +107,21 @@ pub fn resolve_path(path: &Path, state: &Path) -> Result<Vec<PathBuf>, Unresolve
     }
 }
 
+/// Whether the pattern `text` names `path`, or a directory above it: told from the names alone,
+/// whatever is there now.
+#[must_use]
+pub fn covers(text: &str, path: &Path) -> bool {
+    let Ok((glob, matcher)) = Glob::new(text)
+        .and_then(|glob| glob.matcher().map(|m| (glob, m)).map_err(|e| e.to_string()))
+    else {
+        return false;
+    };
+    let bases = [glob.base.canonicalize().ok(), Some(glob.base)];
+    bases.iter().flatten().filter_map(|base| path.strip_prefix(base).ok()).any(|below| {
+        below.ancestors().any(|part| !part.as_os_str().is_empty() && matcher.is_match(part))
+    })
+}
+
 /// `path` with canonical parents and its own last component as it is, so that a symlink is
 /// meant itself. What does not exist is taken as written, without `.` and `..`.
 #[must_use]

@@ -21,6 +21,7 @@ mod start;
 mod store;
 mod sweep;
 mod wake;
+mod wanted;
 mod ward;
 mod workers;
 

@@ -32,6 +32,7 @@ impl Guard {
             }
             Action::Inspect { file } => {
                 let finding = self.inspect(file)?;
+                self.look_for_strangers(file);
                 Some(Input::Inspected { file, finding })
             }
             Action::Verify { file, epoch } => {
@@ -53,7 +54,9 @@ impl Guard {
             }
             Action::CheckStranger { file, name } => {
                 let path = self.ward(file)?.patient.path.join(OsStr::from_bytes(&name));
-                sys::stat::stat(&path).is_ok().then_some(Input::Stranger { file, name })
+                let kind = sys::stat::stat(&path).ok()?.kind;
+                matches!(kind, FileKind::File | FileKind::Directory | FileKind::Symlink)
+                    .then_some(Input::Stranger { file, name })
             }
             Action::Evict { file, name, incident } => {
                 self.evict(file, &name, &incident);
@@ -105,6 +108,27 @@ impl Guard {
             }
             Err(e) => Err(e.to_string()),
         })
+    }
+
+    /// A directory changed: whatever is in it that is not protected does not belong there.
+    /// Pipes, sockets and devices are not protected with a directory, and no strangers to it.
+    fn look_for_strangers(&mut self, file: FileId) {
+        let Some(ward) = self.ward(file) else { return };
+        if ward.patient.facts.kind != FileKind::Directory {
+            return;
+        }
+        let Ok(entries) = std::fs::read_dir(&ward.patient.path) else { return };
+        let plain = |kind: std::fs::FileType| kind.is_file() || kind.is_dir() || kind.is_symlink();
+        let strangers: Vec<_> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_ok_and(plain))
+            .filter(|entry| self.engine.id_of(&entry.path()).is_none())
+            .map(|entry| entry.file_name().into_encoded_bytes())
+            .take(MOST_STRANGERS)
+            .collect();
+        for name in strangers {
+            self.feed(Input::Stranger { file, name });
+        }
     }
 
     fn heal(&mut self, file: FileId, cure: Cure, keep_evidence: bool) -> Option<Input> {
@@ -159,10 +183,22 @@ impl Guard {
         if outcome.unsynced {
             self.stager.push(Chore::Sync(path));
         }
+        if outcome.healed.action == "put-back-parent" && outcome.healed.result.is_ok() {
+            self.know_parents(file);
+        }
         if matches!(outcome.healed.action, "place" | "put-back-parent" | "unmount") {
             self.watch(file);
         }
         self.stage(file);
+    }
+
+    /// Directories above the file were made anew: they have other inodes now.
+    fn know_parents(&mut self, file: FileId) {
+        let Some(ward) = self.ward_mut(file) else { return };
+        let parents = respond::known_anew(&ward.patient);
+        ward.patient.parents.clone_from(&parents);
+        let path = ward.patient.path.clone();
+        self.scribe.tell(Note::Parents(path, parents));
     }
 
     /// Has a replica prepared, unless there is one or one is not needed.
@@ -275,6 +311,8 @@ impl Guard {
     }
 }
 
+/// So many strangers in one directory are told one by one.
+const MOST_STRANGERS: usize = 1000;
 /// How the shortcoming of a missing replica begins.
 const NO_REPLICA: &str = "no copy lies ready, so a heal takes longer";
 

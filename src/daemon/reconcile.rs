@@ -8,15 +8,10 @@ use jiff::Timestamp;
 
 use super::protect::{self, ProtectError};
 use super::store::Store;
+use super::wanted::{Obstacles, Wanted};
 use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
-use crate::config::{Config, Resolution, Unresolved, resolve, resolve_path};
 use crate::judge::{Digest, Policy};
 use crate::record::{Event, Kind, Severity};
-
-/// Everything that keeps the watch from beginning, told at once.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct Obstacles(pub Vec<String>);
 
 /// What is to be guarded, and what to put on record about how it came to that.
 #[derive(Debug, Default)]
@@ -27,58 +22,6 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// What to tell whoever starts the daemon.
     pub warnings: Vec<String>,
-}
-
-/// What the configuration and the command line want: checked before anything is touched.
-#[derive(Debug)]
-pub struct Wanted {
-    configured: HashMap<PathBuf, Policy>,
-    named: Vec<PathBuf>,
-    warnings: Vec<String>,
-}
-
-impl Wanted {
-    /// Resolves both against the filesystem.
-    ///
-    /// # Errors
-    /// All that cannot be resolved and was not protected before: a protected file that is gone
-    /// is drift, not a mistake.
-    pub fn of(config: &Config, named: &[PathBuf], known: &[Record]) -> Result<Self, Obstacles> {
-        let Resolution { files, problems } = resolve(config);
-        let is_known = |path: &Path| known.iter().any(|record| record.path.starts_with(path));
-        let mut configured: HashMap<PathBuf, Policy> = files.into_iter().collect();
-        let mut obstacles = Vec::new();
-        let mut warnings = Vec::new();
-        for problem in problems {
-            if is_known(&problem.path) {
-                keep_known(&problem.path, known, &mut configured);
-            } else if problem.is_warning() {
-                warnings.push(problem.to_string());
-            } else {
-                obstacles.push(problem.to_string());
-            }
-        }
-        let mut found = Vec::new();
-        for path in named {
-            match resolve_path(path, &config.daemon.state) {
-                Ok(paths) => found.extend(paths),
-                Err(Unresolved { path, .. }) if is_known(&path) => {}
-                Err(problem) => obstacles.push(problem.to_string()),
-            }
-        }
-        if obstacles.is_empty() {
-            Ok(Self { configured, named: found, warnings })
-        } else {
-            Err(Obstacles(obstacles))
-        }
-    }
-}
-
-/// A configured path that is not there now but is in the baseline stays configured.
-fn keep_known(path: &Path, known: &[Record], configured: &mut HashMap<PathBuf, Policy>) {
-    for record in known.iter().filter(|record| record.path.starts_with(path)) {
-        configured.entry(record.path.clone()).or_insert(record.policy);
-    }
 }
 
 /// Brings the baseline in line with what is wanted.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
-use crate::baseline::{Baseline, BaselineError, Evidence, Record, Replica};
+use crate::baseline::{Baseline, BaselineError, Evidence, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
 use crate::respond::Quarantine;
@@ -27,6 +27,8 @@ pub enum Note {
     Message(Item),
     /// The file is whole in this state.
     Seal(PathBuf, Stat),
+    /// The directories above are these now.
+    Parents(PathBuf, Vec<Parent>),
     /// A replica was prepared, or used up.
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.
@@ -191,6 +193,12 @@ impl Writer {
                 Ok(())
             }
             Note::Seal(path, stat) => desk.baseline.set_seal(&path, Some(&stat)).map(drop),
+            Note::Parents(path, parents) => {
+                desk.baseline.get(&path).and_then(|record| match record {
+                    Some(record) => desk.baseline.put(&Record { parents, ..record }),
+                    None => Ok(()),
+                })
+            }
             Note::Replica(path, replica) => {
                 desk.baseline.set_replica(&path, replica.as_ref()).map(drop)
             }

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use super::api::{State, Status};
 use super::control::{Control, ControlError};
 use super::guard::{Guard, Parts};
-use super::reconcile::{Obstacles, Wanted, reconcile};
+use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
 use super::sensors::Sensors;
 use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
 use super::wake::{Mailbox, Mailer};
+use super::wanted::{Obstacles, Wanted};
 use super::workers::{self, Report};
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
@@ -114,7 +115,11 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 /// What is protected already, without touching anything.
 fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
     match Baseline::open_read_only(state) {
-        Ok(baseline) => baseline.all(),
+        Ok(baseline) => {
+            let mut all = baseline.all()?;
+            all.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(all)
+        }
         Err(BaselineError::Missing { .. }) => Ok(Vec::new()),
         Err(e) => Err(e),
     }

@@ -75,12 +75,28 @@ impl Ward {
         };
         match self.patient.look_in(&parent, self.patient.name()) {
             Ok(Some(stat)) if stat.mount == self.mount || self.is_ours(&stat) => {
-                Sight::Present(stat)
+                if self.is_sealed(&stat) || !self.parents_moved() {
+                    Sight::Present(stat)
+                } else {
+                    Sight::ParentMissing
+                }
             }
             Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
             Ok(None) => self.missing(&parent),
             Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
         }
+    }
+
+    fn is_sealed(&self, stat: &Stat) -> bool {
+        self.patient.seal.is_some_and(|seal| seal.ino == stat.ino)
+    }
+
+    /// Whether a directory above is not the one that the baseline knows.
+    fn parents_moved(&self) -> bool {
+        self.patient.parents.iter().any(|parent| {
+            parent.path != self.patient.mount_point
+                && !sys::stat::stat(&parent.path).is_ok_and(|stat| stat.ino == parent.ino)
+        })
     }
 
     /// At the first look no mount is known; the inode tells as well, and costs less.

@@ -60,7 +60,7 @@ pub struct Taken {
 }
 
 /// Evidence up to this size is read to tell what was done to it, in bytes.
-const EVIDENCE_READ: u64 = 64 << 20;
+const EVIDENCE_READ: u64 = 256 << 20;
 
 /// Work for the stager.
 #[derive(Debug)]

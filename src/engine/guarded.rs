@@ -47,6 +47,8 @@ pub(super) struct Guarded {
     pub(super) whole_before_wall: Timestamp,
     /// Since when somebody has held it open without doing harm.
     held_since: Option<Duration>,
+    /// Cures in a row that left open whether they worked.
+    pub(super) fruitless: u32,
     /// The hands found another inode at the path than the one they were to put right.
     pub(super) disowned: bool,
     /// Somebody was seen writing since its content was last known to be good.
@@ -117,6 +119,7 @@ impl Guarded {
             held_since: None,
             protected,
             disowned: false,
+            fruitless: 0,
             written: false,
             unread: false,
             told: false,
@@ -211,6 +214,7 @@ impl Guarded {
         self.learned = None;
         self.told = false;
         self.failing = None;
+        self.fruitless = 0;
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
             incident.unproven = false;
             incident.cured.get_or_insert(Kind::Restored);

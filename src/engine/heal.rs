@@ -12,6 +12,8 @@ use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
 const GRACE: Duration = Duration::from_millis(50);
+/// Cures in a row after which only another look can tell, before it is left for a while.
+const MOST_FRUITLESS: u32 = 8;
 /// Waits between attempts to heal double from here…
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// …to here.
@@ -176,7 +178,7 @@ impl Engine {
             .as_ref()
             .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
         if let Some(incident) = guarded.incident.as_mut() {
-            incident.responses.push(Response {
+            incident.respond(Response {
                 action: healed.action.to_owned(),
                 outcome: healed.result.as_ref().err().cloned().unwrap_or_else(|| "done".into()),
                 took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -186,8 +188,16 @@ impl Engine {
         }
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
         match healed.result {
-            Ok(Some(stat)) => self.cured(now, file, healed.action, stat, out),
+            Ok(Some(stat)) => {
+                guarded.fruitless = 0;
+                self.cured(now, file, healed.action, stat, out);
+            }
+            Ok(None) if guarded.fruitless >= MOST_FRUITLESS => {
+                let why = "whatever is put right is different again at once".to_owned();
+                return self.failed(now, file, why, out);
+            }
             Ok(None) => {
+                guarded.fruitless += 1;
                 if let Some(incident) = guarded.incident.as_mut() {
                     incident.unproven = true;
                 }
@@ -220,13 +230,14 @@ impl Engine {
             return;
         }
         guarded.disowned = false;
+        // Whole or not, what has the path now is the inode that belongs there.
+        guarded.seal_unread(stat);
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {
             out.push(Action::Look { file });
             if !matches!(action, "repair-metadata") {
                 return;
             }
         }
-        guarded.seal_unread(stat);
         if let Some(incident) = guarded.incident.as_mut() {
             let kind = if only_locked { Kind::Relocked } else { Kind::Restored };
             incident.cured = Some(incident.cured.map_or(kind, |old| old.min(kind)));

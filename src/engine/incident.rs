@@ -98,6 +98,14 @@ impl Incident {
         }
     }
 
+    /// Notes what was done. The same again is told once, with the last time it took.
+    pub(super) fn respond(&mut self, response: Response) {
+        let same =
+            |old: &Response| (&old.action, &old.outcome) == (&response.action, &response.outcome);
+        self.responses.retain(|old| !same(old));
+        self.responses.push(response);
+    }
+
     /// Keeps an event for the message.
     pub(super) fn remember(&mut self, event: Event) {
         if self.events.len() < MOST_EVENTS {

@@ -15,6 +15,7 @@ mod rewrite;
 mod slot;
 
 pub use cure::{Outcome, perform};
+pub use parents::known_anew;
 pub use patient::Patient;
 pub use quarantine::{Quarantine, QuarantineError, remove_path};
 pub use replace::{Hands, Way, replace};

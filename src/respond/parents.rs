@@ -16,7 +16,8 @@ use crate::sys;
 use crate::sys::handle::Handle;
 
 /// Makes every directory above the file the one it was: found by its handle and renamed back
-/// where it still exists, made anew where it does not.
+/// where it still exists, made anew where it does not. Those that are there afterwards are
+/// known by [`known_anew`].
 pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
     for parent in &patient.parents {
         if parent.path == patient.mount_point || parent.path == Path::new("/") {
@@ -35,6 +36,18 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The directories above the file as they are now, with the mode and owner that they should
+/// have: after some were made anew they have other inodes and handles.
+#[must_use]
+pub fn known_anew(patient: &Patient) -> Vec<Parent> {
+    let now = crate::baseline::parents(&patient.path).unwrap_or_default();
+    let anew = |known: &Parent| {
+        let found = now.iter().find(|parent| parent.path == known.path)?;
+        Some(Parent { ino: found.ino, handle: found.handle.clone(), ..known.clone() })
+    };
+    patient.parents.iter().map(|known| anew(known).unwrap_or_else(|| known.clone())).collect()
 }
 
 fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<()> {
