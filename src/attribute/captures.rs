@@ -28,6 +28,7 @@ use std::time::Instant;
 use super::circle::Circle;
 use super::procfs::{Image, Process};
 use super::{Actor, Source, users};
+use crate::judge::FileTime;
 use crate::sense::By;
 
 /// Processes that are remembered.
@@ -69,6 +70,8 @@ struct Captured {
 #[derive(Debug)]
 struct Open {
     key: InodeKey,
+    /// The inode's when it was opened: whoever saw the one of a change came after it.
+    ctime: FileTime,
     at: Instant,
     actor: Arc<Actor>,
 }
@@ -85,7 +88,13 @@ impl Captures {
     /// A process that is known, and still runs the same program, is not looked at again.
     ///
     /// Opens nothing outside `/proc` and may run on the permission thread.
-    pub fn opening(&self, pid: u32, pidfd: Option<BorrowedFd<'_>>, key: InodeKey, at: Instant) {
+    pub fn opening(
+        &self,
+        pid: u32,
+        pidfd: Option<BorrowedFd<'_>>,
+        (key, ctime): (InodeKey, FileTime),
+        at: Instant,
+    ) {
         let Some(process) = Process::open(pid) else { return };
         let identity = pidfd.and_then(crate::sys::pidfd::identity);
         let actor = match self.known(pid, identity, &process) {
@@ -95,21 +104,28 @@ impl Captures {
                 None => return,
             },
         };
-        self.tables().opened(Open { key, at, actor });
+        self.tables().opened(Open { key, ctime, at, actor });
     }
 
     /// Who has opened the inode since then, the latest first, each once.
     #[must_use]
     pub fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
-        self.openers_within(key, &(since..=Instant::now()))
+        self.openers_before(key, &(since..=Instant::now()), None)
     }
 
-    /// Who opened the inode in that time, the latest first, each once.
+    /// Who opened the inode in that time, the latest first, each once, without those who
+    /// found it `changed` already: an inode's `ctime` moves with every change.
     #[must_use]
-    pub fn openers_within(&self, key: InodeKey, time: &RangeInclusive<Instant>) -> Vec<Arc<Actor>> {
+    pub fn openers_before(
+        &self,
+        key: InodeKey,
+        time: &RangeInclusive<Instant>,
+        changed: Option<FileTime>,
+    ) -> Vec<Arc<Actor>> {
         let tables = self.tables();
-        let opens =
-            tables.opens.iter().rev().filter(|open| open.key == key && time.contains(&open.at));
+        let opens = tables.opens.iter().rev().filter(|open| {
+            open.key == key && time.contains(&open.at) && Some(open.ctime) != changed
+        });
         opens.map(|open| Arc::clone(&open.actor)).collect()
     }
 

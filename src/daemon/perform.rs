@@ -63,12 +63,9 @@ impl Guard {
                 None
             }
             Action::Openers { file, inode, since, changed, until } => {
-                let [since, changed, until] = [since, changed, until].map(|at| self.instant(at));
-                let openers = inode.map_or_else(Vec::new, |inode| {
-                    let mut before = self.sensors.openers(inode, &(since..=changed));
-                    before.extend(self.sensors.openers(inode, &(changed..=until)));
-                    before
-                });
+                let within = self.instant(since)..=self.instant(until);
+                let openers = inode
+                    .map_or_else(Vec::new, |inode| self.sensors.openers(inode, &within, changed));
                 Some(Input::Openers { file, openers })
             }
             Action::Record(event) => {

@@ -14,7 +14,7 @@ use super::api::SensorStatus;
 use super::wake::Mailer;
 use super::workers::Report;
 use crate::attribute::{Actor, Captures, InodeKey};
-use crate::judge::FileKind;
+use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::{
     By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor, Observation,
@@ -199,14 +199,15 @@ impl Sensors {
         lost
     }
 
-    /// Who opened this inode in that time, the latest first.
+    /// Who opened this inode in that time and found it not `changed` yet, the latest first.
     #[must_use]
     pub fn openers(
         &self,
         (dev, ino): (u64, u64),
         within: &RangeInclusive<Instant>,
+        changed: Option<FileTime>,
     ) -> Vec<Arc<Actor>> {
-        self.captures.openers_within(InodeKey { dev, ino }, within)
+        self.captures.openers_before(InodeKey { dev, ino }, within, changed)
     }
 
     /// Every sensor, for `status`.

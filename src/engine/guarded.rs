@@ -37,6 +37,23 @@ pub(super) struct Failing {
     pub(super) why: String,
 }
 
+/// A suspect, when it was seen, and the last round that what it did can belong to.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) until: u32,
+    pub(super) at: Duration,
+    pub(super) suspect: Suspect,
+}
+
+impl Seen {
+    fn process(&self) -> Option<(u32, u64)> {
+        match &self.suspect.by {
+            By::Process { actor, .. } => Some((actor.pid, actor.start_time)),
+            By::Nobody | By::Gone { .. } => None,
+        }
+    }
+}
+
 /// One protected path and everything that is under way for it.
 #[derive(Debug)]
 pub(super) struct Guarded {
@@ -45,8 +62,6 @@ pub(super) struct Guarded {
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
-    /// Since when somebody has held it open without doing harm.
-    held_since: Option<Duration>,
     /// Cures in a row that left open whether they worked.
     pub(super) fruitless: u32,
     /// The hands found another inode at the path than the one they were to put right.
@@ -59,8 +74,7 @@ pub(super) struct Guarded {
     pub(super) told: bool,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
-    /// Who was seen, and the last round that what they did can belong to.
-    pub(super) suspects: Vec<(u32, Suspect)>,
+    pub(super) suspects: Vec<Seen>,
     /// Counts how often the content was made good or read and found good: what is found in
     /// one round was not done in one before.
     pub(super) round: u32,
@@ -91,7 +105,7 @@ pub(super) struct Guarded {
     lines: (f64, Duration),
 }
 
-/// Whoever holds a file open is the first suspect for this long.
+/// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
 /// A file is contested when it was healed this often…
 const CONTESTED_HEALS: usize = 5;
@@ -116,7 +130,6 @@ impl Guarded {
             seal: protected.seal,
             whole_before: now.mono,
             whole_before_wall: protected.whole_at,
-            held_since: None,
             protected,
             disowned: false,
             fruitless: 0,
@@ -187,7 +200,7 @@ impl Guarded {
     }
 
     /// Keeps who did what. Mere readers make room for those who changed something.
-    pub(super) fn suspect(&mut self, seen: &Observation) {
+    pub(super) fn suspect(&mut self, now: Duration, seen: &Observation) {
         if matches!(seen.by, By::Nobody) {
             return;
         }
@@ -197,13 +210,14 @@ impl Guarded {
             (false, _) => self.round.saturating_add(u32::from(self.busy)),
         };
         if self.suspects.len() >= MOST_SUSPECTS {
-            let reader = |s: &(u32, Suspect)| matches!(s.1.hint, Hint::Opened | Hint::Closed);
+            let reader = |s: &Seen| matches!(s.suspect.hint, Hint::Opened | Hint::Closed);
             match self.suspects.iter().position(reader) {
                 Some(at) => drop(self.suspects.remove(at)),
                 None => return,
             }
         }
-        self.suspects.push((until, Suspect { hint: seen.hint.clone(), by: seen.by.clone() }));
+        let suspect = Suspect { hint: seen.hint.clone(), by: seen.by.clone() };
+        self.suspects.push(Seen { until, at: now, suspect });
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.
@@ -220,17 +234,11 @@ impl Guarded {
             incident.cured.get_or_insert(Kind::Restored);
         }
         if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
-            self.forget_the_harmless();
+            self.forget_the_harmless(now.mono);
             self.whole_before_wall = now.wall;
-            // Whoever holds it open may still do something; but not for ever.
-            let held = match self.suspects.is_empty() {
-                true => None,
-                false => Some(self.held_since.unwrap_or(now.mono)),
-            };
-            if held.is_none_or(|since| now.mono.saturating_sub(since) >= HELD) {
+            if self.suspects.is_empty() {
                 self.whole_before = now.mono;
             }
-            self.held_since = held;
         }
     }
 
@@ -264,17 +272,17 @@ impl Guarded {
         times
     }
 
-    /// Drops suspects, but for those who opened the file and have not closed it: they may
-    /// still do something through their descriptor.
-    pub(super) fn forget_the_harmless(&mut self) {
-        let mut open: Vec<(u32, Suspect)> = Vec::new();
-        for (_, suspect) in self.suspects.drain(..) {
-            let By::Process { actor, .. } = &suspect.by else { continue };
+    /// Drops suspects, but for those who opened the file lately and have not closed it: they
+    /// may still do something through their descriptor.
+    pub(super) fn forget_the_harmless(&mut self, now: Duration) {
+        let mut open: Vec<Seen> = Vec::new();
+        for seen in self.suspects.drain(..) {
+            let By::Process { actor, .. } = &seen.suspect.by else { continue };
             let id = (actor.pid, actor.start_time);
-            if suspect.hint == Hint::Opened {
-                open.push((u32::MAX, suspect));
-            } else {
-                open.retain(|(_, s)| !matches!(&s.by, By::Process { actor, .. } if (actor.pid, actor.start_time) == id));
+            if seen.suspect.hint != Hint::Opened {
+                open.retain(|other| other.process() != Some(id));
+            } else if now.saturating_sub(seen.at) < HELD {
+                open.push(Seen { until: u32::MAX, ..seen });
             }
         }
         self.suspects = open;

@@ -55,7 +55,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let moved = guarded.suspects.iter().any(|(_, s)| s.hint == Hint::Moved);
+        let moved = guarded.suspects.iter().any(|seen| seen.suspect.hint == Hint::Moved);
         let gone = if moved { Kind::Moved } else { Kind::Deleted };
         let (kind, cure) = match &sight {
             Sight::Missing => (gone, Cure::Replace),
@@ -97,7 +97,10 @@ impl Engine {
         if incident.drafts.is_empty() {
             incident.learned = learned;
             incident.noticed = now.mono;
-            incident.changed = changed(now, &seen);
+            incident.changed = match &seen {
+                Sight::Present(stat) => Some(stat.ctime),
+                _ => None,
+            };
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
         if !guarded.told && !found.is_empty() {
@@ -166,11 +169,9 @@ impl Engine {
             guarded.round = guarded.round.saturating_add(1);
         }
         let round = guarded.round;
-        guarded.suspects.iter_mut().filter(|(until, _)| *until != u32::MAX).for_each(
-            |(until, _)| {
-                *until = round.min(*until);
-            },
-        );
+        for seen in guarded.suspects.iter_mut().filter(|seen| seen.until != u32::MAX) {
+            seen.until = seen.until.min(round);
+        }
         guarded.learned = None;
         let again = std::mem::take(&mut guarded.again);
         let took = guarded
@@ -431,14 +432,6 @@ impl Engine {
             self.report_failure(now, file, out);
         }
     }
-}
-
-/// When the kernel last changed the inode, on the engine's clock.
-fn changed(now: Moment, seen: &Sight) -> Duration {
-    let Sight::Present(stat) = seen else { return now.mono };
-    let at = jiff::Timestamp::new(stat.ctime.sec, stat.ctime.nsec.cast_signed());
-    let ago = at.ok().and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
-    ago.map_or(now.mono, |ago| now.mono.saturating_sub(ago))
 }
 
 impl Draft {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
+use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 
 /// A change that was noticed and not yet recorded, because the events that tell who did it
@@ -28,8 +29,8 @@ pub(super) struct Incident {
     pub(super) opened: Duration,
     /// When steadfast learned of what the drafts tell.
     pub(super) learned: Duration,
-    /// When the kernel says it happened, where the file still tells; else when it was noticed.
-    pub(super) changed: Duration,
+    /// The `ctime` that the change gave the file, where it is still there.
+    pub(super) changed: Option<FileTime>,
     /// When a look showed it.
     pub(super) noticed: Duration,
     /// The inode that had the path until then.
@@ -65,7 +66,7 @@ impl Incident {
             id,
             opened: now.mono,
             learned,
-            changed: now.mono,
+            changed: None,
             noticed: now.mono,
             inode: None,
             said: Vec::new(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Protected;
 use crate::attribute::Actor;
-use crate::judge::{AlertWhen, Facts, Stat};
+use crate::judge::{AlertWhen, Facts, FileTime, Stat};
 use crate::record::Event;
 use crate::sense::{FileId, Observation};
 
@@ -140,8 +140,7 @@ pub enum Input {
         /// The name in it.
         name: Vec<u8>,
     },
-    /// The answer to [`Action::Openers`]: the latest first, but those who came only after the
-    /// change behind those who came before it.
+    /// The answer to [`Action::Openers`], the latest first.
     Openers {
         /// Which file.
         file: FileId,
@@ -214,8 +213,8 @@ pub enum Action {
         inode: Option<(u64, u64)>,
         /// The last time it was known to be whole.
         since: Duration,
-        /// When the kernel says it was changed: whoever came later did not do that.
-        changed: Duration,
+        /// The `ctime` that the change gave it: whoever found that came later.
+        changed: Option<FileTime>,
         /// When it was seen.
         until: Duration,
     },

@@ -125,7 +125,7 @@ impl Engine {
         let file = seen.file;
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let swept = seen.sensor == Sensor::Sweep;
-        guarded.suspect(&seen);
+        guarded.suspect(now.mono, &seen);
         if seen.retired {
             return;
         }
@@ -189,7 +189,7 @@ impl Engine {
                     file,
                     inode: guarded.incident.as_ref().and_then(|incident| incident.inode),
                     since: guarded.whole_before,
-                    changed: guarded.incident.as_ref().map_or(now.mono, |i| i.changed),
+                    changed: guarded.incident.as_ref().and_then(|incident| incident.changed),
                     until: guarded.incident.as_ref().map_or(now.mono, |i| i.noticed),
                 }),
                 Timer::Settle => self.settle(now, file, out),

@@ -40,7 +40,7 @@ impl Engine {
         let drafted = guarded.drafted(&mut incident, openers);
         if !drafted.is_empty() {
             // What they did is on record; it must not be laid on them a second time.
-            guarded.forget_the_harmless();
+            guarded.forget_the_harmless(now.mono);
         }
         for event in drafted {
             if guarded.may_record(now.mono) {
@@ -154,7 +154,7 @@ impl Engine {
         let mut incident = Box::new(Incident::new(id, now, now.mono));
         let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
         let suspects: Vec<_> =
-            guarded.suspects.iter().map(|(_, s)| s).filter(by).cloned().collect();
+            guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
@@ -221,8 +221,8 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let able = self.suspects.iter().filter(|(until, _)| draft.round <= *until);
-                let suspects: Vec<_> = able.map(|(_, suspect)| suspect.clone()).collect();
+                let able = self.suspects.iter().filter(|seen| draft.round <= seen.until);
+                let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;

@@ -192,7 +192,8 @@ fn of_itself(mask: MaskFlags) -> Vec<Hint> {
     if mask.contains(MaskFlags::FAN_ATTRIB) {
         hints.push(Hint::Metadata);
     }
-    if hints.is_empty() && mask.contains(MaskFlags::FAN_CLOSE_NOWRITE) {
+    // Opened last: of two descriptors one may be closed and the other not.
+    if mask.contains(MaskFlags::FAN_CLOSE_NOWRITE) && !written {
         hints.push(Hint::Closed);
     }
     if mask.contains(MaskFlags::FAN_OPEN) && !written {
@@ -279,7 +280,8 @@ mod tests {
         assert_eq!(all(opened | MaskFlags::FAN_CLOSE_NOWRITE), [Hint::Closed, Hint::Opened]);
         let changed = opened | MaskFlags::FAN_MODIFY | MaskFlags::FAN_ATTRIB;
         assert_eq!(all(changed), [Hint::Written, Hint::Metadata]);
-        assert_eq!(all(MaskFlags::FAN_ATTRIB | MaskFlags::FAN_CLOSE_NOWRITE), [Hint::Metadata]);
+        let attribute = MaskFlags::FAN_ATTRIB | MaskFlags::FAN_CLOSE_NOWRITE;
+        assert_eq!(all(attribute), [Hint::Metadata, Hint::Closed]);
         let gone = MaskFlags::FAN_CLOSE_WRITE | MaskFlags::FAN_DELETE_SELF;
         assert_eq!(all(gone), [Hint::WriterClosed, Hint::Removed]);
         let both = MaskFlags::FAN_DELETE | MaskFlags::FAN_CREATE;

@@ -216,9 +216,9 @@ impl Desk {
     }
 
     fn look(&self, request: &Request<'_>) {
-        if let Ok(stat) = rustix::fs::fstat(request.file()) {
-            let key = InodeKey { dev: stat.st_dev, ino: stat.st_ino };
-            self.captures.opening(request.pid(), request.pidfd(), key, Instant::now());
+        if let Ok(stat) = crate::sys::stat::stat_fd(request.file()) {
+            let opened = (InodeKey { dev: stat.dev, ino: stat.ino }, stat.ctime);
+            self.captures.opening(request.pid(), request.pidfd(), opened, Instant::now());
         }
     }
 

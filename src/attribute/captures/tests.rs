@@ -38,7 +38,7 @@ fn an_opener_is_named_after_it_has_gone() {
         let child = child();
         let pid = child.id();
         let fd = pidfd::open(pid).unwrap();
-        captures.opening(pid, Some(fd.as_fd()), KEY, Instant::now());
+        captures.opening(pid, Some(fd.as_fd()), (KEY, FileTime::default()), Instant::now());
         let by = captures.by_event(pid, Some(fd.as_fd()));
         assert_eq!(named(&by), Some((pid, Source::OpenPermission)));
         end(child);
@@ -108,7 +108,7 @@ fn a_process_that_becomes_another_program_is_looked_at_again() {
     let open = |comm: &str| {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            captures.opening(pid, None, KEY, Instant::now());
+            captures.opening(pid, None, (KEY, FileTime::default()), Instant::now());
             if captures.openers_since(KEY, start).first().unwrap().comm == comm {
                 return;
             }
@@ -117,7 +117,7 @@ fn a_process_that_becomes_another_program_is_looked_at_again() {
     };
     open("sh");
     let known = captures.openers_since(KEY, start).len();
-    captures.opening(pid, None, KEY, Instant::now());
+    captures.opening(pid, None, (KEY, FileTime::default()), Instant::now());
     assert_eq!(captures.openers_since(KEY, start).len(), known);
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
     open("cat");
@@ -133,7 +133,7 @@ fn the_tables_forget_the_oldest_and_never_grow_past_their_bounds() {
         let captured =
             Captured { actor: Arc::clone(&actor), image: None, identity: None, circle: None };
         tables.captured(pid, captured);
-        tables.opened(Open { key: KEY, at: now, actor });
+        tables.opened(Open { key: KEY, ctime: FileTime::default(), at: now, actor });
     }
     assert_eq!((tables.processes.len(), tables.order.len()), (PROCESSES, PROCESSES));
     assert!(tables.processes.contains_key(&4999) && !tables.processes.contains_key(&0));
