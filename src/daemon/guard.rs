@@ -23,6 +23,9 @@ use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Observation};
 
+/// The status is brought up to date at most this often.
+const NEWS_EVERY: Duration = Duration::from_millis(100);
+
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -41,6 +44,7 @@ pub struct Guard {
     actions: Vec<Action>,
     incidents: HashMap<FileId, String>,
     pub(super) news: bool,
+    next_news: Duration,
     stopping: bool,
 }
 
@@ -77,6 +81,7 @@ impl Guard {
             actions: Vec::new(),
             incidents: HashMap::new(),
             news: false,
+            next_news: Duration::ZERO,
             stopping: false,
         }
     }
@@ -98,13 +103,22 @@ impl Guard {
                 self.lost_events();
             }
             self.take_reports();
+            self.news |= self.engine.next_deadline().is_some_and(|at| at <= self.now().mono);
             self.feed(Input::Tick);
             self.sweep_some();
-            if std::mem::take(&mut self.news) {
-                self.publish(State::Watching);
-            }
+            self.tell_news();
         }
         Ok(())
+    }
+
+    /// Brings the status up to date, but not for every event of a storm.
+    fn tell_news(&mut self) {
+        let now = self.now().mono;
+        if self.news && now >= self.next_news {
+            self.news = false;
+            self.next_news = now + NEWS_EVERY;
+            self.publish(State::Watching);
+        }
     }
 
     /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
@@ -112,7 +126,8 @@ impl Guard {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
-        let timeout = due.map_or(sweep, |due| due.min(sweep));
+        let news = if self.news { self.next_news.saturating_sub(now) } else { sweep };
+        let timeout = due.map_or(sweep, |due| due.min(sweep)).min(news);
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {

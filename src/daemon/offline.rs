@@ -135,8 +135,8 @@ fn release(store: &mut Store, path: &Path) -> anyhow::Result<String> {
 
 fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let mut record = known(store, path)?;
-    if let Ok(facts) = snapshot::take(path, &|_| ())
-        && differences(&record.facts, &facts, &record.policy).is_empty()
+    if let Ok(found) = snapshot::read_if_sized(path, record.facts.size)
+        && differences(&record.facts, &found.facts, &record.policy).is_empty()
     {
         return Ok("is as it should be already".into());
     }

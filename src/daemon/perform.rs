@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
-use crate::baseline::snapshot::{snapshot, take};
+use crate::baseline::snapshot::{read_if_sized, snapshot};
 use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
 use crate::engine::{Action, Cure, Input, Inspection, Sight};
 use crate::judge::FileKind;
@@ -36,8 +36,9 @@ impl Guard {
                 Some(Input::Inspected { file, finding })
             }
             Action::Verify { file, epoch } => {
-                let path = self.ward(file)?.patient.path.clone();
-                self.reader.push(Reading::Verify { file, epoch, path });
+                let patient = &self.ward(file)?.patient;
+                let (path, size) = (patient.path.clone(), patient.facts.size);
+                self.reader.push(Reading::Verify { file, epoch, path, size });
                 None
             }
             Action::Heal { file, cure, incident, keep_evidence } => {
@@ -315,7 +316,7 @@ const NO_REPLICA: &str = "no copy lies ready, so a heal takes longer";
 
 /// Whether the file has all its known-good facts, content included.
 fn is_whole(patient: &Patient) -> Result<bool, SnapshotError> {
-    let facts = take(&patient.path, &|_| ())?;
+    let facts = read_if_sized(&patient.path, patient.facts.size)?.facts;
     let policy = crate::judge::Policy {
         immutable: patient.facts.keeps_immutable(),
         ..crate::judge::Policy::default()

@@ -74,16 +74,22 @@ impl Ward {
             Err(e) => return self.lost_parent(&e),
         };
         match self.patient.look_in(&parent, self.patient.name()) {
-            Ok(Some(stat)) if stat.mount == self.mount || self.is_ours(&stat) => {
-                if self.is_sealed(&stat) || !self.parents_moved() {
-                    Sight::Present(stat)
-                } else {
-                    Sight::ParentMissing
-                }
-            }
-            Ok(Some(stat)) => self.elsewhere().unwrap_or(Sight::Present(stat)),
+            Ok(Some(stat)) => self.present(stat),
             Ok(None) => self.missing(&parent),
             Err(e) => Sight::Unreadable(format!("it cannot be looked at: {e}")),
+        }
+    }
+
+    /// Something has the name. If it is not the sealed inode, it may be because the path does
+    /// not lead where it led.
+    fn present(&self, stat: Stat) -> Sight {
+        let on_our_mount = stat.mount == self.mount || self.is_ours(&stat);
+        if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
+            return elsewhere;
+        }
+        match self.is_sealed(&stat) || !self.parents_moved() {
+            true => Sight::Present(stat),
+            false => Sight::ParentMissing,
         }
     }
 

@@ -14,7 +14,7 @@ use super::api;
 use super::protect::{self, ProtectError};
 use super::scribe::Note;
 use super::wake::Mailer;
-use crate::baseline::snapshot::snapshot;
+use crate::baseline::snapshot::{read_if_sized, snapshot};
 use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
@@ -83,7 +83,7 @@ pub enum Chore {
 #[derive(Debug)]
 pub enum Reading {
     /// Read everything of a file.
-    Verify { file: FileId, epoch: u32, path: PathBuf },
+    Verify { file: FileId, epoch: u32, path: PathBuf, size: u64 },
     /// Take a path under protection.
     Take {
         path: PathBuf,
@@ -220,8 +220,8 @@ pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<R
     Worker::start("reader", move |readings| {
         for reading in readings {
             match reading {
-                Reading::Verify { file, epoch, path } => {
-                    reports.send(Report::Verified(file, epoch, read(&path)));
+                Reading::Verify { file, epoch, path, size } => {
+                    reports.send(Report::Verified(file, epoch, read(&path, size)));
                 }
                 Reading::Take { path, policy, origin, accepted, asker, index } => {
                     let record = protect::take(&path, policy, origin, &vault, &|_| ());
@@ -241,10 +241,10 @@ pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<R
     })
 }
 
-/// Reads all there is to know of a file, content included, in one state of it.
-fn read(path: &Path) -> Result<Inspection, String> {
-    let Snapshot { facts, stat } =
-        snapshot(path, Content::Hash, &|_| ()).map_err(|e| e.to_string())?;
+/// Reads all there is to know of a file, content included if it has the right `size`, in one
+/// state of it.
+fn read(path: &Path, size: u64) -> Result<Inspection, String> {
+    let Snapshot { facts, stat } = read_if_sized(path, size).map_err(|e| e.to_string())?;
     Ok(Inspection { facts, stat, writers: false })
 }
 

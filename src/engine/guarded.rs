@@ -112,7 +112,7 @@ const CONTESTED_HEALS: usize = 5;
 /// …within this time.
 const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
 /// An incident is over when nothing has happened for this long…
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_secs(1);
 /// …or this long where the file is contested, so that a storm is one incident.
 const QUIET_CONTESTED: Duration = Duration::from_secs(10);
 /// So many lines of one file are recorded however fast they come; a loop must not push

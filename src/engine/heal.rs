@@ -235,6 +235,9 @@ impl Engine {
         guarded.seal_unread(stat);
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {
             out.push(Action::Look { file });
+            if let Some(incident) = guarded.incident.as_mut() {
+                incident.unproven = true;
+            }
             if !matches!(action, "repair-metadata") {
                 return;
             }

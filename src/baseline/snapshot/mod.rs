@@ -133,6 +133,20 @@ pub fn inspect(path: &Path) -> Result<Facts, SnapshotError> {
     snapshot(path, Content::Skip, &|_| ()).map(|found| found.facts)
 }
 
+/// The facts of `path` to hold against a file of `size` bytes: content of another length differs
+/// already and is not read, however much there is of it.
+///
+/// # Errors
+///
+/// See [`SnapshotError`].
+pub fn read_if_sized(path: &Path, size: u64) -> Result<Snapshot, SnapshotError> {
+    let found = snapshot(path, Content::Skip, &|_| ())?;
+    match found.facts.kind == FileKind::File && found.facts.size == size {
+        true => snapshot(path, Content::Hash, &|_| ()),
+        false => Ok(found),
+    }
+}
+
 /// The facts of `path` with the `statx` that they belong to.
 ///
 /// # Errors
