@@ -231,6 +231,7 @@ impl Guard {
         self.clear_slot(file, &mut ward);
         self.news = true;
         self.wards.insert(file, ward);
+        self.count();
         self.watch(file);
         self.sweep.add(file);
         self.stage(file);
@@ -240,6 +241,13 @@ impl Guard {
             self.feed(Input::Watch { file, protected });
         }
         file
+    }
+
+    /// Whoever asked for a path to be protected or released may look at the number next.
+    fn count(&self) {
+        if let Ok(mut status) = self.status.lock() {
+            status.protected = self.wards.len();
+        }
     }
 
     /// Has every sensor watch the file, and notes what they cannot do for it.
@@ -257,6 +265,7 @@ impl Guard {
         self.incidents.remove(&file);
         self.news = true;
         let Some(ward) = self.wards.remove(&file) else { return };
+        self.count();
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)
         {
