@@ -23,9 +23,6 @@ use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Observation};
 
-/// The status is brought up to date at most this often.
-const NEWS_EVERY: Duration = Duration::from_millis(100);
-
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -43,8 +40,6 @@ pub struct Guard {
     began: Instant,
     actions: Vec<Action>,
     incidents: HashMap<FileId, String>,
-    pub(super) news: bool,
-    next_news: Duration,
     stopping: bool,
 }
 
@@ -80,8 +75,6 @@ impl Guard {
             began: Instant::now(),
             actions: Vec::new(),
             incidents: HashMap::new(),
-            news: false,
-            next_news: Duration::ZERO,
             stopping: false,
         }
     }
@@ -103,22 +96,10 @@ impl Guard {
                 self.lost_events();
             }
             self.take_reports();
-            self.news |= self.engine.next_deadline().is_some_and(|at| at <= self.now().mono);
             self.feed(Input::Tick);
             self.sweep_some();
-            self.tell_news();
         }
         Ok(())
-    }
-
-    /// Brings the status up to date, but not for every event of a storm.
-    fn tell_news(&mut self) {
-        let now = self.now().mono;
-        if self.news && now >= self.next_news {
-            self.news = false;
-            self.next_news = now + NEWS_EVERY;
-            self.publish(State::Watching);
-        }
     }
 
     /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
@@ -126,8 +107,7 @@ impl Guard {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
-        let news = if self.news { self.next_news.saturating_sub(now) } else { sweep };
-        let timeout = due.map_or(sweep, |due| due.min(sweep)).min(news);
+        let timeout = due.map_or(sweep, |due| due.min(sweep));
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {
@@ -160,6 +140,11 @@ impl Guard {
                     for (file, ward) in &mut self.wards {
                         ward.patient.pinned = pinned.contains(file);
                     }
+                }
+                Report::Status(done) => {
+                    self.publish(State::Watching);
+                    // Whoever asked may have lost patience.
+                    let _ = done.send(());
                 }
                 Report::Stop => self.stopping = true,
             }
@@ -229,9 +214,7 @@ impl Guard {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
         self.clear_slot(file, &mut ward);
-        self.news = true;
         self.wards.insert(file, ward);
-        self.count();
         self.watch(file);
         self.sweep.add(file);
         self.stage(file);
@@ -241,13 +224,6 @@ impl Guard {
             self.feed(Input::Watch { file, protected });
         }
         file
-    }
-
-    /// Whoever asked for a path to be protected or released may look at the number next.
-    fn count(&self) {
-        if let Ok(mut status) = self.status.lock() {
-            status.protected = self.wards.len();
-        }
     }
 
     /// Has every sensor watch the file, and notes what they cannot do for it.
@@ -263,9 +239,7 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         self.incidents.remove(&file);
-        self.news = true;
         let Some(ward) = self.wards.remove(&file) else { return };
-        self.count();
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)
         {

@@ -70,7 +70,6 @@ impl Guard {
                 Some(Input::Openers { file, openers })
             }
             Action::Record(event) => {
-                self.news = true;
                 self.scribe.tell(Note::Event(event));
                 None
             }

@@ -1,6 +1,7 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ pub enum RunError {
 const FLAG_SWEEP: Duration = Duration::from_secs(1);
 /// The end of the daemon waits this long for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whoever asks for the status waits this long for the guard.
+const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -167,12 +171,21 @@ fn open_control(
     reports: &Mailer<Report>,
 ) -> Result<Control, ControlError> {
     let status = Arc::clone(status);
+    let asking = Mutex::new(reports.clone());
     let reports = Mutex::new(reports.clone());
     Control::start(
         &config.daemon.control,
-        Arc::new(move || match status.lock() {
-            Ok(status) => status.clone(),
-            Err(broken) => broken.into_inner().clone(),
+        Arc::new(move || {
+            let (done, wait) = channel();
+            if let Ok(asking) = asking.lock() {
+                asking.send(Report::Status(done));
+            }
+            // A guard that is busy has said not long ago how things are.
+            let _ = wait.recv_timeout(STATUS_PATIENCE);
+            match status.lock() {
+                Ok(status) => status.clone(),
+                Err(broken) => broken.into_inner().clone(),
+            }
         }),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::api::{SensorStatus, State};
+use super::api::SensorStatus;
 use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::Reading;
@@ -127,7 +127,6 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.tell_health();
-        self.publish(State::Watching);
     }
 
     /// One file without an event. The common case is a single `statx`.

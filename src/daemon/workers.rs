@@ -40,6 +40,8 @@ pub enum Report {
     Asked(api::Command, api::Request, oneshot::Sender<api::Report>),
     /// These files are bind-mounted somewhere else, the others are not.
     Pinned(Vec<FileId>),
+    /// Bring the status up to date, and say when it is.
+    Status(Sender<()>),
     /// Stop.
     Stop,
 }

@@ -105,6 +105,9 @@ pub(super) struct Guarded {
     lines: (f64, Duration),
 }
 
+/// An event is read this long after what it tells of, at most: somebody may have opened the
+/// file by the time of a look, and not be known yet.
+const LATE: Duration = Duration::from_millis(50);
 /// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
 /// A file is contested when it was healed this often…
@@ -112,7 +115,7 @@ const CONTESTED_HEALS: usize = 5;
 /// …within this time.
 const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
 /// An incident is over when nothing has happened for this long…
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(500);
 /// …or this long where the file is contested, so that a storm is one incident.
 const QUIET_CONTESTED: Duration = Duration::from_secs(10);
 /// So many lines of one file are recorded however fast they come; a loop must not push
@@ -237,7 +240,7 @@ impl Guarded {
             self.forget_the_harmless(now.mono);
             self.whole_before_wall = now.wall;
             if self.suspects.is_empty() {
-                self.whole_before = now.mono;
+                self.whole_before = now.mono.saturating_sub(LATE);
             }
         }
     }

@@ -139,9 +139,8 @@ impl Engine {
     /// wrote meanwhile.
     pub(super) fn evidence(&mut self, now: Moment, file: FileId, facts: &Facts) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let (Some(round), Some(incident)) = (guarded.exchanged, guarded.incident.as_mut()) else {
-            return;
-        };
+        let Some(incident) = guarded.incident.as_mut() else { return };
+        let round = guarded.exchanged.unwrap_or(guarded.round);
         let protected = &guarded.protected;
         let found = differences(&protected.facts, facts, &protected.policy);
         let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);

@@ -12,7 +12,7 @@ use super::{Action, Cure, Engine, Moment};
 use crate::attribute::{Actor, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
-use crate::sense::FileId;
+use crate::sense::{FileId, Hint};
 
 /// A message about an incident waits this long for the incident to settle.
 const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
@@ -152,7 +152,7 @@ impl Engine {
             guarded.strangers.push(name.clone());
         }
         let mut incident = Box::new(Incident::new(id, now, now.mono));
-        let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, crate::sense::Hint::Child(child) if *child == name);
+        let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
         let suspects: Vec<_> =
             guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
@@ -221,7 +221,10 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let able = self.suspects.iter().filter(|seen| draft.round <= seen.until);
+                let able = self.suspects.iter().filter(|seen| {
+                    let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
+                    draft.round <= seen.until && !(reader && seen.at > incident.noticed)
+                });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);

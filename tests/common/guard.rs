@@ -1,5 +1,6 @@
 //! A running daemon with files to guard.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -27,6 +28,8 @@ pub struct Guard {
     by_option: Vec<PathBuf>,
     /// What each protected file has to be.
     good: BTreeMap<PathBuf, Whole>,
+    /// How often the last tampering that had to get through was tried.
+    tries: Cell<usize>,
 }
 
 impl Deref for Guard {
@@ -45,7 +48,7 @@ impl Guard {
         good: BTreeMap<PathBuf, Whole>,
         without: Vec<String>,
     ) -> Self {
-        Self { sandbox, child: None, without, by_option, good }
+        Self { sandbox, child: None, without, by_option, good, tries: Cell::new(0) }
     }
 
     /// A guard for files on the machine's disk.
@@ -227,9 +230,16 @@ sys.exit(not os.path.samestat(written, os.lstat(path)))
     /// Calls `tamper` until it says that it got through.
     pub fn tamper_surely(&self, mut tamper: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
+        self.tries.set(1);
         while !tamper() {
+            self.tries.set(self.tries.get() + 1);
             assert!(Instant::now() < deadline, "no tampering got through\n{}", self.log());
         }
+    }
+
+    /// How often the last [`Self::tamper_surely`] had to try.
+    pub fn tries(&self) -> usize {
+        self.tries.get()
     }
 
     /// Waits until the protected file is as it was in every respect.
