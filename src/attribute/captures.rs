@@ -253,7 +253,11 @@ impl Tables {
     }
 
     fn opened(&mut self, open: Open) {
-        self.opens.retain(|old| old.key != open.key || !Arc::ptr_eq(&old.actor, &open.actor));
+        // Who opened it again in the same state need not stand here twice; who opened it
+        // before a change and after it must.
+        self.opens.retain(|old| {
+            (old.key, old.ctime) != (open.key, open.ctime) || !Arc::ptr_eq(&old.actor, &open.actor)
+        });
         self.opens.push_back(open);
         if self.opens.len() > OPENS {
             self.opens.pop_front();

@@ -40,6 +40,10 @@ pub struct Guard {
     began: Instant,
     actions: Vec<Action>,
     incidents: HashMap<FileId, String>,
+    /// Observations that were read and not acted on yet.
+    pub(super) pending: Vec<Observation>,
+    mounts_changed: bool,
+    lost: bool,
     stopping: bool,
 }
 
@@ -75,6 +79,9 @@ impl Guard {
             began: Instant::now(),
             actions: Vec::new(),
             incidents: HashMap::new(),
+            pending: Vec::new(),
+            mounts_changed: false,
+            lost: false,
             stopping: false,
         }
     }
@@ -87,12 +94,12 @@ impl Guard {
         self.publish(State::Watching);
         while !self.stopping {
             let mounts_changed = self.wait()?;
-            let mut seen = Vec::new();
-            let lost = self.sensors.read(Instant::now(), mounts_changed, &mut seen);
-            for observation in seen {
+            self.mounts_changed = mounts_changed;
+            self.listen();
+            for observation in std::mem::take(&mut self.pending) {
                 self.observe(observation);
             }
-            if lost {
+            if std::mem::take(&mut self.lost) {
                 self.lost_events();
             }
             self.take_reports();
@@ -102,12 +109,21 @@ impl Guard {
         Ok(())
     }
 
+    /// Takes what the sensors have; it is acted on in its turn.
+    pub(super) fn listen(&mut self) {
+        let mounts_changed = std::mem::take(&mut self.mounts_changed);
+        self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
+    }
+
     /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
-        let timeout = due.map_or(sweep, |due| due.min(sweep));
+        let timeout = match self.pending.is_empty() {
+            true => due.map_or(sweep, |due| due.min(sweep)),
+            false => Duration::ZERO,
+        };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {

@@ -16,7 +16,7 @@ use crate::engine::{Action, Cure, Input, Inspection, Sight};
 use crate::judge::FileKind;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Outcome, Patient};
-use crate::sense::FileId;
+use crate::sense::{FileId, Hint, Observation};
 use crate::sys;
 
 /// A cure that has to write more than this is left to another thread, in bytes.
@@ -28,6 +28,7 @@ impl Guard {
         match action {
             Action::Look { file } => {
                 let sight = self.sight(file);
+                self.listen_for_writes(file, &sight);
                 Some(Input::Looked { file, sight })
             }
             Action::Inspect { file } => {
@@ -77,6 +78,23 @@ impl Guard {
                 self.scribe.tell(Note::Message(Item { incident, not_before, events }));
                 None
             }
+        }
+    }
+
+    /// A modification time that moved is a write or a `touch`. The event that tells which is in
+    /// the queue by now, and knowing it spares reading a large file before it is healed.
+    fn listen_for_writes(&mut self, file: FileId, sight: &Sight) {
+        let Sight::Present(stat) = sight else { return };
+        let Some(ward) = self.ward(file) else { return };
+        if stat.kind != FileKind::File || stat.mtime == ward.patient.facts.mtime {
+            return;
+        }
+        self.listen();
+        let wrote =
+            |seen: &Observation| seen.file == file && seen.hint == Hint::Written && !seen.retired;
+        if self.pending.iter().any(wrote) {
+            let now = self.now();
+            self.engine.handle(now, Input::Written { file }, &mut Vec::new());
         }
     }
 

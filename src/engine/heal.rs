@@ -296,18 +296,21 @@ impl Engine {
             return;
         }
         facts.sha256 = guarded.protected.facts.sha256;
+        let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
+        if writers && guarded.incident.as_deref().is_some_and(tampered) {
+            // Some filesystems let a descriptor write that was open before the bit was set:
+            // such a writer has to lose the inode.
+            guarded.seal_unread(stat);
+            let protected = &guarded.protected;
+            let found = differences(&protected.facts, &facts, &protected.policy);
+            let seen = Sight::Present(stat);
+            return self.open_incident(now, file, seen, found, Cure::Replace, out);
+        }
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.seal_unread(stat);
-        let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
-        if writers && guarded.incident.as_deref().is_some_and(tampered) {
-            // Some filesystems let a descriptor write that was open before the bit was set:
-            // such a writer has to lose the inode.
-            let seen = Sight::Present(stat);
-            return self.open_incident(now, file, seen, Vec::new(), Cure::Replace, out);
-        }
         if guarded.is_file() {
             guarded.start_verify(file, out);
         } else {

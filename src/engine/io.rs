@@ -96,6 +96,12 @@ pub enum Input {
     },
     /// A sensor noticed something.
     Observed(Observation),
+    /// A sensor noticed a write to a file that is just being looked at: it counts for that look,
+    /// and the observation follows.
+    Written {
+        /// Which file.
+        file: FileId,
+    },
     /// The answer to [`Action::Look`].
     Looked {
         /// Which file.

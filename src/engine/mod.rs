@@ -59,6 +59,12 @@ impl Engine {
             Input::Watch { file, protected } => self.watch(now, file, *protected, out),
             Input::Unwatch { file } => self.unwatch(file),
             Input::Observed(observation) => self.observed(now, observation, out),
+            Input::Written { file } => {
+                if let Some(guarded) = self.files.get_mut(&file) {
+                    guarded.written = true;
+                    guarded.told = true;
+                }
+            }
             Input::Looked { file, sight } => self.looked(now, file, sight, out),
             Input::Inspected { file, finding } => self.inspected(now, file, finding, out),
             Input::Verified { file, epoch, finding } => {
