@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use room::{Authority, Behaviour, Room, Server, eventually};
@@ -303,4 +304,50 @@ fn the_hosts_own_mail_system_is_used_through_sendmail() {
     assert!(mail.starts_with("-i -f guard@example.com -- a@example.com b@example.com\n"), "{mail}");
     assert!(mail.contains("Message-ID: <one."), "{mail}");
     room.assert_delivered("one");
+}
+
+#[test]
+fn what_happens_to_a_protected_file_is_mailed_by_the_daemons_own_second_process() {
+    let server = Behaviour::plain().start();
+    let room = tempfile::tempdir_in("/var/tmp").unwrap();
+    let at = |name: &str| room.path().join(name);
+    std::fs::write(at("main.py"), "good").unwrap();
+    let config = format!(
+        "[[protect]]\npaths = [{:?}]\n\
+         [alert.email]\nfrom = \"guard@example.com\"\nto = [\"ops@example.com\"]\n\
+         server = \"smtp://localhost:{}\"\ntls = \"none\"\n\
+         [daemon]\nstate = {:?}\ncontrol = {:?}\n",
+        at("main.py"),
+        server.port,
+        at("state"),
+        at("control.sock"),
+    );
+    std::fs::write(at("steadfast.toml"), config).unwrap();
+    let steadfast = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+        command.args(words).env("STEADFAST_CONFIG", at("steadfast.toml"));
+        command
+    };
+    let mut daemon = steadfast(&["run"]).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the daemon", || {
+        let asked = steadfast(&["status"]).output().unwrap();
+        asked.status.success().then_some(())
+    });
+    let chattr = |flag: &str| {
+        Command::new("chattr").args(["-R", flag]).arg(room.path()).stderr(Stdio::null()).status()
+    };
+    Command::new("chattr").arg("-i").arg(at("main.py")).status().unwrap();
+
+    let mail = server.mail();
+    assert_eq!(mail.receivers(), ["ops@example.com"]);
+    assert!(mail.subject().contains("main.py"), "{}", mail.subject());
+    assert!(mail.body().contains("chattr"), "{}", mail.body());
+
+    let pid = nix::unistd::Pid::from_raw(daemon.id().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
+    server.assert_idle();
+    for flag in ["-a", "-i"] {
+        chattr(flag).unwrap();
+    }
 }

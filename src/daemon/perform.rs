@@ -74,7 +74,7 @@ impl Guard {
                 self.scribe.tell(Note::Event(event));
                 None
             }
-            Action::Alert { incident, when: _, not_before, events } => {
+            Action::Alert { incident, not_before, events } => {
                 self.scribe.tell(Note::Message(Item { incident, not_before, events }));
                 None
             }

@@ -67,7 +67,7 @@ pub struct Desk {
     pub spool: Spool,
     /// The evidence.
     pub quarantine: Arc<Quarantine>,
-    /// The process that delivers; `None` where nobody is to be told, or another service does.
+    /// The process that delivers; `None` where nobody is to be told.
     pub deliverer: Option<Supervisor>,
     /// Called with every line once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
@@ -189,7 +189,10 @@ impl Writer {
                 Ok(())
             }
             Note::Message(item) => {
-                self.messages.insert(item.incident.clone(), item);
+                // Where nobody is to be told, nothing is to pile up.
+                if desk.deliverer.is_some() {
+                    self.messages.insert(item.incident.clone(), item);
+                }
                 Ok(())
             }
             Note::Seal(path, stat) => desk.baseline.set_seal(&path, Some(&stat)).map(drop),

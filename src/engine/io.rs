@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Protected;
 use crate::attribute::Actor;
-use crate::judge::{AlertWhen, Facts, FileTime, Stat};
+use crate::judge::{Facts, FileTime, Stat};
 use crate::record::Event;
 use crate::sense::{FileId, Observation};
 
@@ -230,8 +230,6 @@ pub enum Action {
     Alert {
         /// The incident.
         incident: String,
-        /// When.
-        when: AlertWhen,
         /// It may still grow until then.
         not_before: Timestamp,
         /// The events so far.

@@ -16,6 +16,8 @@ use crate::sense::{FileId, Hint};
 
 /// A message about an incident waits this long for the incident to settle.
 const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
+/// One that can wait is told of this much later.
+const DIGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 /// An incident that does not settle is closed, and another opened, after this long.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -241,13 +243,14 @@ impl Guarded {
     }
 
     fn alert(&self, incident: &Incident, wall: Timestamp, out: &mut Vec<Action>) {
-        if self.protected.policy.alert == AlertWhen::Never {
-            return;
-        }
+        let delay = match self.protected.policy.alert {
+            AlertWhen::Now => MESSAGE_DELAY,
+            AlertWhen::Digest => DIGEST_DELAY,
+            AlertWhen::Never => return,
+        };
         out.push(Action::Alert {
             incident: incident.id.clone(),
-            when: self.protected.policy.alert,
-            not_before: wall.saturating_add(MESSAGE_DELAY).unwrap_or(wall),
+            not_before: wall.saturating_add(delay).unwrap_or(wall),
             events: incident.events.clone(),
         });
     }
