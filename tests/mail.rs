@@ -294,7 +294,7 @@ fn the_hosts_own_mail_system_is_used_through_sendmail() {
     let (program, taken) = (open.path().join("sendmail"), open.path().join("taken"));
     let script = r#"printf '#!/bin/sh\n{ echo "$@"; cat; } > %s.new && mv %s.new %s\n' "$1" "$1" "$1" > "$0"
                     chmod 755 "$0""#;
-    let mut made = std::process::Command::new("sh");
+    let mut made = Command::new("sh");
     made.args(["-c", script]).arg(&program).arg(&taken);
     assert!(made.status().unwrap().success());
     let mut room = Room::new(format!("sendmail:{}", program.display()));
