@@ -96,7 +96,9 @@ impl Baseline {
         baseline.check_layout()?;
         baseline.with(|connection| {
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-            connection.pragma_update(None, "synchronous", "full")
+            // What the daemon notes for itself it finds out again after a power cut; see
+            // [`Baseline::durably`] for the rest.
+            connection.pragma_update(None, "synchronous", "normal")
         })?;
         Ok(baseline)
     }
@@ -198,6 +200,19 @@ impl Baseline {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
         self.with_mut(|connection| work(connection))
+    }
+
+    /// The same, for what has to survive a power cut: it waits for the disk.
+    pub(super) fn durably<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BaselineError> {
+        self.with_mut(|connection| {
+            connection.pragma_update(None, "synchronous", "full")?;
+            let done = work(connection);
+            connection.pragma_update(None, "synchronous", "normal")?;
+            done
+        })
     }
 
     /// The same, for a transaction.

@@ -59,7 +59,7 @@ impl Baseline {
     ///
     /// Where the database cannot be written; then nothing has changed.
     pub fn put(&self, record: &Record) -> Result<(), BaselineError> {
-        self.with(|connection| write(connection, record))
+        self.durably(|connection| write(connection, record))
     }
 
     /// [`Baseline::put`] for many: all of them or none.
@@ -68,7 +68,7 @@ impl Baseline {
     ///
     /// Where the database cannot be written; then nothing has changed.
     pub fn put_all(&self, records: &[Record]) -> Result<(), BaselineError> {
-        self.with_mut(|connection| {
+        self.durably(|connection| {
             let work = connection.transaction()?;
             records.iter().try_for_each(|record| write(&work, record))?;
             work.commit()
@@ -81,7 +81,7 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn remove(&self, path: &Path) -> Result<bool, BaselineError> {
-        self.with(|connection| {
+        self.durably(|connection| {
             connection
                 .prepare_cached("DELETE FROM file WHERE path = ?1")?
                 .execute([bytes(path)])

@@ -23,6 +23,9 @@ use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Observation};
 
+/// At most so many actions follow from one input before others are heard.
+const MOST_ACTIONS: usize = 256;
+
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -120,7 +123,7 @@ impl Guard {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
-        let timeout = match self.pending.is_empty() {
+        let timeout = match self.pending.is_empty() && self.actions.is_empty() {
             true => due.map_or(sweep, |due| due.min(sweep)),
             false => Duration::ZERO,
         };
@@ -169,13 +172,15 @@ impl Guard {
 
     /// Gives the engine an input, and does what it asks for until it asks for nothing more.
     pub(super) fn feed(&mut self, input: Input) {
-        let mut actions = std::mem::take(&mut self.actions);
+        let mut asked = Vec::new();
         let now = self.now();
-        self.engine.handle(now, input, &mut actions);
+        self.engine.handle(now, input, &mut asked);
+        let mut actions = std::mem::take(&mut self.actions);
         // An action's answer may ask for more, which comes before what was asked earlier: a
         // heal is not kept waiting by a journal line.
-        actions.reverse();
-        while let Some(action) = actions.pop() {
+        actions.extend(asked.into_iter().rev());
+        for _ in 0..MOST_ACTIONS {
+            let Some(action) = actions.pop() else { break };
             if let Some(answer) = self.perform(action) {
                 let mut more = Vec::new();
                 let now = self.now();
@@ -183,6 +188,8 @@ impl Guard {
                 actions.extend(more.into_iter().rev());
             }
         }
+        // Whatever one file keeps us busy with, sensors and commands have their turn.
+        actions.append(&mut self.actions);
         self.actions = actions;
     }
 

@@ -56,9 +56,7 @@ impl Guard {
             }
             Action::CheckStranger { file, name } => {
                 let path = self.ward(file)?.patient.path.join(OsStr::from_bytes(&name));
-                let kind = sys::stat::stat(&path).ok()?.kind;
-                matches!(kind, FileKind::File | FileKind::Directory | FileKind::Symlink)
-                    .then_some(Input::Stranger { file, name })
+                sys::stat::stat(&path).is_ok().then_some(Input::Stranger { file, name })
             }
             Action::Evict { file, name, incident } => {
                 self.evict(file, &name, &incident);
@@ -126,7 +124,8 @@ impl Guard {
     }
 
     /// A directory changed: whatever is in it that is not protected does not belong there.
-    /// Pipes, sockets and devices are not protected with a directory, and no strangers to it.
+    /// Pipes, sockets and devices may have been there when it was protected, which passes them
+    /// by; only an event can tell that one is new.
     fn look_for_strangers(&mut self, file: FileId) {
         let Some(ward) = self.ward(file) else { return };
         if ward.patient.facts.kind != FileKind::Directory {
@@ -225,7 +224,8 @@ impl Guard {
         let Some(slot) = ward.slot.clone() else { return };
         ward.staging = true;
         let facts = Box::new(ward.patient.facts.clone());
-        self.stager.push(Chore::Stage { file, facts, slot });
+        let path = ward.patient.path.clone();
+        self.stager.push(Chore::Stage { file, path, facts, slot });
     }
 
     /// A replica is ready.
@@ -329,7 +329,7 @@ impl Guard {
 /// So many strangers in one directory are told one by one.
 const MOST_STRANGERS: usize = 1000;
 /// How the shortcoming of a missing replica begins.
-const NO_REPLICA: &str = "no copy lies ready, so a heal takes longer";
+const NO_REPLICA: &str = "no copy lies ready for a heal";
 
 /// Whether the file has all its known-good facts, content included.
 fn is_whole(patient: &Patient) -> Result<bool, SnapshotError> {

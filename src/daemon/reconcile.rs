@@ -82,7 +82,9 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
     }
     forget_unused(store, known.values().chain(&taken));
     plan.records = known.into_values().chain(taken).collect();
-    plan.records.sort_by(|a, b| a.path.cmp(&b.path));
+    // What is in a directory before the directory: it has to be known when strangers are
+    // looked for.
+    plan.records.sort_by(|a, b| b.path.cmp(&a.path));
     Ok(plan)
 }
 

@@ -81,12 +81,13 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let wanted = Wanted::of(config, &options.protect, &known(&config.daemon.state)?)?;
-    let mut store = Store::open(&config.daemon.state, "run")?;
-    let plan = reconcile(&mut store, wanted)?;
-
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let status = Arc::new(Mutex::new(starting()));
+    let control = open_control(config, &status, &reports)?;
+    let mut store = Store::open(&config.daemon.state, "run")?;
+    let plan = reconcile(&mut store, wanted)?;
+
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let (mut guard, lock) = assemble(
@@ -105,7 +106,6 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for record in plan.records {
         guard.guard(record);
     }
-    let control = open_control(config, &status, &reports)?;
     guard.publish(State::Watching);
     if let Ok(status) = status.lock() {
         (options.on_ready)(&status, &plan.warnings);
@@ -226,16 +226,19 @@ fn starting() -> Status {
 
 fn started(count: usize) -> Event {
     let version = env!("CARGO_PKG_VERSION");
+    let paths = if count == 1 { "path" } else { "paths" };
     Event::new(Timestamp::now(), Kind::Started, Severity::Info)
-        .noting(format!("steadfast {version} guards {count} paths"))
+        .noting(format!("version {version}, {count} {paths} protected"))
 }
 
 /// What the journal's opening had to mend is itself worth a line.
 fn recovered(recovery: &Recovery) -> Vec<Event> {
     let now = Timestamp::now();
-    let line = |finding: &Finding| match finding.is_tampering() {
-        true => Event::new(now, Kind::EventsLost, Severity::Critical).noting(finding.to_string()),
-        false => Event::new(now, Kind::EventsLost, Severity::Info).noting(finding.to_string()),
+    let (tampered, mended): (Vec<_>, Vec<_>) =
+        recovery.findings.iter().partition(|finding| finding.is_tampering());
+    mended.iter().for_each(|finding| tracing::warn!("{finding}"));
+    let line = |finding: &&Finding| {
+        Event::new(now, Kind::DriftFound, Severity::Critical).noting(finding.to_string())
     };
-    recovery.findings.iter().map(line).collect()
+    tampered.iter().map(line).collect()
 }

@@ -23,6 +23,13 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The baseline is gone, and what is there now would pass for known good.
+    #[error(
+        "{} is gone, but the journal beside it tells of protected files: restore it from a backup, \
+         or, if what is there now is good, move the journal directory away and begin anew",
+        crate::text::escape_path(.0)
+    )]
+    BaselineGone(PathBuf),
     /// Somebody else has it.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -73,6 +80,7 @@ impl Store {
         let state = make_private(state)
             .map_err(|source| StoreError::Directory { path: state.to_owned(), source })?;
         let lock = StateLock::take(&state, role)?;
+        refuse_without_baseline(&state)?;
         let baseline = Baseline::open(&state)?;
         let (journal, recovery) = Journal::open(&state, &baseline)?;
         Ok(Self {
@@ -86,6 +94,16 @@ impl Store {
             lock,
         })
     }
+}
+
+/// A journal without a baseline means that somebody took the baseline away.
+fn refuse_without_baseline(state: &Path) -> Result<(), StoreError> {
+    let baseline = state.join("baseline.db");
+    let told = fs::metadata(state.join("journal/journal.jsonl")).is_ok_and(|meta| meta.len() > 0);
+    if told && !baseline.exists() {
+        return Err(StoreError::BaselineGone(baseline));
+    }
+    Ok(())
 }
 
 /// The directory, for its owner alone, as a path without symlinks.

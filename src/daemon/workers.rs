@@ -14,11 +14,11 @@ use super::api;
 use super::protect::{self, ProtectError};
 use super::scribe::Note;
 use super::wake::Mailer;
-use crate::baseline::snapshot::{read_if_sized, snapshot};
+use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
 use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
-use crate::respond::{self, Outcome, Patient, Quarantine};
+use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -61,6 +61,21 @@ pub struct Taken {
     pub index: usize,
 }
 
+/// The vault's copy is damaged or gone. The file itself may still be good: if its digest says
+/// so, it is taken into the vault again.
+fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
+    let right = |found: &Facts| found.sha256.is_some() && found.sha256 == facts.sha256;
+    let sound = read_if_sized(path, facts.size).is_ok_and(|found| right(&found.facts));
+    let mended = sound && take_into(path, vault, &|_| ()).is_ok_and(|found| right(&found));
+    if mended {
+        tracing::warn!(
+            "the vault's copy of {} was damaged; it was made again from the file, which is good",
+            crate::text::escape_path(path)
+        );
+    }
+    mended
+}
+
 /// Evidence up to this size is read to tell what was done to it, in bytes.
 const EVIDENCE_READ: u64 = 256 << 20;
 
@@ -68,7 +83,7 @@ const EVIDENCE_READ: u64 = 256 << 20;
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
-    Stage { file: FileId, facts: Box<Facts>, slot: PathBuf },
+    Stage { file: FileId, path: PathBuf, facts: Box<Facts>, slot: PathBuf },
     /// Take what lies at `from` to the quarantine.
     Evidence { file: FileId, from: PathBuf, path: PathBuf, incident: String },
     /// Remove what lies there: enough of the like has been kept.
@@ -144,8 +159,11 @@ pub fn stager(
     Worker::start("stager", move |chores| {
         for chore in chores {
             match chore {
-                Chore::Stage { file, facts, slot } => {
-                    let staged = respond::stage(&facts, &vault, &slot, true);
+                Chore::Stage { file, path, facts, slot } => {
+                    let mut staged = respond::stage(&facts, &vault, &slot, true);
+                    if matches!(staged, Err(StageError::Vault(_))) && mend(&path, &facts, &vault) {
+                        staged = respond::stage(&facts, &vault, &slot, true);
+                    }
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
                 Chore::Evidence { file, from, path, incident } => {
@@ -202,6 +220,9 @@ fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scri
 }
 
 fn sync(path: &Path) {
+    if !crate::sys::stat::stat(path).is_ok_and(|stat| stat.kind == FileKind::File) {
+        return;
+    }
     let dir = crate::sys::open::open_dir(path.parent().unwrap_or(Path::new("/")));
     let synced = dir.and_then(|dir| {
         use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 //! One protected path as the engine sees it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
 use crate::attribute::Suspect;
-use crate::judge::{Difference, Facts, FileKind, Policy, Stat};
+use crate::judge::{Difference, Facts, FileKind, Policy, Stat, looks_whole};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
 
@@ -98,7 +98,7 @@ pub(super) struct Guarded {
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
     /// Strangers in a protected directory that were reported.
-    pub(super) strangers: Vec<Vec<u8>>,
+    pub(super) strangers: HashSet<Vec<u8>>,
     /// When it was healed lately.
     heals: VecDeque<Duration>,
     /// Lines that may still be recorded of it, and when that was counted.
@@ -110,6 +110,8 @@ pub(super) struct Guarded {
 const LATE: Duration = Duration::from_millis(50);
 /// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
+/// Cures in a row that left open whether they worked, or did not.
+const MOST_FRUITLESS: u32 = 8;
 /// A file is contested when it was healed this often…
 const CONTESTED_HEALS: usize = 5;
 /// …within this time.
@@ -153,7 +155,7 @@ impl Guarded {
             unread_but_tolerated: false,
             persisting: None,
             away: None,
-            strangers: Vec::new(),
+            strangers: HashSet::new(),
             heals: VecDeque::new(),
             lines: (MOST_LINES, now.mono),
         }
@@ -263,6 +265,15 @@ impl Guarded {
             }
         }
         tolerated
+    }
+
+    /// Whether a cure was one of too many in a row after which the file was not seen whole: then
+    /// it is left for a while.
+    pub(super) fn is_fruitless(&mut self, action: &str, stat: Option<&Stat>) -> bool {
+        let good = &self.protected.facts;
+        let worked = stat.is_some_and(|stat| action == "relock" || looks_whole(good, stat));
+        self.fruitless = if worked { 0 } else { self.fruitless + 1 };
+        self.fruitless > MOST_FRUITLESS
     }
 
     /// How often in a row a cure left just these differences.

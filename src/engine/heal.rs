@@ -12,8 +12,6 @@ use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
 const GRACE: Duration = Duration::from_millis(50);
-/// Cures in a row after which only another look can tell, before it is left for a while.
-const MOST_FRUITLESS: u32 = 8;
 /// Waits between attempts to heal double from here…
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// …to here.
@@ -188,16 +186,12 @@ impl Engine {
         }
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
         match healed.result {
-            Ok(Some(stat)) => {
-                guarded.fruitless = 0;
-                self.cured(now, file, healed.action, stat, out);
-            }
-            Ok(None) if guarded.fruitless >= MOST_FRUITLESS => {
+            Ok(stat) if guarded.is_fruitless(healed.action, stat.as_ref()) => {
                 let why = "whatever is put right is different again at once".to_owned();
                 return self.failed(now, file, why, out);
             }
+            Ok(Some(stat)) => self.cured(now, file, healed.action, stat, out),
             Ok(None) => {
-                guarded.fruitless += 1;
                 if let Some(incident) = guarded.incident.as_mut() {
                     incident.unproven = true;
                 }

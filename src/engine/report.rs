@@ -9,7 +9,7 @@ use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, name_culprit};
+use crate::attribute::{Actor, Suspect, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -56,10 +56,7 @@ impl Engine {
                 let mut event = guarded.event(&incident, now.wall, kind, Severity::Info);
                 let spent = !guarded.may_record(now.mono);
                 event.response = std::mem::take(&mut incident.responses);
-                event.note = Some(match kind {
-                    Kind::Relocked => "the immutable bit is set again".into(),
-                    _ => "it is as it should be again".into(),
-                });
+                event.response.retain(|response| response.outcome == "done");
                 if !spent {
                     record(&mut incident, event, out);
                 }
@@ -69,7 +66,7 @@ impl Engine {
         if guarded.is_contested(now.mono) && !incident.contested {
             incident.contested = true;
             let mut event = guarded.event(&incident, now.wall, Kind::Contested, Severity::Critical);
-            event.note = Some("something keeps changing it; it is healed every time".into());
+            event.note = Some("something keeps changing it".into());
             record(&mut incident, event, out);
         }
         guarded.alert(&incident, now.wall, out);
@@ -90,8 +87,12 @@ impl Engine {
             incident.failure_said = true;
             let mut event =
                 guarded.event(&incident, now.wall, Kind::RestoreFailed, Severity::Critical);
-            event.note = Some(format!("{why}; it will be tried again"));
             event.response.clone_from(&incident.responses);
+            let told = event.response.iter().any(|response| response.outcome == why);
+            event.note = Some(match told {
+                true => "it will be tried again".into(),
+                false => format!("{why}; it will be tried again"),
+            });
             record(&mut incident, event, out);
             guarded.alert(&incident, now.wall, out);
         }
@@ -151,10 +152,11 @@ impl Engine {
         }
         let evict = guarded.protected.policy.unexpected == Unexpected::Quarantine;
         if !evict {
-            guarded.strangers.push(name.clone());
+            guarded.strangers.insert(name.clone());
         }
-        let mut incident = Box::new(Incident::new(id, now, now.mono));
-        let by = |s: &&crate::attribute::Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
+        let mut incident =
+            guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
+        let by = |s: &&Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
         let suspects: Vec<_> =
             guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
         let named = name_culprit(Kind::Created, &suspects, &[]);
@@ -170,11 +172,18 @@ impl Engine {
             }
             .into(),
         );
-        record(&mut incident, event, out);
-        guarded.alert(&incident, now.wall, out);
-        if evict {
-            out.push(Action::Evict { file, name, incident: incident.id });
+        if guarded.may_record(now.mono) {
+            record(&mut incident, event, out);
+            guarded.alert(&incident, now.wall, out);
+        } else {
+            incident.unlisted = incident.unlisted.saturating_add(1);
         }
+        if evict {
+            out.push(Action::Evict { file, name, incident: incident.id.clone() });
+        }
+        guarded.incident = Some(incident);
+        let quiet = guarded.quiet(now.mono);
+        self.timers.set(file, Timer::Settle, now.mono + quiet);
     }
 
     /// The file cannot be looked at for a reason that is nobody's tampering.

@@ -150,7 +150,8 @@ fn compare_owner(baseline: &Facts, seen: &Facts, metadata: &mut Difference) {
     if baseline.gid != seen.gid {
         metadata.put("gid", baseline.gid, seen.gid);
     }
-    if baseline.kind != FileKind::Directory && baseline.nlink != seen.nlink {
+    // A name more is another way to write to the file; a name less takes nothing from it.
+    if baseline.kind != FileKind::Directory && baseline.nlink < seen.nlink {
         metadata.put("nlink", baseline.nlink, seen.nlink);
     }
 }

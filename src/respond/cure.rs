@@ -27,7 +27,7 @@ pub struct Outcome {
 
 impl Outcome {
     fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
-        let result = result.map_err(|e| format!("{action}: {e}"));
+        let result = result.map_err(|e| e.to_string());
         let healed = Healed { action, result, evidence: false };
         Self { healed, evidence: None, replica_used: false, unsynced: false }
     }
@@ -69,7 +69,11 @@ fn put_back(
         Some(replica) => (replica, false),
         None => match stage(&patient.facts, vault, slot, false) {
             Ok(replica) => (replica, true),
-            Err(e) => return Outcome::of("exchange", Err(io::Error::other(e.to_string()))),
+            // No room for another copy: what is there can still be written over.
+            Err(e) => {
+                let failed = || Outcome::of("exchange", Err(io::Error::other(e.to_string())));
+                return rewritten(patient, vault, slot).unwrap_or_else(failed);
+            }
         },
     };
     let outcome = exchanged(patient, &replica, prepare);

@@ -167,10 +167,10 @@ pub(super) fn set_metadata(facts: &Facts, fd: BorrowedFd<'_>) -> io::Result<()> 
     }
     sys::xattr::replace_all(fd, &facts.xattrs)?;
     let times = Timestamps { last_access: omitted(), last_modification: timespec(facts.mtime) };
-    if facts.kind == FileKind::Symlink {
-        return Ok(());
+    match facts.kind {
+        FileKind::Symlink => rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH)?,
+        _ => rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty())?,
     }
-    rustix::fs::utimensat(rustix::fs::CWD, &path, &times, AtFlags::empty())?;
     Ok(())
 }
 
