@@ -42,6 +42,17 @@ pub struct StateLock {
 }
 
 impl StateLock {
+    /// Whether the lock of `state` could be had.
+    ///
+    /// # Errors
+    /// When another process holds it.
+    pub fn probe(state: &Path) -> Result<(), LockError> {
+        match state.join("lock").exists() {
+            true => Self::take(state, "start").map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Takes the lock of `state`, or says who holds it. `role` is what the holder is doing.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::api::{State, Status};
 use super::control::{Control, ControlError};
 use super::guard::{Guard, Parts};
+use super::lock::StateLock;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
 use super::sensors::Sensors;
@@ -84,6 +85,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let status = Arc::new(Mutex::new(starting()));
+    // Nothing is touched where another daemon has the state, or answers on the socket.
+    StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
     let control = open_control(config, &status, &reports)?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted)?;
@@ -137,7 +140,7 @@ fn assemble(
     mailbox: Mailbox<Report>,
     reports: &Mailer<Report>,
     status: &Arc<Mutex<Status>>,
-) -> Result<(Guard, super::lock::StateLock), RunError> {
+) -> Result<(Guard, StateLock), RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
     let quarantine_too = Arc::clone(&quarantine);

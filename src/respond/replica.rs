@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
+use crate::baseline::snapshot::read_if_sized;
 use crate::baseline::{Replica, Vault, VaultError};
-use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime};
+use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use crate::sys;
 
 /// Why no replica could be made.
@@ -58,8 +59,18 @@ pub fn stage(
         let _ = remove(dir.as_fd(), &name);
     }
     made?;
-    let stat = sys::stat::stat_at(dir.as_fd(), &name).map_err(failed)?;
+    let stat = proven(facts, &slot.join(&name)).map_err(failed)?;
     Ok(Replica { path: slot.join(&name), ino: stat.ino, size: stat.size, ctime: stat.ctime })
+}
+
+/// What a look says of a copy that was just made, once it is read again: somebody may have
+/// written to it after us, and the `ctime` that is remembered has to be that of good content.
+fn proven(facts: &Facts, path: &Path) -> io::Result<Stat> {
+    let found = read_if_sized(path, facts.size).map_err(|e| io::Error::other(e.to_string()))?;
+    match found.facts.sha256 == facts.sha256 && found.facts.kind == facts.kind {
+        true => Ok(found.stat),
+        false => Err(io::Error::other("somebody changed the copy while it was made")),
+    }
 }
 
 /// Whether what lies in the slot is the replica as it was staged.
