@@ -21,7 +21,7 @@ use crate::baseline::{Record, Vault};
 use crate::engine::{Action, Engine, Input, Moment};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
-use crate::sense::{FileId, Observation};
+use crate::sense::{FileId, Hint, Observation};
 
 /// At most so many actions follow from one input before others are heard.
 const MOST_ACTIONS: usize = 256;
@@ -101,6 +101,14 @@ impl Guard {
             self.listen();
             for observation in std::mem::take(&mut self.pending) {
                 self.observe(observation);
+            }
+            let mut named = Vec::new();
+            self.sensors.name(&mut named);
+            for observation in named {
+                match observation.hint {
+                    Hint::Child(_) => self.observe(observation),
+                    _ => self.feed(Input::Named(observation)),
+                }
             }
             if std::mem::take(&mut self.lost) {
                 self.lost_events();

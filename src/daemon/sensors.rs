@@ -181,7 +181,7 @@ impl Sensors {
     pub fn read(&mut self, at: Instant, mounts_changed: bool, out: &mut Vec<Observation>) -> bool {
         let mut lost = false;
         if let Ok(sensor) = self.fanotify.as_mut() {
-            lost |= sensor.read(at, &self.captures, out).lost;
+            lost |= sensor.read(at, out).lost;
         }
         if let Some(Ok(sensor)) = self.inotify.as_mut() {
             lost |= sensor.read(at, out).lost;
@@ -197,6 +197,13 @@ impl Sensors {
             }));
         }
         lost
+    }
+
+    /// What was read last, once more, with the processes.
+    pub fn name(&mut self, out: &mut Vec<Observation>) {
+        if let Ok(sensor) = self.fanotify.as_mut() {
+            sensor.name(&self.captures, out);
+        }
     }
 
     /// Who opened this inode in that time and found it not `changed` yet, the latest first.

@@ -96,6 +96,8 @@ pub enum Input {
     },
     /// A sensor noticed something.
     Observed(Observation),
+    /// Who did what was observed already.
+    Named(Observation),
     /// A sensor noticed a write to a file that is just being looked at: it counts for that look,
     /// and the observation follows.
     Written {

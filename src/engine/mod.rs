@@ -59,6 +59,11 @@ impl Engine {
             Input::Watch { file, protected } => self.watch(now, file, *protected, out),
             Input::Unwatch { file } => self.unwatch(file),
             Input::Observed(observation) => self.observed(now, observation, out),
+            Input::Named(observation) => {
+                if let Some(guarded) = self.files.get_mut(&observation.file) {
+                    guarded.suspect(now.mono, &observation);
+                }
+            }
             Input::Written { file } => {
                 if let Some(guarded) = self.files.get_mut(&file) {
                     guarded.written = true;

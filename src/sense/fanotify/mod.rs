@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use super::index::{self, Index, Part};
 use super::inodes::inodes_of;
-use super::{FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
+use super::{By, FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
 use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
@@ -34,7 +34,16 @@ pub struct FanotifySensor {
     group: Notifier,
     index: Index<ObjectKey>,
     files: HashMap<FileId, File>,
+    /// Events that were read and whose process was not looked at yet.
+    unnamed: Vec<Unnamed>,
     us: u32,
+}
+
+#[derive(Debug)]
+struct Unnamed {
+    event: Event,
+    at: Instant,
+    hints: Vec<(FileId, Hint)>,
 }
 
 #[derive(Debug)]
@@ -58,7 +67,7 @@ impl FanotifySensor {
             source,
         })?;
         let (index, files) = (Index::default(), HashMap::new());
-        Ok(Self { group, index, files, us: std::process::id() })
+        Ok(Self { group, index, files, unnamed: Vec::new(), us: std::process::id() })
     }
 
     /// Readable when events wait.
@@ -167,21 +176,17 @@ impl FanotifySensor {
         }
     }
 
-    /// Turns what waits into observations. Never blocks.
-    pub fn read(
-        &mut self,
-        at: Instant,
-        captures: &Captures,
-        out: &mut Vec<Observation>,
-    ) -> ReadOutcome {
+    /// Turns what waits into observations that name nobody: looking at a process costs more than
+    /// looking at a file, and the file comes first. Never blocks.
+    pub fn read(&mut self, at: Instant, out: &mut Vec<Observation>) -> ReadOutcome {
         let mut lost = false;
         for _ in 0..ROUNDS {
             match self.group.read() {
                 Ok(events) if events.is_empty() => break,
                 Ok(events) => {
-                    for event in &events {
+                    for event in events {
                         lost |= event.is_overflow();
-                        self.observe(event, at, captures, out);
+                        self.observe(event, at, out);
                     }
                 }
                 Err(error) => {
@@ -194,16 +199,38 @@ impl FanotifySensor {
         ReadOutcome { lost }
     }
 
-    fn observe(&self, event: &Event, at: Instant, captures: &Captures, out: &mut Vec<Observation>) {
+    /// The same observations once more, each with its process. An inode that left the path
+    /// since they were read makes them retired.
+    pub fn name(&mut self, captures: &Captures, out: &mut Vec<Observation>) {
+        for Unnamed { event, at, hints } in std::mem::take(&mut self.unnamed) {
+            let by = captures.by_event(event.pid, event.pidfd.as_ref().map(AsFd::as_fd));
+            self.tell(&event, at, &hints, &by, out);
+        }
+    }
+
+    fn observe(&mut self, event: Event, at: Instant, out: &mut Vec<Observation>) {
         if event.pid == self.us {
             return;
         }
         let hints = self.index.hints(event.mask, event.object.as_ref(), event.dir.as_ref());
-        if hints.is_empty() {
-            return;
+        if !hints.is_empty() {
+            // Nothing has to be put right for a name in a directory: who gave it can come along.
+            let urgent: Vec<_> =
+                hints.iter().filter(|(_, hint)| !matches!(hint, Hint::Child(_))).cloned().collect();
+            self.tell(&event, at, &urgent, &By::Nobody, out);
+            self.unnamed.push(Unnamed { event, at, hints });
         }
-        let by = captures.by_event(event.pid, event.pidfd.as_ref().map(AsFd::as_fd));
-        out.extend(hints.into_iter().map(|(file, hint)| {
+    }
+
+    fn tell(
+        &self,
+        event: &Event,
+        at: Instant,
+        hints: &[(FileId, Hint)],
+        by: &By,
+        out: &mut Vec<Observation>,
+    ) {
+        out.extend(hints.iter().cloned().map(|(file, hint)| {
             let retired = self.has_left(file, event.object.as_ref(), &hint);
             Observation { at, sensor: Sensor::Fanotify, file, hint, by: by.clone(), retired }
         }));

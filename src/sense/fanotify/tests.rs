@@ -53,7 +53,8 @@ impl Room {
 
     fn seen(&mut self) -> Vec<(FileId, Hint)> {
         let mut out = Vec::new();
-        let outcome = self.sensor.read(Instant::now(), &self.captures, &mut out);
+        let outcome = self.sensor.read(Instant::now(), &mut Vec::new());
+        self.sensor.name(&self.captures, &mut out);
         assert_eq!(outcome, ReadOutcome { lost: false });
         out.into_iter().map(|seen| (seen.file, seen.hint)).collect()
     }
@@ -92,8 +93,12 @@ fn what_we_do_ourselves_and_what_is_done_to_neighbours_is_not_seen() {
         let path = room.file("f");
         room.file("g");
         room.watch(A, "f");
-        std::fs::write(&path, "ours").unwrap();
-        assert!(room.seen().is_empty());
+        // Another test that forks in this moment closes our file a second time, in its child.
+        let ours = |room: &mut Room| {
+            std::fs::write(&path, "ours").unwrap();
+            room.seen().is_empty()
+        };
+        assert!((0..10).any(|_| ours(&mut room)));
         assert!(room.shell("echo x > g; rm g; echo x > h").is_empty());
     }
 }
@@ -210,12 +215,12 @@ fn an_event_of_a_process_that_still_lives_names_it() {
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut out = Vec::new();
-        while out.is_empty() {
-            assert!(Instant::now() < deadline);
-            let _ = room.sensor.read(Instant::now(), &room.captures, &mut out);
+        let by_child = |seen: &Observation| matches!(&seen.by, By::Process { actor, .. } if actor.pid == child.id());
+        while !out.iter().any(by_child) {
+            assert!(Instant::now() < deadline, "{out:?}");
+            let _ = room.sensor.read(Instant::now(), &mut Vec::new());
+            room.sensor.name(&room.captures, &mut out);
         }
-        let super::super::By::Process { actor, .. } = &out[0].by else { panic!("{out:?}") };
-        assert_eq!(actor.pid, child.id());
         drop(child.stdin.take());
         child.wait().unwrap();
     }
@@ -238,10 +243,11 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
                 chattr.args([change, "f"]).current_dir(room.dir.path()).spawn().unwrap();
             assert!(child.wait().unwrap().success());
             let mut out = Vec::new();
-            let _ = room.sensor.read(Instant::now(), &captures, &mut out);
+            let _ = room.sensor.read(Instant::now(), &mut Vec::new());
+            room.sensor.name(&captures, &mut out);
             assert!(out.iter().any(|seen| seen.hint == Hint::Closed), "{out:?}");
             for seen in out {
-                let super::super::By::Process { actor, .. } = seen.by else {
+                let By::Process { actor, .. } = seen.by else {
                     // Where pids go round fast, a slow machine cannot be sure.
                     continue;
                 };
