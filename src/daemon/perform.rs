@@ -186,6 +186,8 @@ impl Guard {
             self.sensors.settled(file, &path);
             self.scribe.tell(Note::Replica(path.clone(), None));
         }
+        // The next replica before the evidence: the tamperer may be at it again.
+        self.stage(file);
         if let Some(from) = &outcome.evidence {
             let from = from.clone();
             if keep_evidence {
@@ -203,7 +205,6 @@ impl Guard {
         if matches!(outcome.healed.action, "place" | "put-back-parent" | "unmount") {
             self.watch(file);
         }
-        self.stage(file);
     }
 
     /// Directories above the file were made anew: they have other inodes now.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use common::{Guard, Place, is_immutable, set_flags};
 use rustix::fs::{AtFlags, CWD, IFlags, StatxAttributes, StatxFlags};
 
-/// Of each size, way and guard.
+/// Of each size, way and guard, unless `STEADFAST_SAMPLES` says otherwise.
 const SAMPLES: usize = 200;
 
 /// Longer than any guard takes, a copy of 64 MiB on a slow disk included.
@@ -45,7 +45,7 @@ fn main() {
         println!("SKIPPED latency: {reason}");
         return;
     }
-    println!("{SAMPLES} samples each; tampering to whole, microseconds\n");
+    println!("{} samples each; tampering to whole, microseconds\n", wanted());
     println!(
         "{:<8} {:<16} {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}   {:>6}",
         "size", "way", "p50", "p99", "max", "script 50", "99", "max", "ratio"
@@ -138,11 +138,16 @@ impl Drop for ScriptGuard {
     }
 }
 
+fn wanted() -> usize {
+    let set = std::env::var("STEADFAST_SAMPLES").ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(SAMPLES)
+}
+
 fn sample(file: &Path, size: usize, way: Way) -> Vec<Duration> {
     // Between two samples a guard may do what it does afterwards: copy, hash, record.
-    let rest = Duration::from_millis(20) + Duration::from_nanos(size as u64 * 8);
-    let mut samples = Vec::with_capacity(SAMPLES);
-    while samples.len() < SAMPLES {
+    let rest = Duration::from_millis(200) + Duration::from_nanos(size as u64 * 8);
+    let mut samples = Vec::new();
+    while samples.len() < wanted() {
         std::thread::sleep(rest);
         let Some(began) = tamper(file, way) else { continue };
         let took = wait_until_whole(file, size, began);

@@ -251,6 +251,10 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
                     // Where pids go round fast, a slow machine cannot be sure.
                     continue;
                 };
+                // Another test that forks in this moment closes our file in its child.
+                if actor.pid != child.id() && actor.ppid == std::process::id() {
+                    continue;
+                }
                 assert_eq!((actor.pid, actor.comm.as_str()), (child.id(), "chattr"));
                 assert_eq!(actor.cmdline, ["chattr", change, "f"]);
                 named += 1;
