@@ -15,6 +15,7 @@ mod guarded;
 mod heal;
 mod incident;
 mod io;
+mod reading;
 mod report;
 mod timers;
 

@@ -1,0 +1,195 @@
+//! What a look cannot tell: attributes and content that were read, held against what should
+//! be. What was read before a heal is not believed after it.
+
+use super::guarded::Failing;
+use super::heal::{GRACE, next_try};
+use super::incident::{Draft, Incident};
+use super::timers::Timer;
+use super::{Action, Cure, Engine, Inspection, Moment, Sight};
+use crate::judge::{Facts, Stat, differences};
+use crate::record::Kind;
+use crate::sense::FileId;
+
+impl Engine {
+    /// What an exchange took out may hold more than the look showed that led to it: somebody
+    /// wrote meanwhile.
+    pub(super) fn evidence(&mut self, now: Moment, file: FileId, facts: &Facts) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let Some(incident) = guarded.incident.as_mut() else { return };
+        let round = guarded.exchanged.unwrap_or(guarded.round);
+        let protected = &guarded.protected;
+        let found = differences(&protected.facts, facts, &protected.policy);
+        let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
+        let Some(difference) = content else { return };
+        let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
+        if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
+            incident.draft(Draft::of(now, round, difference));
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        }
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        finding: Result<Inspection, String>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        if guarded.busy {
+            guarded.again = true;
+            return;
+        }
+        let Inspection { mut facts, stat, writers } = match finding {
+            Ok(inspection) => inspection,
+            Err(why) => return self.unreadable(now, file, why, out),
+        };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            return;
+        }
+        if guarded.is_another(&stat) {
+            out.push(Action::Look { file });
+            return;
+        }
+        facts.sha256 = guarded.protected.facts.sha256;
+        let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
+        if writers && guarded.incident.as_deref().is_some_and(tampered) {
+            // Some filesystems let a descriptor write that was open before the bit was set:
+            // such a writer has to lose the inode.
+            guarded.seal_unread(stat);
+            let protected = &guarded.protected;
+            let found = differences(&protected.facts, &facts, &protected.policy);
+            let seen = Sight::Present(stat);
+            return self.open_incident(now, file, seen, found, Cure::Replace, out);
+        }
+        if self.differs(now, file, &facts, &stat, out) {
+            return;
+        }
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.seal_unread(stat);
+        if guarded.is_file() {
+            guarded.start_verify(file, out);
+        } else {
+            out.push(Action::Seal { file, stat });
+            guarded.found_whole(now);
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        epoch: u32,
+        finding: Result<Inspection, String>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        if guarded.verifying != Some(epoch) {
+            return;
+        }
+        guarded.verifying = None;
+        if guarded.busy || guarded.epoch != epoch {
+            // A heal came in between: what was read is not believed, and still has to be.
+            guarded.unread = guarded.is_file();
+            return match guarded.busy {
+                true => guarded.again = true,
+                false => out.push(Action::Look { file }),
+            };
+        }
+        let Inspection { facts, stat, .. } = match finding {
+            Ok(inspection) => inspection,
+            Err(why) => return self.unreadable(now, file, why, out),
+        };
+        if guarded.tolerates(&Sight::Present(stat)) {
+            if std::mem::take(&mut guarded.unread_but_tolerated) {
+                self.read_what_stays(now, file, &facts);
+            }
+            return;
+        }
+        if guarded.is_another(&stat) {
+            guarded.unread = guarded.is_file();
+            out.push(Action::Look { file });
+            return;
+        }
+        if self.differs(now, file, &facts, &stat, out) {
+            return;
+        }
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.seal = Some(stat);
+        guarded.unread = false;
+        guarded.round = guarded.round.saturating_add(1);
+        if guarded.written {
+            return guarded.start_verify(file, out);
+        }
+        guarded.found_whole(now);
+        out.push(Action::Seal { file, stat });
+        out.push(Action::Look { file });
+    }
+
+    /// The owner does not want it healed; what is wrong with the content is still to be said.
+    fn read_what_stays(&mut self, now: Moment, file: FileId, facts: &Facts) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let protected = &guarded.protected;
+        let found = differences(&protected.facts, facts, &protected.policy);
+        let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
+        if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
+            incident.draft(Draft::of(now, round, content));
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        }
+    }
+
+    /// Whether what was read is not as it should be; if so, the cure is under way.
+    fn differs(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        facts: &Facts,
+        stat: &Stat,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(guarded) = self.files.get_mut(&file) else { return false };
+        let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
+        if found.is_empty() {
+            guarded.persisting = None;
+            return false;
+        }
+        let kinds = |wanted: &[Kind]| found.iter().all(|d| wanted.contains(&d.kind));
+        let mut cure = if kinds(&[Kind::ImmutableCleared]) {
+            Cure::Relock
+        } else if kinds(&[Kind::ImmutableCleared, Kind::MetadataChanged]) {
+            Cure::Repair
+        } else {
+            Cure::Replace
+        };
+        if cure != Cure::Replace && guarded.permitted(Cure::Replace).is_some() {
+            // What a repair does not put right, another inode may; what that does not either
+            // is no reason to heal without end, and none to call it whole.
+            match guarded.persists(&found) {
+                0 => {}
+                1 => cure = Cure::Replace,
+                _ if guarded.failing.is_some() => return true,
+                _ => {
+                    let why = "what was put right is different again at once".to_owned();
+                    self.failed(now, file, why, out);
+                    return true;
+                }
+            }
+        }
+        self.open_incident(now, file, Sight::Present(*stat), found, cure, out);
+        true
+    }
+
+    /// It was there when it was looked at and could not be read. It may have been taken away
+    /// again; if it is still there, that is a reason to say so.
+    fn unreadable(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.verifying = None;
+        guarded.unread = guarded.is_file();
+        let (attempts, wait) = next_try(guarded);
+        guarded.failing = Some(Failing { attempts, why });
+        self.timers.set(file, Timer::Retry, now.mono + wait);
+        if attempts > 1 {
+            self.report_failure(now, file, out);
+        }
+    }
+}
