@@ -306,7 +306,7 @@ mod tests {
         drop(baseline);
         for refused in [Baseline::open(dir.path()), Baseline::open_read_only(dir.path())] {
             let error = refused.err().unwrap();
-            assert!(error.to_string().contains("steadfast 9.1.0 (layout 2"), "{error}");
+            assert!(error.to_string().contains("newer steadfast, 9.1.0 (layout 2"), "{error}");
         }
     }
 
