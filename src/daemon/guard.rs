@@ -95,6 +95,9 @@ impl Guard {
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
         self.publish(State::Watching);
+        if let Err(e) = crate::sys::priority::run_at_once(1) {
+            tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
+        }
         while !self.stopping {
             let mounts_changed = self.wait()?;
             self.mounts_changed = mounts_changed;

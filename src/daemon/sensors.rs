@@ -43,7 +43,8 @@ impl Sensors {
         let captures = Arc::new(Captures::new());
         Self {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
-            permission: PermissionSensor::start(Arc::clone(&captures)).map_err(|e| e.to_string()),
+            permission: PermissionSensor::start(Arc::clone(&captures), reports.bell())
+                .map_err(|e| e.to_string()),
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
             poll: None,

@@ -27,6 +27,12 @@ impl<T> Mailer<T> {
             let _ = self.bell.write(1);
         }
     }
+
+    /// What wakes the receiver without a message.
+    #[must_use]
+    pub fn bell(&self) -> Arc<EventFd> {
+        Arc::clone(&self.bell)
+    }
 }
 
 /// Receives messages; its descriptor is readable when there are any.

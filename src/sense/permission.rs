@@ -17,10 +17,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::eventfd::EventFd;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::time::Timespec;
 use rustix::time::{
@@ -31,6 +33,7 @@ use super::{Health, SenseError};
 use crate::attribute::{Captures, InodeKey};
 use crate::sys::fanotify::{Gatekeeper, Request, RequestId};
 use crate::sys::open::open_path_at;
+use crate::sys::priority::run_at_once;
 
 /// How long one process may be looked at. The usual is a tenth of a millisecond.
 pub const PATIENCE: Duration = Duration::from_millis(250);
@@ -38,6 +41,8 @@ pub const PATIENCE: Duration = Duration::from_millis(250);
 pub const SPARE: u32 = 16;
 
 const WHAT: &str = "the fanotify permission group";
+/// Among the threads that run at once.
+const BEFORE_THE_GUARD: i32 = 2;
 
 /// The group and its threads. Dropping it lets everybody through and ends them.
 #[derive(Debug)]
@@ -52,6 +57,10 @@ struct Desk {
     gatekeeper: Gatekeeper,
     captures: Arc<Captures>,
     patience: Duration,
+    bell: Arc<EventFd>,
+    /// The millisecond in which it rang last, since `began`.
+    rang: AtomicU64,
+    began: Instant,
     clock: OwnedFd,
     /// Readable for ever, once the sensor is dropped.
     closing: OwnedFd,
@@ -73,20 +82,28 @@ struct Shift {
 impl PermissionSensor {
     /// Starts the threads. Nothing is asked about yet.
     ///
+    /// `bell` rings before an opener is looked at, at most once a millisecond: waking a thread
+    /// takes an idle processor longer than healing a file takes, and who is awake by the time
+    /// the opener does its harm comes sooner.
+    ///
     /// # Errors
     /// Where the kernel refuses the group, or a thread.
-    pub fn start(captures: Arc<Captures>) -> Result<Self, SenseError> {
-        Self::with_patience(captures, PATIENCE)
+    pub fn start(captures: Arc<Captures>, bell: Arc<EventFd>) -> Result<Self, SenseError> {
+        Self::with_patience(captures, PATIENCE, bell)
     }
 
-    fn with_patience(captures: Arc<Captures>, patience: Duration) -> Result<Self, SenseError> {
+    fn with_patience(
+        captures: Arc<Captures>,
+        patience: Duration,
+        bell: Arc<EventFd>,
+    ) -> Result<Self, SenseError> {
         let refused = |source| SenseError::Refused {
             what: WHAT,
             remedy: "it needs CAP_SYS_ADMIN and a kernel with fanotify permission events; \
                      short-lived processes will not be named",
             source,
         };
-        let desk = Arc::new(Desk::new(captures, patience).map_err(refused)?);
+        let desk = Arc::new(Desk::new(captures, patience, bell).map_err(refused)?);
         let relieving = Arc::clone(&desk);
         Desk::set_to_work(&desk, 0).map_err(refused)?;
         let relief = std::thread::Builder::new()
@@ -142,11 +159,14 @@ impl Drop for PermissionSensor {
 }
 
 impl Desk {
-    fn new(captures: Arc<Captures>, patience: Duration) -> io::Result<Self> {
+    fn new(captures: Arc<Captures>, patience: Duration, bell: Arc<EventFd>) -> io::Result<Self> {
         Ok(Self {
             gatekeeper: Gatekeeper::new()?,
             captures,
             patience,
+            bell,
+            rang: AtomicU64::new(0),
+            began: Instant::now(),
             clock: timerfd_create(
                 TimerfdClockId::Monotonic,
                 TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
@@ -164,6 +184,8 @@ impl Desk {
     }
 
     fn work(&self, number: u32) {
+        // An opener waits for us. Refused, it waits a little longer.
+        let _ = run_at_once(BEFORE_THE_GUARD);
         while self.wait_for(self.gatekeeper.as_fd()) {
             match self.gatekeeper.read() {
                 Ok(Some(request)) => {
@@ -187,6 +209,7 @@ impl Desk {
             drop(request);
             return self.shift().on_duty == number;
         }
+        self.ring();
         let looked = catch_unwind(AssertUnwindSafe(|| self.look(&request)));
         let mut shift = self.shift();
         if shift.on_duty != number {
@@ -202,6 +225,15 @@ impl Desk {
         self.wind(Duration::ZERO);
         drop(request);
         true
+    }
+
+    fn ring(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A file that is opened all the time keeps the other thread awake by itself.
+        if self.rang.swap(now, Ordering::Relaxed) != now {
+            // Only a counter at its limit refuses, and then the bell has rung already.
+            let _ = self.bell.write(1);
+        }
     }
 
     /// Winds the clock; false where the request is better let through unseen.

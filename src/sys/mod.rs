@@ -13,6 +13,7 @@ pub mod lease;
 pub mod mount;
 pub mod open;
 pub mod pidfd;
+pub mod priority;
 pub mod privilege;
 pub mod rename;
 pub mod stat;

@@ -39,3 +39,15 @@ impl Drop for Unlock {
         let _ = held.and_then(|held| super::flags::set(held.as_fd(), 0));
     }
 }
+
+/// Says on the terminal, and in the list that the test command prints at its end, that this test
+/// could not run here.
+pub(crate) fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or("a test"));
+    if let Some(list) = std::env::var_os("STEADFAST_SKIPPED") {
+        let file = std::fs::File::options().append(true).open(list);
+        let _ = file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
+    }
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+}

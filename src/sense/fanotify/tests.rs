@@ -3,7 +3,10 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+
+use nix::sys::eventfd::EventFd;
 
 use super::*;
 use crate::sense::Hint;
@@ -233,7 +236,11 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
         let _unlock = crate::sys::test::Unlock(path);
         room.watch(A, "f");
         let captures = std::sync::Arc::new(Captures::new());
-        let asked = crate::sense::PermissionSensor::start(captures.clone()).unwrap();
+        let asked = crate::sense::PermissionSensor::start(
+            captures.clone(),
+            Arc::new(EventFd::new().unwrap()),
+        )
+        .unwrap();
         let dir = open_dir(room.dir.path()).unwrap();
         asked.watch(dir.as_fd(), OsStr::new("f")).unwrap();
         let mut named = 0;

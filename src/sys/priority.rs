@@ -1,0 +1,49 @@
+//! Threads that must not wait for their turn.
+//!
+//! Under the ordinary policy a thread that wakes on a busy processor can wait for a whole tick,
+//! milliseconds, before it runs; a real-time one runs at once. What such a thread does has to
+//! be short and bounded: nothing ordinary runs on its processor meanwhile.
+
+use std::io;
+
+/// Lets the calling thread run before every ordinary one: `SCHED_FIFO`, see sched(7). Among
+/// those that asked, the higher `level` goes first; 1 is the lowest. What the thread starts
+/// later is ordinary.
+///
+/// # Errors
+/// Without `CAP_SYS_NICE`, or where the cgroup has no real-time budget.
+pub fn run_at_once(level: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: level };
+    // SAFETY: thread 0 is the caller, and the kernel only reads the structure, which outlives
+    // the call.
+    match unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters)
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The policy as the kernel has it: field 41 of `/proc/thread-self/stat`.
+    fn policy() -> String {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        after_name.split(' ').nth(38).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_thread_runs_at_once_and_what_it_starts_is_ordinary() {
+        let policies = std::thread::spawn(|| {
+            if super::run_at_once(1).is_err() {
+                return None;
+            }
+            Some((policy(), std::thread::spawn(policy).join().unwrap()))
+        });
+        match policies.join().unwrap() {
+            Some((own, child)) => assert_eq!((own.as_str(), child.as_str()), ("1", "0")),
+            None => crate::sys::test::skipped("this machine gives no real-time priority"),
+        }
+    }
+}
