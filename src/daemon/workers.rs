@@ -199,13 +199,11 @@ pub fn stager(
     })
 }
 
-/// Reads what was taken out of a path, unless it is of another kind or too large to be read
-/// while others wait for the stager.
+/// Reads what was taken out of a path, but not its content where that is so much that others
+/// would wait for the stager.
 fn read_evidence(from: &Path) -> Option<Box<Facts>> {
-    let stat = crate::sys::stat::stat(from).ok()?;
-    let readable = stat.kind == FileKind::File && stat.size <= EVIDENCE_READ;
-    let facts = readable.then(|| snapshot(from, Content::Hash, &|_| ()).ok())??.facts;
-    Some(Box::new(facts))
+    let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
+    Some(Box::new(found.facts))
 }
 
 /// A stranger in a protected directory goes to the slot, on its own filesystem, and from there
