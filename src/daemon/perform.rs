@@ -155,10 +155,11 @@ impl Guard {
             return None;
         }
         let sensors = &mut self.sensors;
-        let outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
+        let mut outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
             sensors.watch_replica(file, dir, name);
             Ok(())
         });
+        outcome.healed.evidence &= keep_evidence;
         self.after_cure(file, &outcome, keep_evidence);
         Some(Input::Healed { file, healed: outcome.healed })
     }

@@ -28,8 +28,8 @@ pub enum Report {
     Staged(FileId, Result<Replica, String>),
     /// A file was read.
     Verified(FileId, u32, Result<Inspection, String>),
-    /// What was taken out of the path was read.
-    Evidence(FileId, Box<Facts>),
+    /// What was taken out of the path in this incident was read, or will not be.
+    Evidence(FileId, String, Option<Box<Facts>>),
     /// A cure that takes long is done.
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
@@ -167,9 +167,8 @@ pub fn stager(
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
                 Chore::Evidence { file, from, path, incident } => {
-                    if let Some(facts) = read_evidence(&from) {
-                        reports.send(Report::Evidence(file, facts));
-                    }
+                    let facts = read_evidence(&from);
+                    reports.send(Report::Evidence(file, incident.clone(), facts));
                     match quarantine.take(&from, &path, &incident) {
                         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
                         Err(e) => tracing::error!("{e}"),

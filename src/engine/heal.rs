@@ -12,6 +12,9 @@ use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
+/// What was taken out tells more than a look; a record waits for it this long and no longer, so
+/// that little is lost where the daemon is killed. What comes later is a record of its own.
+pub(super) const EVIDENCE_GRACE: Duration = Duration::from_secs(2);
 /// Waits between attempts to heal double from here…
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// …to here.
@@ -144,6 +147,7 @@ impl Engine {
         guarded.busy = false;
         guarded.note_heal(now.mono);
         guarded.epoch = guarded.epoch.saturating_add(1);
+        let ended = guarded.round;
         if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
             guarded.exchanged = Some(guarded.round);
             guarded.round = guarded.round.saturating_add(1);
@@ -165,7 +169,9 @@ impl Engine {
                 took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             });
             incident.heals += 1;
-            incident.evidence += u32::from(healed.evidence);
+            if healed.evidence {
+                incident.await_evidence(ended, now);
+            }
         }
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
         match healed.result {
@@ -264,6 +270,7 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
+            taken: None,
         }
     }
 
@@ -278,6 +285,7 @@ impl Draft {
                 "no event told of it; it happened between {whole_before} and {}",
                 now.wall
             )),
+            taken: None,
         }
     }
 }

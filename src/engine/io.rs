@@ -75,7 +75,7 @@ pub struct Healed {
     /// What a look said after the last step; `None` where the file has to be looked at again
     /// before anything can be said; or why it failed.
     pub result: Result<Option<Stat>, String>,
-    /// The quarantine has what was there before.
+    /// What was there before is kept as evidence: an [`Input::Evidence`] follows.
     pub evidence: bool,
 }
 
@@ -134,12 +134,14 @@ pub enum Input {
         /// How it went.
         healed: Healed,
     },
-    /// What an exchange took out of the path was read in the quarantine.
+    /// What a cure took out of the path was read.
     Evidence {
         /// Which file.
         file: FileId,
-        /// Its facts, content included.
-        facts: Box<Facts>,
+        /// The incident that it is part of.
+        incident: String,
+        /// Its facts, content included; `None` where it is too large or cannot be read.
+        facts: Option<Box<Facts>>,
     },
     /// The answer to [`Action::CheckStranger`], when the name exists.
     Stranger {

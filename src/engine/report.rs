@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::guarded::Guarded;
+use super::heal::GRACE;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
@@ -105,7 +106,8 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
-        if !incident.drafts.is_empty() || (!guarded.is_quiet() && !lasting) {
+        let untold = !incident.drafts.is_empty() || incident.awaits_evidence(now.mono);
+        if untold || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
             self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             return;
@@ -234,7 +236,11 @@ impl Guarded {
             .map(|draft| {
                 let able = self.suspects.iter().filter(|seen| {
                     let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
-                    draft.round <= seen.until && !(reader && seen.at > incident.noticed)
+                    // What was done to the inode that took its place is another matter.
+                    let next = |taken| seen.until > draft.round && seen.at > taken + GRACE;
+                    draft.round <= seen.until
+                        && !draft.taken.is_some_and(next)
+                        && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);
