@@ -314,7 +314,7 @@ impl Guard {
         }
         let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
         self.after_cure(file, &outcome, true);
-        match outcome.healed.result {
+        match outcome.conclude() {
             Ok(_) => {
                 let path = patient.path.clone();
                 let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::guarded::{Failing, Guarded};
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
-use super::{Action, Cure, Engine, Healed, Moment, Sight};
+use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
@@ -145,7 +145,10 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
-        guarded.note_heal(now.mono);
+        let missed = healed.action == MISSED;
+        if !missed {
+            guarded.note_heal(now.mono);
+        }
         guarded.epoch = guarded.epoch.saturating_add(1);
         let ended = guarded.round;
         if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
@@ -162,7 +165,7 @@ impl Engine {
             .incident
             .as_ref()
             .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
-        if let Some(incident) = guarded.incident.as_mut() {
+        if let Some(incident) = guarded.incident.as_mut().filter(|_| !missed) {
             incident.respond(Response {
                 action: healed.action.to_owned(),
                 outcome: healed.result.as_ref().err().cloned().unwrap_or_else(|| "done".into()),

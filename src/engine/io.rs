@@ -70,7 +70,7 @@ pub enum Cure {
 /// How a cure went.
 #[derive(Clone, Debug)]
 pub struct Healed {
-    /// What was done, as the journal names it.
+    /// What was done, as the journal names it, or [`MISSED`].
     pub action: &'static str,
     /// What a look said after the last step; `None` where the file has to be looked at again
     /// before anything can be said; or why it failed.
@@ -78,6 +78,10 @@ pub struct Healed {
     /// What was there before is kept as evidence: an [`Input::Evidence`] follows.
     pub evidence: bool,
 }
+
+/// Nothing was done: the path no longer was what the look that led to the cure had shown. That
+/// is tampering in the middle of a heal, and no failure.
+pub const MISSED: &str = "missed";
 
 /// What the engine is told.
 #[derive(Debug)]

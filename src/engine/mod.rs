@@ -29,7 +29,7 @@ use crate::judge::Remedy;
 use crate::sense::{FileId, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
-pub use io::{Action, Cure, Healed, Input, Inspection, Moment, Sight};
+pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Sight};
 
 use guarded::Guarded;
 use heal::EVIDENCE_GRACE;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::replace::{Hands, Way, replace};
 use super::{Patient, is_untouched, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
-use crate::engine::{Cure, Healed};
+use crate::engine::{Cure, Healed, MISSED};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Stat};
 use crate::sys;
 
@@ -26,11 +26,30 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether the file was put right, for whoever waits for it.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub fn conclude(self) -> Result<Option<Stat>, String> {
+        match self.healed.action {
+            MISSED => Err("its path leads nowhere, or somebody is changing it just now".into()),
+            _ => self.healed.result,
+        }
+    }
+
     fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
-        let result = result.map_err(|e| e.to_string());
+        let (action, result) = match result {
+            Err(e) if is_lost(&e) => (MISSED, Ok(None)),
+            other => (action, other.map_err(|e| e.to_string())),
+        };
         let healed = Healed { action, result, evidence: false };
         Self { healed, evidence: None, replica_used: false, unsynced: false }
     }
+}
+
+/// What the look had found is not there, or is no longer where the path leads.
+fn is_lost(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE))
 }
 
 /// Carries out `cure`. `prepare` is called with the directory and name of the replica before
