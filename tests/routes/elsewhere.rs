@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::{WRITE, with_evil};
 use crate::common::{
-    self, GOOD, Guard, MARKER, Route, incident_of, missing, not_root, skip_unless,
+    self, GOOD, Guard, MARKER, Route, Whole, cleared_surely, incident_of, missing, not_root,
+    skip_unless,
 };
 
 #[test]
@@ -43,6 +44,47 @@ fn a_shell_that_writes_through_another_name_is_undone_in_place() {
         .evidence(MARKER)
         .keeps_inode()
         .check();
+}
+
+#[test]
+fn another_name_made_for_the_file_does_not_stay_a_way_to_it() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        let (file, other) = (guard.file(), guard.path("other-name"));
+        cleared_surely(guard, &file, || match std::fs::hard_link(&file, &other) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        });
+    })
+    .kinds(&["metadata-changed", "replaced"])
+    .also(|guard| {
+        let other = guard.path("other-name");
+        assert_ne!(common::inode(&other), common::inode(&guard.file()));
+        let _ = common::set_flags(&other, |flags| flags - rustix::fs::IFlags::IMMUTABLE);
+        std::fs::write(&other, MARKER).unwrap();
+        assert_eq!(std::fs::read(guard.file()).unwrap(), GOOD);
+    })
+    .check();
+}
+
+#[test]
+fn another_name_that_was_taken_from_the_file_leaves_it_whole_and_at_rest() {
+    skip_unless!(not_root());
+    let link = |dir: &Path| std::fs::hard_link(dir.join("main.py"), dir.join("other-name"));
+    let builder = Guard::on_disk().file("main.py", GOOD).prepare(|dir| link(dir).unwrap());
+    let mut guard = builder.start();
+    let (file, other) = (guard.file(), guard.path("other-name"));
+    let fewer = Whole { nlink: 1, ..guard.good(&file).clone() };
+    guard.regard_as_good(&file, fewer);
+    let ino = common::inode(&file);
+    cleared_surely(&guard, &file, || std::fs::remove_file(&other));
+    guard.wait_whole();
+    incident_of(&guard, &file, 0).assert_only(&["metadata-changed"]);
+    let seq = guard.last_seq();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_only(WRITE).assert_healed();
+    assert_eq!(common::inode(&file), ino, "{}", guard.story());
 }
 
 #[test]
