@@ -155,7 +155,7 @@ fn a_storm_of_strangers_is_one_incident_one_message_and_little_memory() {
     let unlisted: Vec<_> = lines.iter().filter_map(rest).collect();
     assert_eq!(unlisted, [STRANGERS - listed]);
     guard.wait_settled();
-    let messages = std::fs::read_dir(guard.state().join("spool")).unwrap().flatten();
+    let messages = std::fs::read_dir(guard.state().join("spool/items")).unwrap().flatten();
     let names: Vec<_> = messages.map(|entry| entry.file_name()).collect();
     let about = |name: &&OsString| incidents.iter().any(|id| name.to_string_lossy().contains(id));
     assert_eq!(names.iter().filter(about).count(), 1, "{names:?}");
