@@ -161,6 +161,7 @@ impl Guard {
                 Report::Evidence(file, incident, facts) => {
                     self.feed(Input::Evidence { file, incident, facts });
                 }
+                Report::Shown(file, incident, from) => self.shown(file, &incident, from),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),

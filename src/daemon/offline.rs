@@ -150,6 +150,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         mount_point: record.mount_point.clone(),
         layers: 1,
         pinned: false,
+        shown: None,
     };
     let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
     heal(Cure::PutBackParents);

@@ -82,6 +82,8 @@ pub(super) struct Guarded {
     pub(super) exchanged: Option<u32>,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
+    /// What was taken out of the path has to come back, because another mount shows it.
+    pub(super) shown: bool,
     /// Something was noticed meanwhile.
     pub(super) again: bool,
     /// Counts heals, so that a reading begun before one is not believed after it.
@@ -146,6 +148,7 @@ impl Guarded {
             round: 0,
             exchanged: None,
             busy: false,
+            shown: false,
             again: false,
             epoch: 0,
             verifying: None,

@@ -151,7 +151,7 @@ impl Engine {
         }
         guarded.epoch = guarded.epoch.saturating_add(1);
         let ended = guarded.round;
-        if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
+        if matches!(healed.action, "exchange" | "place" | "rejoin") && healed.result.is_ok() {
             guarded.exchanged = Some(guarded.round);
             guarded.round = guarded.round.saturating_add(1);
         }
@@ -195,6 +195,27 @@ impl Engine {
         if again {
             out.push(Action::Look { file });
         }
+    }
+
+    /// What an exchange took out is seen through another mount, such as a container's: there it
+    /// has to be healed too, and from now on in place.
+    pub(super) fn shown(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
+        let id = self.next_incident_id(now.wall);
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.shown = guarded.busy;
+        if guarded.busy {
+            return;
+        }
+        guarded.busy = true;
+        let incident =
+            guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, now.mono)));
+        out.push(Action::Heal {
+            file,
+            cure: Cure::Rejoin,
+            incident: incident.id.clone(),
+            keep_evidence: true,
+        });
+        self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
     }
 
     /// A cure left the file in a state that a look at its end describes.

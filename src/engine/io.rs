@@ -65,6 +65,8 @@ pub enum Cure {
     PutBackParents,
     /// Take away the mount that covers it.
     Unmount,
+    /// Give it back the inode that an exchange took out, healed: another mount shows that inode.
+    Rejoin,
 }
 
 /// How a cure went.
@@ -146,6 +148,11 @@ pub enum Input {
         incident: String,
         /// Its facts, content included; `None` where it is too large or cannot be read.
         facts: Option<Box<Facts>>,
+    },
+    /// What an exchange took out of the path is seen through another mount, and stays so.
+    Shown {
+        /// Which file.
+        file: FileId,
     },
     /// The answer to [`Action::CheckStranger`], when the name exists.
     Stranger {

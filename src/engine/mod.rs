@@ -77,7 +77,13 @@ impl Engine {
             Input::Verified { file, epoch, finding } => {
                 self.verified(now, file, epoch, finding, out);
             }
-            Input::Healed { file, healed } => self.healed(now, file, healed, out),
+            Input::Healed { file, healed } => {
+                self.healed(now, file, healed, out);
+                if self.files.get(&file).is_some_and(|guarded| guarded.shown) {
+                    self.shown(now, file, out);
+                }
+            }
+            Input::Shown { file } => self.shown(now, file, out),
             Input::Evidence { file, incident, facts } => {
                 self.evidence(now, file, &incident, facts.as_deref());
             }

@@ -17,6 +17,9 @@ use crate::sense::{FileId, Hint};
 
 /// A message about an incident waits this long for the incident to settle.
 const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
+/// What a cure does that a reader may not expect.
+const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
+                        out: it was healed too and has its path back";
 /// One that can wait is told of this much later.
 const DIGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 /// An incident that does not settle is closed, and another opened, after this long.
@@ -58,6 +61,9 @@ impl Engine {
                 let spent = !guarded.may_record(now.mono);
                 event.response = std::mem::take(&mut incident.responses);
                 event.response.retain(|response| response.outcome == "done");
+                if event.response.iter().any(|response| response.action == "rejoin") {
+                    event.note = Some(REJOINED.into());
+                }
                 if !spent {
                     record(&mut incident, event, out);
                 }

@@ -148,6 +148,36 @@ fn a_file_mounted_into_a_container_is_healed_where_the_container_sees_it() {
     assert_eq!(std::fs::read(container.path(&guard.path("inside"))).unwrap(), GOOD);
 }
 
+#[test]
+fn a_container_that_got_the_file_just_before_the_tampering_sees_it_healed() {
+    skip_unless!(not_root().or_else(|| missing(&["unshare"])));
+    let builder = Guard::on_disk().file("main.py", GOOD);
+    let guard = builder.prepare(|dir| common::write_old(&dir.join("inside"), b"")).start();
+    let (file, inside) = (guard.file(), guard.path("inside"));
+    // Past the first search for such mounts, and long before the next.
+    common::poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
+    let container = Container::with(guard.dir());
+    let (seq, ino) = (guard.last_seq(), common::inode(&file));
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    let seen = container.path(&inside);
+    common::poll(
+        || (std::fs::read(&seen).unwrap() == GOOD && common::inode(&file) == ino).then_some(()),
+        || format!("{:?}\n{}", std::fs::read(&seen), guard.story()),
+    );
+    guard.wait_whole();
+    let incident = incident_of(&guard, &file, seq);
+    incident.assert_only(WRITE).assert_any(WRITE).assert_healed();
+    let told = incident.lines.iter().filter_map(|line| line["note"].as_str());
+    assert!(told.into_iter().any(|note| note.contains("container")), "{}", guard.story());
+    assert!(guard.quarantine_holds(MARKER), "{}", guard.story());
+    // From now on it is healed in place.
+    let seq = guard.last_seq();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_only(WRITE).assert_healed();
+    assert_eq!((std::fs::read(&seen).unwrap(), common::inode(&file)), (GOOD.to_vec(), ino));
+}
+
 /// A process in a mount namespace of its own, in which `inside` shows `main.py`.
 struct Container(Child);
 

@@ -41,6 +41,7 @@ pub fn perform(stage: &mut Stage, place: usize, cure: Cure, inode: Option<u64>) 
             stage.world.places[place].covered = false;
             healed("unmount", Ok(None))
         }
+        Cure::Rejoin => unreachable!("nothing is mounted elsewhere"),
         Cure::Replace => exchange(stage, place),
     }
 }
