@@ -251,6 +251,24 @@ fn a_path_that_no_cure_finds_is_said_to_be_broken() {
 }
 
 #[test]
+fn an_inode_that_is_shown_elsewhere_comes_back_after_the_heal_that_is_under_way() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.size = 1);
+    assert!(heals(&case.look(), Cure::Replace));
+    assert!(!heals(&case.feed(Input::Shown { file: FILE }), Cure::Rejoin));
+    case.world.change(0, |inode| inode.size = crate::world::GOOD_SIZE);
+    let stat = case.world.stat(0);
+    assert!(heals(&case.healed("exchange", Ok(Some(stat))), Cure::Rejoin));
+    assert!(!heals(&case.look(), Cure::Rejoin));
+    case.healed("rejoin", Ok(Some(stat)));
+    let finding = case.read(true, false);
+    case.feed(Input::Verified { file: FILE, epoch: 2, finding });
+    let kinds = case.wait(5);
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Restored).count(), 1, "{kinds:?}");
+    assert!(case.engine.is_settled(FILE));
+}
+
+#[test]
 fn another_inode_at_the_end_of_a_relock_is_not_adopted() {
     let mut case = Case::new(Policy::default());
     case.world.change(0, |inode| inode.immutable = false);
