@@ -161,7 +161,10 @@ impl Guard {
                 Report::Verified(file, epoch, finding) => {
                     self.feed(Input::Verified { file, epoch, finding });
                 }
-                Report::Evidence(file, facts) => self.feed(Input::Evidence { file, facts }),
+                Report::Evidence(file, incident, facts) => {
+                    self.feed(Input::Evidence { file, incident, facts });
+                }
+                Report::Shown(file, incident, from) => self.shown(file, &incident, from),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),

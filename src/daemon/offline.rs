@@ -150,6 +150,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         mount_point: record.mount_point.clone(),
         layers: 1,
         pinned: false,
+        shown: None,
     };
     let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
     heal(Cure::PutBackParents);
@@ -158,7 +159,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         let evidence = store.quarantine.take(from, path, "restored-by-command")?;
         store.baseline.add_evidence(&evidence)?;
     }
-    let stat = outcome.healed.result.map_err(anyhow::Error::msg)?;
+    let stat = outcome.conclude().map_err(anyhow::Error::msg)?;
     record.seal = stat;
     store.baseline.set_seal(path, stat.as_ref())?;
     let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info)

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -12,7 +13,7 @@ use super::workers::{Chore, Reading};
 use crate::alert::Item;
 use crate::baseline::snapshot::{read_if_sized, snapshot};
 use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
-use crate::engine::{Action, Cure, Input, Inspection, Sight};
+use crate::engine::{Action, Cure, Input, Inspection, MISSED, Sight};
 use crate::judge::FileKind;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Outcome, Patient};
@@ -150,15 +151,17 @@ impl Guard {
         let patient = ward.patient.clone();
         let slot = ward.slot.clone().unwrap_or_default();
         let ready = patient.replica.is_some() && !patient.in_place();
-        if cure == Cure::Replace && !ready && patient.facts.size > QUICK {
-            self.stager.push(Chore::Cure { file, patient: Box::new(patient), slot });
+        let long = cure == Cure::Replace && !ready && patient.facts.size > QUICK;
+        if long || cure == Cure::Rejoin {
+            self.stager.push(Chore::Cure { file, cure, patient: Box::new(patient), slot });
             return None;
         }
         let sensors = &mut self.sensors;
-        let outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
+        let mut outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
             sensors.watch_replica(file, dir, name);
             Ok(())
         });
+        outcome.healed.evidence &= keep_evidence;
         self.after_cure(file, &outcome, keep_evidence);
         Some(Input::Healed { file, healed: outcome.healed })
     }
@@ -186,6 +189,9 @@ impl Guard {
             self.sensors.settled(file, &path);
             self.scribe.tell(Note::Replica(path.clone(), None));
         }
+        if matches!(outcome.healed.action, "rejoin" | MISSED) {
+            self.rejoined(file, outcome);
+        }
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
         if let Some(from) = &outcome.evidence {
@@ -204,6 +210,31 @@ impl Guard {
         }
         if matches!(outcome.healed.action, "place" | "put-back-parent" | "unmount") {
             self.watch(file);
+        }
+    }
+
+    /// What was taken out of the path is seen through another mount: have it come back.
+    pub(super) fn shown(&mut self, file: FileId, incident: &str, from: PathBuf) {
+        let current = self.incident(file) == incident;
+        match self.ward_mut(file) {
+            Some(ward) if current && ward.patient.shown.is_none() => {
+                ward.patient.shown = Some(from);
+                self.feed(Input::Shown { file });
+            }
+            _ => self.stager.push(Chore::Discard(from)),
+        }
+    }
+
+    /// The file has its inode back, or could not get it.
+    fn rejoined(&mut self, file: FileId, outcome: &Outcome) {
+        let Some(ward) = self.ward_mut(file) else { return };
+        let from = ward.patient.shown.take();
+        match from {
+            Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
+                ward.patient.pinned = true;
+            }
+            Some(from) => self.stager.push(Chore::Discard(from)),
+            None => {}
         }
     }
 
@@ -313,7 +344,7 @@ impl Guard {
         }
         let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
         self.after_cure(file, &outcome, true);
-        match outcome.healed.result {
+        match outcome.conclude() {
             Ok(_) => {
                 let path = patient.path.clone();
                 let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info);

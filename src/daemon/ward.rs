@@ -44,6 +44,7 @@ impl Ward {
                 mount_point: record.mount_point.clone(),
                 layers: layers(record),
                 pinned: false,
+                shown: None,
             },
             policy: record.policy,
             origin: record.origin,

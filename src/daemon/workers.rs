@@ -28,8 +28,10 @@ pub enum Report {
     Staged(FileId, Result<Replica, String>),
     /// A file was read.
     Verified(FileId, u32, Result<Inspection, String>),
-    /// What was taken out of the path was read.
-    Evidence(FileId, Box<Facts>),
+    /// What was taken out of the path in this incident was read, or will not be.
+    Evidence(FileId, String, Option<Box<Facts>>),
+    /// What was taken out in this incident lies there, and another mount shows it.
+    Shown(FileId, String, PathBuf),
     /// A cure that takes long is done.
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
@@ -93,7 +95,7 @@ pub enum Chore {
     /// Make sure that this file has reached the disk.
     Sync(PathBuf),
     /// Carry out a cure that takes long.
-    Cure { file: FileId, patient: Box<Patient>, slot: PathBuf },
+    Cure { file: FileId, cure: Cure, patient: Box<Patient>, slot: PathBuf },
 }
 
 /// Work for the reader.
@@ -167,12 +169,23 @@ pub fn stager(
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
                 Chore::Evidence { file, from, path, incident } => {
-                    if let Some(facts) = read_evidence(&from) {
-                        reports.send(Report::Evidence(file, facts));
-                    }
-                    match quarantine.take(&from, &path, &incident) {
-                        Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
-                        Err(e) => tracing::error!("{e}"),
+                    let facts = read_evidence(&from);
+                    let kept = match shown(file, &from, facts.as_deref()) {
+                        false => Some(from),
+                        true => {
+                            let copy = respond::copy_out(&from).ok().flatten();
+                            reports.send(Report::Shown(file, incident.clone(), from));
+                            copy
+                        }
+                    };
+                    reports.send(Report::Evidence(file, incident.clone(), facts));
+                    match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
+                        Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
+                        Some(Err(e)) => tracing::error!("{e}"),
+                        None => tracing::error!(
+                            "there is no room to keep what was found at {}",
+                            crate::text::escape_path(&path)
+                        ),
                     }
                 }
                 Chore::Discard(path) => {
@@ -184,14 +197,9 @@ pub fn stager(
                     evict(&quarantine, &from, &slot, &incident, &scribe);
                 }
                 Chore::Sync(path) => sync(&path),
-                Chore::Cure { file, patient, slot } => {
-                    let outcome = respond::perform(
-                        Cure::Replace,
-                        &patient,
-                        &vault,
-                        &slot,
-                        &mut |_, _| Ok(()),
-                    );
+                Chore::Cure { file, cure, patient, slot } => {
+                    let outcome =
+                        respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
                     reports.send(Report::Cured(file, Box::new(outcome)));
                 }
             }
@@ -199,13 +207,18 @@ pub fn stager(
     })
 }
 
-/// Reads what was taken out of a path, unless it is of another kind or too large to be read
-/// while others wait for the stager.
+/// Reads what was taken out of a path, but not its content where that is so much that others
+/// would wait for the stager.
 fn read_evidence(from: &Path) -> Option<Box<Facts>> {
-    let stat = crate::sys::stat::stat(from).ok()?;
-    let readable = stat.kind == FileKind::File && stat.size <= EVIDENCE_READ;
-    let facts = readable.then(|| snapshot(from, Content::Hash, &|_| ()).ok())??.facts;
-    Some(Box::new(facts))
+    let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
+    Some(Box::new(found.facts))
+}
+
+/// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a
+/// container by itself, and the container did not notice that it was taken out of its path.
+fn shown(file: FileId, from: &Path, facts: Option<&Facts>) -> bool {
+    facts.is_some_and(|facts| facts.kind == FileKind::File)
+        && !pinned(&[(file, from.to_owned())]).is_empty()
 }
 
 /// A stranger in a protected directory goes to the slot, on its own filesystem, and from there

@@ -82,6 +82,8 @@ pub(super) struct Guarded {
     pub(super) exchanged: Option<u32>,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
+    /// What was taken out of the path has to come back, because another mount shows it.
+    pub(super) shown: bool,
     /// Something was noticed meanwhile.
     pub(super) again: bool,
     /// Counts heals, so that a reading begun before one is not believed after it.
@@ -146,6 +148,7 @@ impl Guarded {
             round: 0,
             exchanged: None,
             busy: false,
+            shown: false,
             again: false,
             epoch: 0,
             verifying: None,
@@ -238,7 +241,9 @@ impl Guarded {
             incident.unproven = false;
             incident.cured.get_or_insert(Kind::Restored);
         }
-        if self.incident.as_ref().is_none_or(|incident| incident.drafts.is_empty()) {
+        if self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty()) {
+            self.begin_round(now.mono);
+        } else {
             self.forget_the_harmless(now.mono);
             self.whole_before_wall = now.wall;
             if self.suspects.is_empty() {
@@ -289,17 +294,38 @@ impl Guarded {
     /// Drops suspects, but for those who opened the file lately and have not closed it: they
     /// may still do something through their descriptor.
     pub(super) fn forget_the_harmless(&mut self, now: Duration) {
-        let mut open: Vec<Seen> = Vec::new();
-        for seen in self.suspects.drain(..) {
-            let By::Process { actor, .. } = &seen.suspect.by else { continue };
-            let id = (actor.pid, actor.start_time);
-            if seen.suspect.hint != Hint::Opened {
-                open.retain(|other| other.process() != Some(id));
-            } else if now.saturating_sub(seen.at) < HELD {
-                open.push(Seen { until: u32::MAX, ..seen });
-            }
+        self.keep_holders(now);
+        self.suspects.retain(|seen| seen.until == u32::MAX);
+    }
+
+    /// What was done until now is drafted and waits for its record; what is found from now on
+    /// was done by others, or through a descriptor that is open still.
+    fn begin_round(&mut self, now: Duration) {
+        if self.suspects.iter().any(|seen| (self.round..u32::MAX).contains(&seen.until)) {
+            self.keep_holders(now);
+            let round = self.round;
+            let done = self.suspects.iter_mut().filter(|seen| seen.until != u32::MAX);
+            done.for_each(|seen| seen.until = seen.until.min(round));
+            self.round = round.saturating_add(1);
         }
-        self.suspects = open;
+    }
+
+    /// Of all suspects only those who opened the file lately and have not closed it may still
+    /// do something in any round to come.
+    fn keep_holders(&mut self, now: Duration) {
+        let mut open: Vec<(u32, u64)> = Vec::new();
+        for seen in self.suspects.iter_mut().rev() {
+            let Some(id) = seen.process() else { continue };
+            let last = !open.contains(&id);
+            open.push(id);
+            let holds = seen.suspect.hint == Hint::Opened && now.saturating_sub(seen.at) < HELD;
+            let known = seen.until == u32::MAX;
+            seen.until = match last && holds {
+                true => u32::MAX,
+                false if known => self.round,
+                false => seen.until,
+            };
+        }
     }
 
     /// Whether this is not the inode of the seal. Directories are not told apart by inode.

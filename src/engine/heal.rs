@@ -5,13 +5,16 @@ use std::time::Duration;
 use super::guarded::{Failing, Guarded};
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
-use super::{Action, Cure, Engine, Healed, Moment, Sight};
+use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
+/// What was taken out tells more than a look; a record waits for it this long and no longer, so
+/// that little is lost where the daemon is killed. What comes later is a record of its own.
+pub(super) const EVIDENCE_GRACE: Duration = Duration::from_secs(2);
 /// Waits between attempts to heal double from here…
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// …to here.
@@ -142,9 +145,13 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.busy = false;
-        guarded.note_heal(now.mono);
+        let missed = healed.action == MISSED;
+        if !missed {
+            guarded.note_heal(now.mono);
+        }
         guarded.epoch = guarded.epoch.saturating_add(1);
-        if matches!(healed.action, "exchange" | "place") && healed.result.is_ok() {
+        let ended = guarded.round;
+        if matches!(healed.action, "exchange" | "place" | "rejoin") && healed.result.is_ok() {
             guarded.exchanged = Some(guarded.round);
             guarded.round = guarded.round.saturating_add(1);
         }
@@ -158,14 +165,16 @@ impl Engine {
             .incident
             .as_ref()
             .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
-        if let Some(incident) = guarded.incident.as_mut() {
+        if let Some(incident) = guarded.incident.as_mut().filter(|_| !missed) {
             incident.respond(Response {
                 action: healed.action.to_owned(),
                 outcome: healed.result.as_ref().err().cloned().unwrap_or_else(|| "done".into()),
                 took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             });
             incident.heals += 1;
-            incident.evidence += u32::from(healed.evidence);
+            if healed.evidence {
+                incident.await_evidence(ended, now);
+            }
         }
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
         match healed.result {
@@ -186,6 +195,27 @@ impl Engine {
         if again {
             out.push(Action::Look { file });
         }
+    }
+
+    /// What an exchange took out is seen through another mount, such as a container's: there it
+    /// has to be healed too, and from now on in place.
+    pub(super) fn shown(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
+        let id = self.next_incident_id(now.wall);
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.shown = guarded.busy;
+        if guarded.busy {
+            return;
+        }
+        guarded.busy = true;
+        let incident =
+            guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, now.mono)));
+        out.push(Action::Heal {
+            file,
+            cure: Cure::Rejoin,
+            incident: incident.id.clone(),
+            keep_evidence: true,
+        });
+        self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
     }
 
     /// A cure left the file in a state that a look at its end describes.
@@ -264,6 +294,7 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
+            taken: None,
         }
     }
 
@@ -278,6 +309,7 @@ impl Draft {
                 "no event told of it; it happened between {whole_before} and {}",
                 now.wall
             )),
+            taken: None,
         }
     }
 }

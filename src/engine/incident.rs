@@ -1,5 +1,6 @@
 //! An incident: everything that happens to one file until it is whole and left alone.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +21,24 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
+    /// When what it tells of was taken out of the path, where it was read only then.
+    pub(super) taken: Option<Duration>,
+}
+
+impl Draft {
+    fn tells_digest(&self) -> bool {
+        self.kind == Kind::ContentChanged
+            && self.after.get("sha256").is_some_and(|digest| digest.is_string())
+    }
+}
+
+/// Evidence that was taken and will be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// The round that taking it out ended.
+    pub(super) round: u32,
+    /// When it was taken out.
+    pub(super) at: Moment,
 }
 
 /// See the module.
@@ -37,6 +56,10 @@ pub(super) struct Incident {
     pub(super) inode: Option<(u64, u64)>,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
+    /// The rounds in which it was drafted what exactly the content became.
+    digests: Vec<u32>,
+    /// Evidence that is still being read, the oldest first.
+    awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
     /// What was done about the drafts.
     pub(super) responses: Vec<Response>,
@@ -57,6 +80,10 @@ pub(super) struct Incident {
 /// An incident keeps this many pieces of evidence: the first tell most, and a loop must not
 /// fill the disk.
 pub(super) const MOST_EVIDENCE: u32 = 8;
+/// An incident stays open for this long while its evidence is read.
+const LONGEST_READING: Duration = Duration::from_secs(60);
+/// So many rounds back it is known what was said.
+const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
 
@@ -70,6 +97,8 @@ impl Incident {
             noticed: now.mono,
             inode: None,
             said: Vec::new(),
+            digests: Vec::new(),
+            awaited: VecDeque::new(),
             drafts: Vec::new(),
             responses: Vec::new(),
             cured: None,
@@ -86,7 +115,12 @@ impl Incident {
     /// Adds a change, or more about one that is not recorded yet.
     pub(super) fn draft(&mut self, draft: Draft) {
         if !self.said.contains(&(draft.round, draft.kind)) {
+            self.said.retain(|(round, _)| round.saturating_add(ROUNDS_KNOWN) > draft.round);
             self.said.push((draft.round, draft.kind));
+        }
+        if draft.tells_digest() {
+            self.digests.retain(|round| round.saturating_add(ROUNDS_KNOWN) > draft.round);
+            self.digests.push(draft.round);
         }
         match self.drafts.iter_mut().find(|known| known.kind == draft.kind) {
             Some(known) => {
@@ -114,7 +148,36 @@ impl Incident {
         }
     }
 
+    /// Whether a record tells of this kind of change in that round already.
+    pub(super) fn is_on_record(&self, round: u32, kind: Kind) -> bool {
+        self.said.contains(&(round, kind)) && self.drafts.iter().all(|draft| draft.kind != kind)
+    }
+
     pub(super) fn keeps_evidence(&self) -> bool {
         self.evidence < MOST_EVIDENCE
+    }
+
+    /// Evidence was taken and will be read.
+    pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
+        self.evidence += 1;
+        self.awaited.push_back(Awaited { round, at });
+    }
+
+    /// The oldest evidence that was awaited was read, or will not be: which it was, if what it
+    /// has to tell is not known yet.
+    pub(super) fn evidence_came(&mut self) -> Option<Awaited> {
+        self.awaited.pop_front().filter(|awaited| !self.digests.contains(&awaited.round))
+    }
+
+    /// Until when nothing is to be recorded, because evidence may soon tell more of it; not
+    /// for longer than `patience`.
+    pub(super) fn incomplete_until(&self, patience: Duration) -> Option<Duration> {
+        let untold = self.awaited.iter().find(|a| !self.digests.contains(&a.round))?;
+        (!self.drafts.is_empty()).then(|| untold.at.mono + patience)
+    }
+
+    /// Whether evidence is still being read that is part of it.
+    pub(super) fn awaits_evidence(&self, now: Duration) -> bool {
+        self.awaited.iter().any(|a| now.saturating_sub(a.at.mono) < LONGEST_READING)
     }
 }

@@ -65,19 +65,25 @@ pub enum Cure {
     PutBackParents,
     /// Take away the mount that covers it.
     Unmount,
+    /// Give it back the inode that an exchange took out, healed: another mount shows that inode.
+    Rejoin,
 }
 
 /// How a cure went.
 #[derive(Clone, Debug)]
 pub struct Healed {
-    /// What was done, as the journal names it.
+    /// What was done, as the journal names it, or [`MISSED`].
     pub action: &'static str,
     /// What a look said after the last step; `None` where the file has to be looked at again
     /// before anything can be said; or why it failed.
     pub result: Result<Option<Stat>, String>,
-    /// The quarantine has what was there before.
+    /// What was there before is kept as evidence: an [`Input::Evidence`] follows.
     pub evidence: bool,
 }
+
+/// Nothing was done: the path no longer was what the look that led to the cure had shown. That
+/// is tampering in the middle of a heal, and no failure.
+pub const MISSED: &str = "missed";
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -134,12 +140,19 @@ pub enum Input {
         /// How it went.
         healed: Healed,
     },
-    /// What an exchange took out of the path was read in the quarantine.
+    /// What a cure took out of the path was read.
     Evidence {
         /// Which file.
         file: FileId,
-        /// Its facts, content included.
-        facts: Box<Facts>,
+        /// The incident that it is part of.
+        incident: String,
+        /// Its facts, content included; `None` where it is too large or cannot be read.
+        facts: Option<Box<Facts>>,
+    },
+    /// What an exchange took out of the path is seen through another mount, and stays so.
+    Shown {
+        /// Which file.
+        file: FileId,
     },
     /// The answer to [`Action::CheckStranger`], when the name exists.
     Stranger {

@@ -29,9 +29,10 @@ use crate::judge::Remedy;
 use crate::sense::{FileId, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
-pub use io::{Action, Cure, Healed, Input, Inspection, Moment, Sight};
+pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Sight};
 
 use guarded::Guarded;
+use heal::EVIDENCE_GRACE;
 use timers::{Timer, Timers};
 
 /// The engine. See the module for what it promises.
@@ -76,8 +77,16 @@ impl Engine {
             Input::Verified { file, epoch, finding } => {
                 self.verified(now, file, epoch, finding, out);
             }
-            Input::Healed { file, healed } => self.healed(now, file, healed, out),
-            Input::Evidence { file, facts } => self.evidence(now, file, &facts),
+            Input::Healed { file, healed } => {
+                self.healed(now, file, healed, out);
+                if self.files.get(&file).is_some_and(|guarded| guarded.shown) {
+                    self.shown(now, file, out);
+                }
+            }
+            Input::Shown { file } => self.shown(now, file, out),
+            Input::Evidence { file, incident, facts } => {
+                self.evidence(now, file, &incident, facts.as_deref());
+            }
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
             Input::Openers { file, openers } => self.finalize(now, file, &openers, out),
             Input::Tick => self.tick(now, out),
@@ -197,13 +206,21 @@ impl Engine {
                     guarded.persisting = None;
                     out.push(Action::Look { file });
                 }
-                Timer::Finalize => out.push(Action::Openers {
-                    file,
-                    inode: guarded.incident.as_ref().and_then(|incident| incident.inode),
-                    since: guarded.whole_before,
-                    changed: guarded.incident.as_ref().and_then(|incident| incident.changed),
-                    until: guarded.incident.as_ref().map_or(now.mono, |i| i.noticed),
-                }),
+                Timer::Finalize => {
+                    let incident = guarded.incident.as_deref();
+                    let later = incident.and_then(|i| i.incomplete_until(EVIDENCE_GRACE));
+                    if let Some(later) = later.filter(|later| *later > now.mono) {
+                        self.timers.set(file, Timer::Finalize, later);
+                        continue;
+                    }
+                    out.push(Action::Openers {
+                        file,
+                        inode: incident.and_then(|incident| incident.inode),
+                        since: guarded.whole_before,
+                        changed: incident.and_then(|incident| incident.changed),
+                        until: incident.map_or(now.mono, |incident| incident.noticed),
+                    });
+                }
                 Timer::Settle => self.settle(now, file, out),
             }
         }

@@ -2,8 +2,8 @@
 //! be. What was read before a heal is not believed after it.
 
 use super::guarded::Failing;
-use super::heal::{GRACE, next_try};
-use super::incident::{Draft, Incident};
+use super::heal::{EVIDENCE_GRACE, GRACE, next_try};
+use super::incident::{Awaited, Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
 use crate::judge::{Facts, Stat, differences};
@@ -11,20 +11,31 @@ use crate::record::Kind;
 use crate::sense::FileId;
 
 impl Engine {
-    /// What an exchange took out may hold more than the look showed that led to it: somebody
-    /// wrote meanwhile.
-    pub(super) fn evidence(&mut self, now: Moment, file: FileId, facts: &Facts) {
+    /// What was taken out may hold more than the look showed that led to it, which read no
+    /// content, and somebody may have written meanwhile.
+    pub(super) fn evidence(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        incident: &str,
+        facts: Option<&Facts>,
+    ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let Some(incident) = guarded.incident.as_mut() else { return };
-        let round = guarded.exchanged.unwrap_or(guarded.round);
-        let protected = &guarded.protected;
-        let found = differences(&protected.facts, facts, &protected.policy);
-        let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
-        let Some(difference) = content else { return };
-        let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
-        if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
-            incident.draft(Draft::of(now, round, difference));
-            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
+        let untold = incident.evidence_came();
+        if let (Some(Awaited { round, at }), Some(facts)) = (untold, facts) {
+            let protected = &guarded.protected;
+            let found = differences(&protected.facts, facts, &protected.policy);
+            if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
+                let told = incident.is_on_record(round, Kind::ContentChanged);
+                let note = told.then(|| "what it was changed to was read only now".to_owned());
+                let taken = Some(at.mono);
+                incident.draft(Draft { note, taken, ..Draft::of(at, round, content) });
+            }
+        }
+        if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {
+            let soon = (incident.noticed + GRACE).max(now.mono);
+            self.timers.set(file, Timer::Finalize, soon);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::guarded::Guarded;
+use super::heal::GRACE;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
@@ -16,6 +17,9 @@ use crate::sense::{FileId, Hint};
 
 /// A message about an incident waits this long for the incident to settle.
 const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
+/// What a cure does that a reader may not expect.
+const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
+                        out: it was healed too and has its path back";
 /// One that can wait is told of this much later.
 const DIGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 /// An incident that does not settle is closed, and another opened, after this long.
@@ -57,6 +61,9 @@ impl Engine {
                 let spent = !guarded.may_record(now.mono);
                 event.response = std::mem::take(&mut incident.responses);
                 event.response.retain(|response| response.outcome == "done");
+                if event.response.iter().any(|response| response.action == "rejoin") {
+                    event.note = Some(REJOINED.into());
+                }
                 if !spent {
                     record(&mut incident, event, out);
                 }
@@ -105,7 +112,8 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
-        if !incident.drafts.is_empty() || (!guarded.is_quiet() && !lasting) {
+        let untold = !incident.drafts.is_empty() || incident.awaits_evidence(now.mono);
+        if untold || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
             self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             return;
@@ -234,7 +242,11 @@ impl Guarded {
             .map(|draft| {
                 let able = self.suspects.iter().filter(|seen| {
                     let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
-                    draft.round <= seen.until && !(reader && seen.at > incident.noticed)
+                    // What was done to the inode that took its place is another matter.
+                    let next = |taken| seen.until > draft.round && seen.at > taken + GRACE;
+                    draft.round <= seen.until
+                        && !draft.taken.is_some_and(next)
+                        && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
                 let named = name_culprit(draft.kind, &suspects, openers);

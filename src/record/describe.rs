@@ -217,15 +217,25 @@ fn answer(response: &[Response]) -> Option<String> {
 
 /// The action that tells most about a response comes first.
 fn rank(action: &str) -> usize {
-    ["exchange", "place", "rewrite", "put-back-parent", "unmount", "repair-metadata", "relock"]
-        .iter()
-        .position(|known| *known == action)
-        .unwrap_or(usize::MAX)
+    [
+        "exchange",
+        "place",
+        "rewrite",
+        "rejoin",
+        "put-back-parent",
+        "unmount",
+        "repair-metadata",
+        "relock",
+    ]
+    .iter()
+    .position(|known| *known == action)
+    .unwrap_or(usize::MAX)
 }
 
 fn outcome(action: &str) -> String {
     match action {
         "exchange" | "place" | "rewrite" => "restored".to_owned(),
+        "rejoin" => "restored in other mounts too".to_owned(),
         "put-back-parent" => "directory put back".to_owned(),
         "unmount" => "unmounted".to_owned(),
         "repair-metadata" => "metadata put right".to_owned(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::replace::{Hands, Way, replace};
 use super::{Patient, is_untouched, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
-use crate::engine::{Cure, Healed};
+use crate::engine::{Cure, Healed, MISSED};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Stat};
 use crate::sys;
 
@@ -26,11 +26,30 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether the file was put right, for whoever waits for it.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub fn conclude(self) -> Result<Option<Stat>, String> {
+        match self.healed.action {
+            MISSED => Err("its path leads nowhere, or somebody is changing it just now".into()),
+            _ => self.healed.result,
+        }
+    }
+
     fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
-        let result = result.map_err(|e| e.to_string());
+        let (action, result) = match result {
+            Err(e) if is_lost(&e) => (MISSED, Ok(None)),
+            other => (action, other.map_err(|e| e.to_string())),
+        };
         let healed = Healed { action, result, evidence: false };
         Self { healed, evidence: None, replica_used: false, unsynced: false }
     }
+}
+
+/// What the look had found is not there, or is no longer where the path leads.
+fn is_lost(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE))
 }
 
 /// Carries out `cure`. `prepare` is called with the directory and name of the replica before
@@ -49,6 +68,9 @@ pub fn perform(
             Outcome::of("put-back-parent", parents::put_back(patient).map(|()| None))
         }
         Cure::Unmount => Outcome::of("unmount", parents::uncover(patient).map(|()| None)),
+        Cure::Rejoin => {
+            rejoin(patient, vault, prepare).unwrap_or_else(|e| Outcome::of("rejoin", Err(e)))
+        }
         Cure::Replace => put_back(patient, vault, slot, prepare),
     }
 }
@@ -131,6 +153,36 @@ fn exchanged(
     if way == Way::Exchanged {
         outcome.evidence = Some(replica.path.clone());
         outcome.healed.evidence = true;
+    }
+    Ok(outcome)
+}
+
+/// The inode that an exchange took out is made good where it lies, and gets the path back in
+/// exchange for the replica: who sees it through another mount sees good content at once, and
+/// nobody ever sees anything else at the path.
+fn rejoin(
+    patient: &Patient,
+    vault: &Vault,
+    prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let Some(from) = patient.shown.clone() else {
+        return Ok(Outcome::of("rejoin", Err(io::ErrorKind::NotFound.into())));
+    };
+    let (Some(slot), Some(name)) = (from.parent(), from.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let inode = sys::open::open_path_at(sys::open::open_dir(slot)?.as_fd(), name)?;
+    rewrite::fill(patient, inode.as_fd(), vault)?;
+    let stat = sys::stat::stat_fd(inode.as_fd())?;
+    let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
+    let whole = patient.seal.is_some() && patient.look()? == patient.seal;
+    let mut outcome = exchanged(patient, &now, prepare)?;
+    outcome.healed.action = "rejoin";
+    // The copy that lies ready was not needed for this.
+    outcome.replica_used = false;
+    if whole && outcome.evidence.take().is_some() {
+        outcome.healed.evidence = false;
+        super::remove_path(&from)?;
     }
     Ok(outcome)
 }

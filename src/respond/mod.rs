@@ -20,4 +20,5 @@ pub use patient::Patient;
 pub use quarantine::{Quarantine, QuarantineError, remove_path};
 pub use replace::{Hands, Way, replace};
 pub use replica::{StageError, discard, is_untouched, stage, take_out};
+pub use rewrite::copy_out;
 pub use slot::slot_directory;

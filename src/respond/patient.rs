@@ -28,6 +28,8 @@ pub struct Patient {
     pub layers: usize,
     /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
     pub pinned: bool,
+    /// Where the inode lies that an exchange took out and another mount shows.
+    pub shown: Option<PathBuf>,
 }
 
 impl Patient {

@@ -5,14 +5,14 @@
 //! see the file half-written; that is the price, and why it is not the first choice.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::Patient;
 use super::cure::unlock_fd;
 use super::replica::set_metadata;
-use crate::baseline::Vault;
+use crate::baseline::{Vault, VaultError};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 
@@ -38,27 +38,44 @@ pub(super) fn rewrite(
         return Ok(None);
     };
     vault.verify(&digest).map_err(|e| io::Error::other(e.to_string()))?;
-    unlock_fd(inode.as_fd())?;
     let evidence = keep(inode.as_fd(), slot)?;
-    let mut file = File::from(sys::open::reopen_write(inode.as_fd())?);
-    file.seek(SeekFrom::Start(0))?;
-    vault
-        .copy_verified(&digest, patient.facts.size, &mut file)
-        .map_err(|e| io::Error::other(e.to_string()))?;
-    file.set_len(patient.facts.size)?;
-    set_metadata(&patient.facts, inode.as_fd())?;
-    file.sync_all()?;
-    // Only now: closing a descriptor that wrote moves no time, but a write back would.
-    set_metadata(&patient.facts, inode.as_fd())?;
+    fill(patient, inode.as_fd(), vault)?;
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }
     Ok(Some((patient.look_in(&parent, patient.name())?, evidence)))
 }
 
+/// Gives an inode the known-good content and metadata, but for the flags that would forbid an
+/// exchange.
+pub(super) fn fill(patient: &Patient, inode: BorrowedFd<'_>, vault: &Vault) -> io::Result<()> {
+    let told = |e: VaultError| io::Error::other(e.to_string());
+    unlock_fd(inode)?;
+    let mut file = File::from(sys::open::reopen_write(inode)?);
+    if let Some(digest) = patient.facts.sha256 {
+        vault.copy_verified(&digest, patient.facts.size, &mut file).map_err(told)?;
+    }
+    file.set_len(patient.facts.size)?;
+    set_metadata(&patient.facts, inode)?;
+    file.sync_all()?;
+    // Only now: closing a descriptor that wrote moves no time, but a write back would.
+    set_metadata(&patient.facts, inode)
+}
+
+/// A copy of the file at `from`, beside it, as far as evidence goes.
+///
+/// # Errors
+/// When it cannot be opened; where there is no room for a copy there is none.
+pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
+    let slot = from.parent().unwrap_or(Path::new("/"));
+    let dir = sys::open::open_dir(slot)?;
+    let inode = sys::open::open_path_at(dir.as_fd(), from.file_name().unwrap_or_default())?;
+    keep(inode.as_fd(), slot)
+}
+
 /// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
 /// fit the disk is not worth failing the heal for.
-fn keep(inode: std::os::fd::BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
+fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
     let from = File::from(sys::open::reopen_read(inode)?);
     let name = format!("rewritten-{:x}", jiff::Timestamp::now().as_microsecond());
     let path = slot.join(name);

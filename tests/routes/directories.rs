@@ -1,6 +1,13 @@
 //! Protected directories, and what appears in them.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode};
+use serde_json::Value;
 
 use super::WRITE;
 use crate::common::{
@@ -49,4 +56,127 @@ fn a_file_that_appears_in_a_protected_directory_is_quarantined_where_that_is_wan
         || guard.story(),
     );
     assert!(guard.events_about(&stranger).iter().any(|line| line["kind"] == "created"));
+}
+
+#[test]
+fn protected_files_are_no_strangers_and_one_that_came_while_the_daemon_was_down_is_reported() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk()
+        .bystander("conf.d/one.conf", GOOD)
+        .bystander("conf.d/deep/two.conf", GOOD)
+        .protect("conf.d")
+        .start();
+    guard.stop();
+    let stranger = guard.path("conf.d/stranger.conf");
+    std::fs::write(&stranger, MARKER).unwrap();
+    guard.start();
+    wait_created(&guard, &stranger);
+    guard.wait_settled();
+    assert_eq!(std::fs::read(&stranger).unwrap(), MARKER);
+    assert_eq!(created(&guard), [stranger]);
+}
+
+#[test]
+fn a_stranger_that_came_while_the_daemon_was_down_is_quarantined_where_that_is_wanted() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk()
+        .bystander("conf.d/one.conf", GOOD)
+        .protect("conf.d")
+        .policy("unexpected = \"quarantine\"")
+        .start();
+    guard.stop();
+    let stranger = guard.path("conf.d/stranger.conf");
+    std::fs::write(&stranger, MARKER).unwrap();
+    guard.start();
+    common::poll(
+        || (!stranger.exists() && guard.quarantine_holds(MARKER)).then_some(()),
+        || guard.story(),
+    );
+    guard.wait_settled();
+    assert_eq!(created(&guard), [stranger]);
+    assert_eq!(std::fs::read(guard.path("conf.d/one.conf")).unwrap(), GOOD);
+}
+
+#[test]
+fn pipes_sockets_and_devices_that_appear_in_a_protected_directory_are_taken_away_unopened() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk()
+        .bystander("conf.d/one.conf", GOOD)
+        .protect("conf.d")
+        .policy("unexpected = \"quarantine\"")
+        .start();
+    let [pipe, socket, device] =
+        ["pipe", "socket", "device"].map(|name| guard.path("conf.d").join(name));
+    let make = |path: &Path, kind, device| {
+        rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o666), device).unwrap();
+    };
+    make(&pipe, FileType::Fifo, 0);
+    drop(UnixListener::bind(&socket).unwrap());
+    // /dev/full: whoever reads it reads for ever.
+    make(&device, FileType::CharacterDevice, rustix::fs::makedev(1, 7));
+    for path in [&pipe, &socket, &device] {
+        wait_created(&guard, path);
+        let gone = || std::fs::symlink_metadata(path).is_err().then_some(());
+        common::poll(gone, || guard.story());
+    }
+    guard.wait_settled();
+    assert!(guard.is_alive());
+}
+
+#[test]
+fn a_storm_of_strangers_is_one_incident_one_message_and_little_memory() {
+    skip_unless!(not_root());
+    const STRANGERS: usize = 5000;
+    // Nobody listens there, so that what is to be told stays in the spool.
+    let mail = "[alert.email]\nfrom = \"guard@example.com\"\nto = [\"ops@example.com\"]\n\
+                server = \"smtp://127.0.0.1:9\"\ntls = \"none\"";
+    let guard =
+        Guard::on_disk().daemon(mail).bystander("conf.d/one.conf", GOOD).protect("conf.d").start();
+    let before = peak_memory(guard.pid());
+    for n in 0..STRANGERS {
+        std::fs::write(guard.path(format!("conf.d/{n}")), MARKER).unwrap();
+    }
+    let rest = |line: &Value| {
+        let (number, _) = line["note"].as_str()?.split_once(" further changes")?;
+        number.parse::<usize>().ok()
+    };
+    let lines = common::poll(
+        || {
+            let of_incident = |line: &Value| line["incident"].is_string();
+            let lines: Vec<_> = guard.events().into_iter().filter(of_incident).collect();
+            lines.iter().any(|line| rest(line).is_some()).then_some(lines)
+        },
+        || "no line about what is not listed".to_owned(),
+    );
+    let incidents: BTreeSet<_> = lines.iter().filter_map(|l| l["incident"].as_str()).collect();
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    let listed = lines.iter().filter(|line| line["kind"] == "created").count();
+    assert!((1000..STRANGERS).contains(&listed), "{listed} lines");
+    let unlisted: Vec<_> = lines.iter().filter_map(rest).collect();
+    assert_eq!(unlisted, [STRANGERS - listed]);
+    guard.wait_settled();
+    let messages = std::fs::read_dir(guard.state().join("spool/items")).unwrap().flatten();
+    let names: Vec<_> = messages.map(|entry| entry.file_name()).collect();
+    let about = |name: &&OsString| incidents.iter().any(|id| name.to_string_lossy().contains(id));
+    assert_eq!(names.iter().filter(about).count(), 1, "{names:?}");
+    let grown = peak_memory(guard.pid()).saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} KiB for {STRANGERS} names");
+}
+
+fn wait_created(guard: &Guard, path: &Path) {
+    let told = || guard.events_about(path).iter().any(|line| line["kind"] == "created");
+    common::poll(|| told().then_some(()), || guard.story());
+}
+
+/// The strangers that the journal tells of, in order.
+fn created(guard: &Guard) -> Vec<PathBuf> {
+    let events = guard.events().into_iter().filter(|line| line["kind"] == "created");
+    events.map(|line| line["path"].as_str().unwrap().into()).collect()
+}
+
+/// The most memory that a process has had so far, in KiB.
+fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::{WRITE, with_evil};
 use crate::common::{
-    self, GOOD, Guard, MARKER, Route, incident_of, missing, not_root, skip_unless,
+    self, GOOD, Guard, MARKER, Route, Whole, cleared_surely, incident_of, missing, not_root,
+    skip_unless,
 };
 
 #[test]
@@ -43,6 +44,47 @@ fn a_shell_that_writes_through_another_name_is_undone_in_place() {
         .evidence(MARKER)
         .keeps_inode()
         .check();
+}
+
+#[test]
+fn another_name_made_for_the_file_does_not_stay_a_way_to_it() {
+    skip_unless!(not_root());
+    Route::surely(|guard| {
+        let (file, other) = (guard.file(), guard.path("other-name"));
+        cleared_surely(guard, &file, || match std::fs::hard_link(&file, &other) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        });
+    })
+    .kinds(&["metadata-changed", "replaced"])
+    .also(|guard| {
+        let other = guard.path("other-name");
+        assert_ne!(common::inode(&other), common::inode(&guard.file()));
+        let _ = common::set_flags(&other, |flags| flags - rustix::fs::IFlags::IMMUTABLE);
+        std::fs::write(&other, MARKER).unwrap();
+        assert_eq!(std::fs::read(guard.file()).unwrap(), GOOD);
+    })
+    .check();
+}
+
+#[test]
+fn another_name_that_was_taken_from_the_file_leaves_it_whole_and_at_rest() {
+    skip_unless!(not_root());
+    let link = |dir: &Path| std::fs::hard_link(dir.join("main.py"), dir.join("other-name"));
+    let builder = Guard::on_disk().file("main.py", GOOD).prepare(|dir| link(dir).unwrap());
+    let mut guard = builder.start();
+    let (file, other) = (guard.file(), guard.path("other-name"));
+    let fewer = Whole { nlink: 1, ..guard.good(&file).clone() };
+    guard.regard_as_good(&file, fewer);
+    let ino = common::inode(&file);
+    cleared_surely(&guard, &file, || std::fs::remove_file(&other));
+    guard.wait_whole();
+    incident_of(&guard, &file, 0).assert_only(&["metadata-changed"]);
+    let seq = guard.last_seq();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_only(WRITE).assert_healed();
+    assert_eq!(common::inode(&file), ino, "{}", guard.story());
 }
 
 #[test]
@@ -104,6 +146,36 @@ fn a_file_mounted_into_a_container_is_healed_where_the_container_sees_it() {
     incident_of(&guard, &guard.file(), seq).assert_only(WRITE).assert_healed();
     let container = container.into_inner().expect("prepared");
     assert_eq!(std::fs::read(container.path(&guard.path("inside"))).unwrap(), GOOD);
+}
+
+#[test]
+fn a_container_that_got_the_file_just_before_the_tampering_sees_it_healed() {
+    skip_unless!(not_root().or_else(|| missing(&["unshare"])));
+    let builder = Guard::on_disk().file("main.py", GOOD);
+    let guard = builder.prepare(|dir| common::write_old(&dir.join("inside"), b"")).start();
+    let (file, inside) = (guard.file(), guard.path("inside"));
+    // Past the first search for such mounts, and long before the next.
+    common::poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
+    let container = Container::with(guard.dir());
+    let (seq, ino) = (guard.last_seq(), common::inode(&file));
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    let seen = container.path(&inside);
+    common::poll(
+        || (std::fs::read(&seen).unwrap() == GOOD && common::inode(&file) == ino).then_some(()),
+        || format!("{:?}\n{}", std::fs::read(&seen), guard.story()),
+    );
+    guard.wait_whole();
+    let incident = incident_of(&guard, &file, seq);
+    incident.assert_only(WRITE).assert_any(WRITE).assert_healed();
+    let told = incident.lines.iter().filter_map(|line| line["note"].as_str());
+    assert!(told.into_iter().any(|note| note.contains("container")), "{}", guard.story());
+    assert!(guard.quarantine_holds(MARKER), "{}", guard.story());
+    // From now on it is healed in place.
+    let seq = guard.last_seq();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(&guard, &file, seq).assert_only(WRITE).assert_healed();
+    assert_eq!((std::fs::read(&seen).unwrap(), common::inode(&file)), (GOOD.to_vec(), ino));
 }
 
 /// A process in a mount namespace of its own, in which `inside` shows `main.py`.

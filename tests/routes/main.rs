@@ -12,6 +12,7 @@ mod bit;
 mod content;
 mod directories;
 mod elsewhere;
+mod keeping;
 mod metadata;
 mod names;
 mod parents;

@@ -63,6 +63,26 @@ fn a_change_while_the_daemon_was_killed_is_found_at_the_next_start() {
 }
 
 #[test]
+fn who_opens_a_file_after_the_change_is_not_named_for_it() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).start();
+    let file = guard.file();
+    for _ in 0..4 {
+        let seq = guard.last_seq();
+        if let Err(error) = common::clear_through_file_setattr(&file) {
+            return common::report_skip(&format!("no file_setattr here: {error}"));
+        }
+        // No event told of that, so it is this open that leads to the look.
+        common::must("cat", &[file.as_os_str()]);
+        guard.wait_whole();
+        let incident = incident_of(&guard, &file, seq);
+        for line in &incident.lines {
+            assert_ne!(line["actor"]["comm"], "cat", "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_only_watched_is_reported_and_left_as_it_is() {
     skip_unless!(not_root());
     let guard = Guard::on_disk().file("main.py", GOOD).policy("immutable = false\nrestore = false");

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, IFlags, Mode};
+use rustix::fs::{CWD, FileType, IFlags, Mode, RenameFlags};
 
 use super::{REPLACE, WRITE};
 use crate::common::{
-    self, GOOD, MARKER, Route, Whole, exchange_surely, not_root, set_flags, skip_unless,
+    self, GOOD, Guard, MARKER, Route, Whole, exchange_surely, not_root, set_flags, skip_unless,
 };
 
 /// The route on which `prepared` appears at the protected path, in one step.
@@ -84,6 +85,31 @@ fn a_file_replaced_by_a_symlink_is_whole_again_and_its_target_untouched() {
     route
         .also(move |guard| assert_eq!(untouched.differences(&precious_in(guard.dir())), ""))
         .check();
+}
+
+#[test]
+fn a_symlink_swapped_in_and_out_again_and_again_is_never_followed_and_ends_in_a_whole_file() {
+    skip_unless!(not_root());
+    let builder = Guard::on_disk().file("main.py", GOOD).bystander("shadow", b"root:secret");
+    let builder = builder.prepare(|dir| symlink(dir.join("shadow"), dir.join("link")).unwrap());
+    let mut guard = builder.start();
+    let (file, link, shadow) = (guard.file(), guard.path("link"), guard.path("shadow"));
+    let untouched = Whole::of(&shadow).unwrap();
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut swaps = 0;
+    while Instant::now() < end {
+        let _refused_where_it_is_a_link = set_flags(&file, |flags| flags - IFlags::IMMUTABLE);
+        let swapped = rustix::fs::renameat_with(CWD, &link, CWD, &file, RenameFlags::EXCHANGE);
+        swaps += u32::from(swapped.is_ok());
+    }
+    assert!(swaps > 1, "no swap got through");
+    guard.wait_whole();
+    guard.wait_settled();
+    guard.wait_whole();
+    assert_eq!(untouched.differences(&shadow), "");
+    assert!(guard.is_alive());
+    let told = guard.events_about(&file);
+    assert!(told.iter().any(|line| line["kind"] == "replaced"), "{}", guard.story());
 }
 
 #[test]

@@ -3,12 +3,15 @@
 
 use std::io;
 
-use steadfast::engine::{Cure, Healed};
+use steadfast::engine::{Cure, Healed, MISSED};
 use steadfast::judge::{FileKind, Stat};
 use steadfast::respond::{Hands, Way, replace};
 
 use crate::stage::Stage;
 use crate::world::{GOOD_MODE, GOOD_MTIME, Key, Parent};
+
+/// What the kernel says where a path no longer leads to what a look has found.
+const LOST: &str = "No such file or directory (os error 2)";
 
 type Outcome = Result<Option<Stat>, String>;
 
@@ -16,12 +19,16 @@ type Outcome = Result<Option<Stat>, String>;
 /// daemon was killed in the middle.
 pub fn perform(stage: &mut Stage, place: usize, cure: Cure, inode: Option<u64>) -> Option<Healed> {
     stage.between();
-    let healed = |action, result| Some(Healed { action, result, evidence: false });
+    let healed = |action, result: Outcome| {
+        let action = if matches!(&result, Err(why) if why == LOST) { MISSED } else { action };
+        let result = if action == MISSED { Ok(None) } else { result };
+        Some(Healed { action, result, evidence: false })
+    };
     if stage.fails() {
         return healed("exchange", Err("Operation not permitted (os error 1)".to_owned()));
     }
     if !stage.world.places[place].mounted {
-        return healed("exchange", Err("No such file or directory (os error 2)".to_owned()));
+        return healed("exchange", Err(LOST.to_owned()));
     }
     match cure {
         Cure::Relock => healed("relock", relock(stage, place, inode)),
@@ -34,6 +41,7 @@ pub fn perform(stage: &mut Stage, place: usize, cure: Cure, inode: Option<u64>) 
             stage.world.places[place].covered = false;
             healed("unmount", Ok(None))
         }
+        Cure::Rejoin => unreachable!("nothing is mounted elsewhere"),
         Cure::Replace => exchange(stage, place),
     }
 }
@@ -42,7 +50,7 @@ pub fn perform(stage: &mut Stage, place: usize, cure: Cure, inode: Option<u64>) 
 fn hold(stage: &mut Stage, place: usize, inode: Option<u64>) -> Result<Option<Key>, String> {
     let it = &stage.world.places[place];
     let (Parent::Right, Some(key)) = (it.parent, it.name) else {
-        return Err("No such file or directory (os error 2)".to_owned());
+        return Err(LOST.to_owned());
     };
     let known = inode.is_none_or(|ino| stage.world.inodes[key].ino == ino);
     Ok(known.then_some(key))
@@ -85,6 +93,7 @@ fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
     let failed = |why: &str| {
         Some(Healed { action: "exchange", result: Err(why.to_owned()), evidence: false })
     };
+    let missed = Some(Healed { action: MISSED, result: Ok(None), evidence: false });
     let untouched = |stage: &Stage| {
         let (key, ctime) = stage.world.places[place].replica?;
         (stage.world.inodes[key].ctime == ctime).then_some(key)
@@ -98,7 +107,7 @@ fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
         }
     };
     if stage.world.places[place].parent != Parent::Right {
-        return failed("No such file or directory (os error 2)");
+        return missed;
     }
     let dies = stage.rng.below(1000) < stage.plan.restarts;
     let left = if dies { stage.rng.below(4) } else { usize::MAX };
@@ -118,6 +127,9 @@ fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
         Err(e) => {
             let ctime = stage.world.inodes[replica].ctime;
             stage.world.places[place].replica = Some((replica, ctime));
+            if e.kind() == io::ErrorKind::NotFound {
+                return missed;
+            }
             Healed { action: "exchange", result: Err(e.to_string()), evidence: false }
         }
     })

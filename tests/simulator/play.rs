@@ -52,7 +52,8 @@ fn step(sim: &mut Sim) -> Result<(), Broken> {
             sim.fly(which)?;
         }
         62..78 => drop(sim.deliver()?),
-        78..83 => sim.sweep()?,
+        78..80 => drop(sim.read_evidence()?),
+        80..83 => sim.sweep()?,
         83..85 => {
             let place = sim.stage.rng.below(sim.stage.plan.places);
             let process = sim.stage.rng.below(sim.stage.plan.processes);
@@ -89,7 +90,7 @@ fn step(sim: &mut Sim) -> Result<(), Broken> {
 /// Performs everything that waits, reads every event, ends everything that is under way.
 fn drain(sim: &mut Sim) -> Result<(), Broken> {
     for _ in 0..LONGEST_CHAIN {
-        if sim.perform()? || sim.deliver()? {
+        if sim.perform()? || sim.deliver()? || sim.read_evidence()? {
             continue;
         }
         if sim.flying.is_empty() {

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 use steadfast::attribute::Confidence;
 use steadfast::engine::{Action, Cure};
-use steadfast::judge::Stat;
+use steadfast::judge::{Facts, Stat};
 use steadfast::record::{Event, Kind};
 use steadfast::sense::{FileId, Hint};
 
@@ -30,6 +31,8 @@ pub struct Ledger {
     pub heals: usize,
     /// Incidents of the living engine in which something was healed, by place.
     pub healed: HashSet<(usize, String)>,
+    /// Incidents of which evidence was read that had another content.
+    changed: HashSet<String>,
     /// When the state that a place was last known to be whole in was seen.
     whole: HashMap<usize, Vec<u64>>,
     seals: HashMap<usize, Stat>,
@@ -163,7 +166,33 @@ impl Ledger {
                 ));
             }
         }
-        Ok(())
+        self.check_digests()
+    }
+
+    /// Evidence was read; its content may be another one than should be.
+    pub fn evidence(&mut self, good: &Facts, incident: &str, facts: &Facts) {
+        if facts.kind == good.kind && facts.sha256 != good.sha256 {
+            self.changed.insert(incident.to_owned());
+        }
+    }
+
+    /// What evidence showed of the content is told with both digests.
+    fn check_digests(&self) -> Result<(), Broken> {
+        let told = |id: &String| {
+            self.journal.iter().any(|line| {
+                let event = &line.event;
+                let known =
+                    |facts: &Map<String, Value>| facts.get("sha256").is_some_and(Value::is_string);
+                event.kind == Kind::ContentChanged
+                    && event.incident.as_ref() == Some(id)
+                    && known(&event.before)
+                    && known(&event.after)
+            })
+        };
+        match self.changed.iter().find(|id| !told(id)) {
+            Some(id) => Err(format!("the evidence of {id} was read, and no line tells its digest")),
+            None => Ok(()),
+        }
     }
 
     pub fn tells_of(&self, place: usize) -> bool {
@@ -173,6 +202,7 @@ impl Ledger {
     /// A restart loses the incidents that were open.
     pub fn restarted(&mut self) {
         self.healed.clear();
+        self.changed.clear();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use steadfast::engine::{Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected};
+use steadfast::engine::{
+    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Protected,
+};
 use steadfast::judge::{Policy, Stat};
 use steadfast::record::Kind;
 use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
@@ -212,6 +214,58 @@ fn the_same_metadata_after_a_repair_is_never_called_whole() {
     let stat = case.world.stat(0);
     case.healed("repair-metadata", Ok(Some(stat)));
     assert!(heals(&case.inspected(false), Cure::Replace));
+}
+
+#[test]
+fn a_cure_that_comes_too_late_for_what_was_seen_is_no_failure() {
+    let mut case = Case::new(Policy::default());
+    case.world.places[0].name = None;
+    assert!(heals(&case.look(), Cure::Replace));
+    case.world.places[0].parent = crate::world::Parent::Gone;
+    assert!(looks(&case.healed(MISSED, Ok(None))));
+    assert!(heals(&case.look(), Cure::PutBackParents));
+    case.world.places[0].parent = crate::world::Parent::Right;
+    case.healed("put-back-parent", Ok(None));
+    assert!(heals(&case.look(), Cure::Replace));
+    case.world.places[0].name = Some(0);
+    let stat = case.world.stat(0);
+    case.healed("place", Ok(Some(stat)));
+    let kinds = case.wait(5);
+    assert!(kinds.contains(&Kind::Deleted) && kinds.contains(&Kind::Restored), "{kinds:?}");
+    assert!(!kinds.contains(&Kind::RestoreFailed), "{kinds:?}");
+}
+
+#[test]
+fn a_path_that_no_cure_finds_is_said_to_be_broken() {
+    let mut case = Case::new(Policy::default());
+    case.world.places[0].name = None;
+    let mut failed = false;
+    for _ in 0..20 {
+        case.look();
+        let out = case.healed(MISSED, Ok(None));
+        failed |= out
+            .iter()
+            .any(|a| matches!(a, Action::Record(event) if event.kind == Kind::RestoreFailed));
+    }
+    assert!(failed);
+}
+
+#[test]
+fn an_inode_that_is_shown_elsewhere_comes_back_after_the_heal_that_is_under_way() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.size = 1);
+    assert!(heals(&case.look(), Cure::Replace));
+    assert!(!heals(&case.feed(Input::Shown { file: FILE }), Cure::Rejoin));
+    case.world.change(0, |inode| inode.size = crate::world::GOOD_SIZE);
+    let stat = case.world.stat(0);
+    assert!(heals(&case.healed("exchange", Ok(Some(stat))), Cure::Rejoin));
+    assert!(!heals(&case.look(), Cure::Rejoin));
+    case.healed("rejoin", Ok(Some(stat)));
+    let finding = case.read(true, false);
+    case.feed(Input::Verified { file: FILE, epoch: 2, finding });
+    let kinds = case.wait(5);
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Restored).count(), 1, "{kinds:?}");
+    assert!(case.engine.is_settled(FILE));
 }
 
 #[test]

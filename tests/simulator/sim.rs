@@ -26,8 +26,16 @@ const READINGS: u32 = 4;
 /// Something that takes its time.
 pub enum Flying {
     Reading { file: FileId, epoch: u32, tries: u32, at: Reading },
-    Heal { file: FileId, cure: Cure },
+    Heal { file: FileId, cure: Cure, incident: String },
     Healed { file: FileId, healed: Healed },
+}
+
+/// What a heal took out, to be read at this time: long after where it is large.
+pub struct Evidence {
+    file: FileId,
+    incident: String,
+    taken: Key,
+    at: u64,
 }
 
 pub enum Reading {
@@ -51,6 +59,8 @@ pub struct Sim {
     pub ledger: Ledger,
     pub todo: VecDeque<Action>,
     pub flying: Vec<Flying>,
+    /// Read one after the other.
+    evidence: VecDeque<Evidence>,
     /// Heals that the engine has asked for and not heard of.
     healing: HashSet<FileId>,
     noticed: HashSet<FileId>,
@@ -87,6 +97,7 @@ impl Sim {
             ledger: Ledger::default(),
             todo: VecDeque::new(),
             flying: Vec::new(),
+            evidence: VecDeque::new(),
             healing: HashSet::new(),
             noticed: HashSet::new(),
             base,
@@ -123,6 +134,7 @@ impl Sim {
         self.engine = Engine::default();
         self.todo.clear();
         self.flying.clear();
+        self.evidence.clear();
         self.stage.world.events.clear();
         self.ledger.restarted();
         self.healing.clear();
@@ -201,11 +213,11 @@ impl Sim {
             Action::Verify { file, epoch } => {
                 self.flying.push(Flying::Reading { file, epoch, tries: 0, at: Reading::Due });
             }
-            Action::Heal { file, cure, .. } => {
+            Action::Heal { file, cure, incident, .. } => {
                 if self.flying.iter().any(|f| changes(f, file)) {
                     return Err(format!("two heals of f{} at once", file.0));
                 }
-                self.flying.push(Flying::Heal { file, cure });
+                self.flying.push(Flying::Heal { file, cure, incident });
             }
             Action::Seal { file, stat } => {
                 self.wards[file.0 as usize].seal = Some(stat);
@@ -248,12 +260,18 @@ impl Sim {
     /// Moves something that is under way one step on.
     pub fn fly(&mut self, which: usize) -> Result<(), Broken> {
         match self.flying.swap_remove(which) {
-            Flying::Heal { file, cure } => {
+            Flying::Heal { file, cure, incident } => {
                 let place = file.0 as usize;
                 let inode = self.wards[place].seal.map(|seal| seal.ino);
                 match heal::perform(&mut self.stage, place, cure, inode) {
                     None => return self.restart(),
                     Some(healed) => {
+                        let taken = self.stage.world.places[place].evidence.last().copied();
+                        if let Some(taken) = taken.filter(|_| healed.evidence) {
+                            let latest = self.stage.rng.pick(&[1, 10_000, 1_000_000, 20_000_000]);
+                            let at = self.stage.world.now + self.stage.rng.below(latest) as u64;
+                            self.evidence.push_back(Evidence { file, incident, taken, at });
+                        }
                         self.flying.push(Flying::Healed { file, healed });
                     }
                 }
@@ -287,6 +305,27 @@ impl Sim {
             _ if self.stage.fails() => Reading::Done(Err("I/O error (os error 5)".to_owned())),
             _ => Reading::Begun(key, self.stage.world.stat(key)),
         }
+    }
+
+    /// Reads the oldest evidence, if it is time and its heal was heard of; whether it was.
+    pub fn read_evidence(&mut self) -> Result<bool, Broken> {
+        let heard = |of: FileId| {
+            !self.flying.iter().any(|f| matches!(f, Flying::Healed { file, .. } if *file == of))
+        };
+        let due = |e: &Evidence| e.at <= self.stage.world.now && heard(e.file);
+        if !self.evidence.front().is_some_and(due) {
+            return Ok(false);
+        }
+        let Some(Evidence { file, incident, taken, .. }) = self.evidence.pop_front() else {
+            return Ok(false);
+        };
+        let readable = !self.stage.fails();
+        let facts = readable.then(|| Box::new(self.stage.world.facts(taken, true)));
+        if let Some(facts) = &facts {
+            self.ledger.evidence(&self.wards[file.0 as usize].facts, &incident, facts);
+        }
+        self.feed(Input::Evidence { file, incident, facts })?;
+        Ok(true)
     }
 
     /// Reads the oldest event; whether there was one.
@@ -338,6 +377,9 @@ impl Sim {
             while self.perform()? {}
         }
         self.stage.world.now = self.stage.world.now.max(until);
+        while self.read_evidence()? {
+            while self.perform()? {}
+        }
         Ok(())
     }
 }

@@ -95,8 +95,8 @@ pub struct Snapshot {
 pub enum Content<'a> {
     /// It is not read; the digest stays empty.
     Skip,
-    /// It is hashed.
-    Hash,
+    /// It is hashed, if its size lies between these two; otherwise the digest stays empty.
+    Hash(u64, u64),
     /// It is hashed and kept, in one reading.
     Keep(&'a Vault),
 }
@@ -108,7 +108,7 @@ pub enum Content<'a> {
 ///
 /// See [`SnapshotError`].
 pub fn take(path: &Path, progress: &dyn Fn(u64)) -> Result<Facts, SnapshotError> {
-    snapshot(path, Content::Hash, progress).map(|found| found.facts)
+    snapshot(path, Content::Hash(0, u64::MAX), progress).map(|found| found.facts)
 }
 
 /// [`take`], and keeps the content in `vault`.
@@ -140,11 +140,7 @@ pub fn inspect(path: &Path) -> Result<Facts, SnapshotError> {
 ///
 /// See [`SnapshotError`].
 pub fn read_if_sized(path: &Path, size: u64) -> Result<Snapshot, SnapshotError> {
-    let found = snapshot(path, Content::Skip, &|_| ())?;
-    match found.facts.kind == FileKind::File && found.facts.size == size {
-        true => snapshot(path, Content::Hash, &|_| ()),
-        false => Ok(found),
-    }
+    snapshot(path, Content::Hash(size, size), &|_| ())
 }
 
 /// The facts of `path` with the `statx` that they belong to.
@@ -174,7 +170,7 @@ fn snapshot_at(
         let held = open_path_at(dir, name)?;
         let before = match content {
             Content::Keep(_) => settled(held.as_fd())?,
-            Content::Skip | Content::Hash => stat_fd(held.as_fd())?,
+            Content::Skip | Content::Hash(..) => stat_fd(held.as_fd())?,
         };
         let facts = match facts(held.as_fd(), &before, content, progress) {
             Err(Trouble::Changed) => continue,
@@ -240,8 +236,10 @@ fn digest(
     content: Content<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<Option<Digest>, Trouble> {
-    if matches!(content, Content::Skip) {
-        return Ok(None);
+    match content {
+        Content::Skip => return Ok(None),
+        Content::Hash(least, most) if !(least..=most).contains(&size) => return Ok(None),
+        Content::Hash(..) | Content::Keep(_) => {}
     }
     let file = File::from(reopen_read(held)?);
     // One byte more than it should have shows that it grew, and no more is read than that.
@@ -251,7 +249,7 @@ fn digest(
             VaultError::Source(source) => Trouble::Io(source),
             other => Trouble::Vault(other),
         })?,
-        Content::Hash | Content::Skip => copy(&mut reader, &mut io::sink())
+        Content::Hash(..) | Content::Skip => copy(&mut reader, &mut io::sink())
             .map_err(|(CopyError::Read(error) | CopyError::Write(error))| Trouble::Io(error))?,
     };
     if read == size { Ok(Some(digest)) } else { Err(Trouble::Changed) }
