@@ -8,6 +8,7 @@ mod path_json;
 mod place;
 mod record;
 mod records;
+mod renew;
 pub mod snapshot;
 mod surroundings;
 mod vault;
