@@ -168,6 +168,8 @@ impl Guard {
                         ward.patient.pinned = pinned.contains(file);
                     }
                 }
+                Report::Restock => self.restock(),
+                Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
                     self.publish(State::Watching);
                     // Whoever asked may have lost patience.
@@ -220,6 +222,10 @@ impl Guard {
 
     pub(super) fn ward_mut(&mut self, file: FileId) -> Option<&mut Ward> {
         self.wards.get_mut(&file)
+    }
+
+    pub(super) fn wards_mut(&mut self) -> impl Iterator<Item = (FileId, &mut Ward)> {
+        self.wards.iter_mut().map(|(file, ward)| (*file, ward))
     }
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
@@ -303,6 +309,7 @@ impl Guard {
         sensors.push(self.sweep.status());
         let trouble = self.scribe.trouble();
         sensors.push(super::shortcoming::journal(trouble));
+        sensors.push(super::shortcoming::state(self.scribe.worry()));
         let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
         let broken = self.engine.broken();
         let shortcomings = self

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::keeper::{Keeper, Worry};
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
 use crate::baseline::{Baseline, BaselineError, Evidence, Parent, Record, Replica};
 use crate::judge::Stat;
@@ -67,6 +68,8 @@ pub struct Desk {
     pub spool: Spool,
     /// The evidence.
     pub quarantine: Arc<Quarantine>,
+    /// Sees to it that all these are where they belong.
+    pub keeper: Keeper,
     /// The process that delivers; `None` where nobody is to be told.
     pub deliverer: Option<Supervisor>,
     /// Called with every line once it is on the disk.
@@ -77,6 +80,7 @@ pub struct Desk {
 pub struct Scribe {
     notes: Sender<Note>,
     trouble: Arc<Mutex<Option<String>>>,
+    worry: Worry,
     thread: Option<JoinHandle<Desk>>,
 }
 
@@ -94,6 +98,7 @@ impl Scribe {
     pub fn start(desk: Desk) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
+        let worry = desk.keeper.worry();
         let mut writer = Writer {
             desk,
             waiting: VecDeque::new(),
@@ -105,7 +110,7 @@ impl Scribe {
             writer.run(&inbox);
             writer.desk
         })?;
-        Ok(Self { notes, trouble, thread: Some(thread) })
+        Ok(Self { notes, trouble, worry, thread: Some(thread) })
     }
 
     /// Hands over something to be written.
@@ -124,6 +129,12 @@ impl Scribe {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().ok()?.clone()
+    }
+
+    /// What was done to the state directory, and what to do about it.
+    #[must_use]
+    pub fn worry(&self) -> Option<String> {
+        self.worry.lock().ok()?.clone()
     }
 
     /// Waits until everything handed over so far is on the disk, but no longer than `patience`.
@@ -156,7 +167,8 @@ impl Writer {
         let mut next_round = Instant::now();
         loop {
             let mut later = Vec::new();
-            let open = match inbox.recv_timeout(PAUSE) {
+            let until = next_round.saturating_duration_since(Instant::now());
+            let open = match inbox.recv_timeout(until) {
                 Ok(first) => {
                     self.take(first, &mut later);
                     inbox.try_iter().for_each(|note| self.take(note, &mut later));
@@ -165,6 +177,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
+            if !open {
+                self.keep();
+            }
             self.write();
             if Instant::now() >= next_round {
                 self.round();
@@ -227,9 +242,9 @@ impl Writer {
                 Ok(entries) => {
                     self.waiting.clear();
                     entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
-                    for trouble in self.desk.journal.troubles() {
-                        tracing::warn!("{trouble}");
-                    }
+                    let troubles = self.desk.journal.troubles();
+                    let told = self.desk.keeper.judge(troubles);
+                    self.put_on_record(told);
                 }
                 Err(e) => trouble = Some(e.to_string()),
             }
@@ -250,8 +265,9 @@ impl Writer {
         }
     }
 
-    /// Once a second: what became of messages, and whether the quarantine is within bounds.
+    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
     fn round(&mut self) {
+        self.keep();
         if let Some(deliverer) = self.desk.deliverer.as_mut() {
             match deliverer.tick(Instant::now()) {
                 Some(Turn::Ended { status, wait }) => {
@@ -271,6 +287,25 @@ impl Writer {
         if let Err(e) = self.prune() {
             tracing::warn!("{e}");
         }
+    }
+
+    fn keep(&mut self) {
+        let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
+        let told = keeper.look(baseline, journal, spool);
+        self.put_on_record(told);
+    }
+
+    /// Somebody is at the daemon's own files: a journal line, and a message.
+    fn put_on_record(&mut self, told: Vec<Event>) {
+        if self.desk.deliverer.is_some()
+            && let Some(first) = told.first()
+        {
+            let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
+            let item =
+                Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
+            self.messages.insert(incident, item);
+        }
+        self.waiting.extend(told);
     }
 
     fn prune(&mut self) -> Result<(), BaselineError> {

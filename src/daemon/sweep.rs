@@ -126,6 +126,7 @@ impl Guard {
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
+        self.restock_again();
         self.tell_health();
     }
 

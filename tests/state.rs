@@ -1,0 +1,261 @@
+//! The daemon's own memory under attack while it runs: the state directory, the journal, the
+//! database, the known-good copies.
+
+// clippy's allowance for tests does not reach helpers.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use common::{GOOD, Guard, MARKER, clear_everything, incident_of, not_root, poll, skip_unless};
+use serde_json::Value;
+
+fn guard() -> Guard {
+    Guard::on_disk().file("main.py", GOOD).start()
+}
+
+fn journal(guard: &Guard) -> PathBuf {
+    guard.state().join("journal/journal.jsonl")
+}
+
+/// The state is there again, and the journal in it tells, critically, what was done to it.
+fn wait_told(guard: &Guard, what: &str) -> Value {
+    poll(
+        || {
+            let output = guard.steadfast(&["events", "--json"]);
+            let lines = output.stdout.split(|byte| *byte == b'\n');
+            lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()).find(|line| {
+                line["kind"] == "sensor-degraded"
+                    && line["severity"] == "critical"
+                    && line["note"].as_str().is_some_and(|note| note.contains(what))
+            })
+        },
+        || format!("no line that tells of {what:?}\n{}", guard.story()),
+    )
+}
+
+/// `status` says so too, and what to do; the terminal has said it once.
+fn assert_said(guard: &Guard, what: &str) {
+    let status = guard.status();
+    assert_eq!(status["state"], "degraded", "{status}");
+    let sensors = status["sensors"].as_array().unwrap();
+    let state = sensors.iter().find(|one| one["name"] == "state").unwrap();
+    assert_eq!(state["state"], "degraded", "{status}");
+    let why = state["why"].as_str().unwrap();
+    assert!(why.contains("find out who did it"), "what to do: {why}");
+    let log = guard.log();
+    let errors = log.lines().filter(|line| line.contains("ERROR") && line.contains(what)).count();
+    assert_eq!(errors, 1, "{log}");
+}
+
+fn verify(guard: &Guard) -> (Option<i32>, String) {
+    let output = guard.steadfast(&["journal", "verify"]);
+    (output.status.code(), common::text(&output.stdout) + &common::text(&output.stderr))
+}
+
+/// What is changed now is healed, told and kept as evidence, as ever.
+fn assert_guards(guard: &Guard) {
+    let seq = guard.last_seq();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    incident_of(guard, &guard.file(), seq).assert_any(&["content-changed"]).assert_healed();
+    assert!(guard.quarantine_holds(MARKER));
+}
+
+fn remove_state(guard: &Guard) {
+    clear_everything(&guard.state());
+    // The daemon may be making it again by the time the last of it is removed.
+    while guard.state().join("baseline.db").exists() && fs::remove_dir_all(guard.state()).is_err() {
+        clear_everything(&guard.state());
+    }
+}
+
+#[test]
+fn a_removed_state_directory_is_made_again_and_no_line_that_is_open_is_lost() {
+    skip_unless!(not_root());
+    let mut guard = guard();
+    assert_guards(&guard);
+    let before = guard.events();
+    remove_state(&guard);
+    wait_told(&guard, "state");
+    assert_said(&guard, "somebody removed");
+    assert_guards(&guard);
+    let after = guard.events();
+    assert_eq!(after[..before.len()], before[..]);
+    let (code, said) = verify(&guard);
+    assert_eq!(code, Some(0), "{said}");
+    guard.stop();
+    assert!(guard.log().lines().any(|line| line.contains("stopped")), "{}", guard.log());
+    let seq = guard.events().last().unwrap()["seq"].as_u64().unwrap();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 1);
+    assert_guards(&guard);
+    assert!(guard.last_seq() > seq);
+    assert_eq!(verify(&guard).0, Some(0));
+}
+
+#[test]
+fn what_waits_when_the_state_goes_just_before_the_stop_is_written_into_a_new_one() {
+    skip_unless!(not_root());
+    let mut guard = guard();
+    remove_state(&guard);
+    guard.stop();
+    let kinds: Vec<_> = guard.events().iter().map(|line| line["kind"].clone()).collect();
+    assert!(kinds.iter().any(|kind| kind == "stopped"), "{}", guard.story());
+    wait_told(&guard, "state");
+    guard.start();
+    assert_guards(&guard);
+}
+
+#[test]
+fn a_state_directory_that_is_moved_away_is_put_back_and_a_link_in_its_place_is_not_followed() {
+    skip_unless!(not_root());
+    let guard = guard();
+    let away = guard.state().with_file_name("away");
+    let trap = guard.state().with_file_name("trap");
+    fs::create_dir(&trap).unwrap();
+    let ino = fs::metadata(guard.state()).unwrap().ino();
+    fs::rename(guard.state(), &away).unwrap();
+    symlink(&trap, guard.state()).unwrap();
+    wait_told(&guard, "moved");
+    assert_eq!(fs::symlink_metadata(guard.state()).unwrap().ino(), ino);
+    assert!(away.is_symlink(), "what was put there is kept");
+    assert_eq!(fs::read_dir(&trap).unwrap().count(), 0, "nothing went through the link");
+    assert_said(&guard, "moved");
+    assert_guards(&guard);
+    assert_eq!(verify(&guard).0, Some(0));
+}
+
+#[test]
+fn every_part_of_the_state_that_is_removed_or_moved_comes_back() {
+    skip_unless!(not_root());
+    let guard = guard();
+    for part in ["journal", "vault", "quarantine", "spool", "replicas"] {
+        let path = guard.state().join(part);
+        fs::rename(&path, guard.state().join("away")).unwrap();
+        wait_told(&guard, &format!("moved {}", path.display()));
+        assert!(path.is_dir() && !guard.state().join("away").exists());
+
+        clear_everything(&path);
+        fs::remove_dir_all(&path).unwrap();
+        wait_told(&guard, &format!("removed {}", path.display()));
+        poll(|| path.is_dir().then_some(()), || guard.story());
+    }
+    assert_guards(&guard);
+    assert_eq!(verify(&guard).0, Some(0));
+}
+
+#[test]
+fn a_removed_database_is_written_again_from_what_is_open() {
+    skip_unless!(not_root());
+    let mut guard = guard();
+    let database = guard.state().join("baseline.db");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    wait_told(&guard, "baseline.db");
+    assert_guards(&guard);
+    guard.kill();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 1);
+    assert_guards(&guard);
+}
+
+fn copies(vault: &Path) -> usize {
+    fs::read_dir(vault)
+        .map_or(0, |all| all.flatten().filter(|entry| entry.file_name().len() == 64).count())
+}
+
+#[test]
+fn known_good_copies_that_are_removed_are_made_again_from_the_protected_files() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("a", b"one").file("b", b"two").file("c", b"three").start();
+    let vault = guard.state().join("vault");
+    assert_eq!(copies(&vault), 3);
+    clear_everything(&vault);
+    for entry in fs::read_dir(&vault).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    poll(|| (copies(&vault) == 3).then_some(()), || guard.story());
+    clear_everything(&vault);
+    let _ = fs::remove_dir_all(&vault);
+    poll(|| (copies(&vault) == 3).then_some(()), || guard.story());
+    assert_guards(&guard);
+}
+
+fn soften(path: &Path) {
+    common::set_flags(path, |flags| flags - rustix::fs::IFlags::APPEND).unwrap();
+}
+
+#[test]
+fn a_cleared_append_only_bit_of_the_journal_is_told_and_set_again() {
+    skip_unless!(not_root());
+    let guard = guard();
+    soften(&journal(&guard));
+    wait_told(&guard, "append-only");
+    assert_said(&guard, "append-only");
+    assert!(fs::File::options().write(true).open(journal(&guard)).is_err(), "+a is set again");
+    assert_eq!(verify(&guard).0, Some(0));
+}
+
+#[test]
+fn an_edited_line_of_the_journal_is_noticed_and_verify_still_tells_where() {
+    skip_unless!(not_root());
+    let guard = guard();
+    assert_guards(&guard);
+    let path = journal(&guard);
+    let text = fs::read_to_string(&path).unwrap();
+    let at = text.find("main.py").unwrap();
+    let line = text[..at].lines().count();
+    soften(&path);
+    fs::File::options().write(true).open(&path).unwrap().write_all_at(b"X", at as u64).unwrap();
+    wait_told(&guard, &format!("from line {line} of journal.jsonl"));
+    assert_guards(&guard);
+    let (code, said) = verify(&guard);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("line {line}")), "{said}");
+}
+
+#[test]
+fn a_line_that_somebody_adds_or_cuts_off_is_noticed_and_verify_still_tells_where() {
+    skip_unless!(not_root());
+    let guard = guard();
+    assert_guards(&guard);
+    let path = journal(&guard);
+    let text = fs::read_to_string(&path).unwrap();
+    let foul = text.lines().count() + 1;
+    let first = format!("{}\n", text.lines().next().unwrap());
+    let mut file = fs::File::options().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, first.as_bytes()).unwrap();
+    wait_told(&guard, &format!("from line {foul} of journal.jsonl"));
+    let (code, said) = verify(&guard);
+    assert!(code == Some(1) && said.contains(&format!("line {foul}")), "{said}");
+
+    soften(&path);
+    let text = fs::read_to_string(&path).unwrap();
+    let last = text.lines().last().unwrap().len() as u64 + 1;
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(text.len() as u64 - last).unwrap();
+    let cut =
+        wait_told(&guard, &format!("{} bytes and not {}", text.len() as u64 - last, text.len()));
+    assert_guards(&guard);
+    let (code, said) = verify(&guard);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(guard.last_seq() > cut["seq"].as_u64().unwrap());
+}
+
+#[test]
+fn a_removed_journal_file_is_written_again_from_what_is_open() {
+    skip_unless!(not_root());
+    let guard = guard();
+    assert_guards(&guard);
+    let before = guard.events();
+    soften(&journal(&guard));
+    fs::remove_file(journal(&guard)).unwrap();
+    wait_told(&guard, "replaced the journal");
+    assert_eq!(guard.events()[..before.len()], before[..]);
+    assert_eq!(verify(&guard).0, Some(0));
+}
