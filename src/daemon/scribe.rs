@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::keeper::{Keeper, Worry};
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
-use crate::baseline::{Baseline, BaselineError, Evidence, Parent, Record, Replica};
+use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
 use crate::respond::Quarantine;
@@ -38,6 +38,8 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// Everything was found whole.
+    Heartbeat(Heartbeat),
     /// To be done when everything before this is written, or cannot be.
     Then(Afterwards),
 }
@@ -223,6 +225,7 @@ impl Writer {
             Note::Evidence(evidence) => desk.baseline.add_evidence(&evidence).map(drop),
             Note::Protect(record) => desk.baseline.put(&record),
             Note::Release(path) => desk.baseline.remove(&path).map(drop),
+            Note::Heartbeat(beat) => desk.baseline.set_heartbeat(&beat),
             Note::Then(act) => {
                 later.push(act);
                 Ok(())

@@ -144,6 +144,7 @@ fn assemble(
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
     let quarantine_too = Arc::clone(&quarantine);
+    let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
     let scribe = Scribe::start(desk)?;
@@ -163,6 +164,7 @@ fn assemble(
         sweep: Sweep::new(every, config.daemon.content_sweep),
         reports: mailbox,
         status: Arc::clone(status),
+        last_beat,
         state,
         vault,
         scribe,
@@ -204,6 +206,7 @@ fn open_control(
 /// Says that it stops, and leaves nothing unwritten.
 fn finish(mut guard: Guard, control: Control) {
     guard.publish(State::Draining);
+    guard.beat();
     drop(control);
     let Guard { stager, reader, scribe, .. } = guard;
     drop((reader, stager));
