@@ -43,6 +43,8 @@ pub struct Keeper {
     worry: Worry,
     /// What went wrong at the last look, once said.
     failure: Option<String>,
+    /// What was said last of the journal, and nobody's doing.
+    trouble: Option<String>,
 }
 
 /// A directory of the state.
@@ -115,6 +117,7 @@ impl Keeper {
             reports,
             worry: Worry::default(),
             failure: None,
+            trouble: None,
         })
     }
 
@@ -149,10 +152,15 @@ impl Keeper {
     }
 
     /// What the journal noticed while it was written: somebody's doing becomes an event.
-    pub fn judge(&self, troubles: Vec<Trouble>) -> Vec<Event> {
+    pub fn judge(&mut self, troubles: Vec<Trouble>) -> Vec<Event> {
         let (done_by_somebody, others): (Vec<_>, Vec<_>) =
             troubles.into_iter().partition(Trouble::is_tampering);
-        others.iter().for_each(|trouble| tracing::warn!("{trouble}"));
+        for trouble in others.iter().map(ToString::to_string) {
+            if self.trouble.as_ref() != Some(&trouble) {
+                tracing::warn!("{trouble}");
+                self.trouble = Some(trouble);
+            }
+        }
         done_by_somebody.iter().map(|trouble| self.tell(trouble.to_string())).collect()
     }
 

@@ -5,6 +5,7 @@
 //! and leave nothing unwritten.
 
 pub mod api;
+mod backlog;
 mod commands;
 pub mod control;
 mod guard;

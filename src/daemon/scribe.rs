@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::backlog::Backlog;
 use super::keeper::{Keeper, Worry};
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
 use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
@@ -105,8 +106,11 @@ impl Scribe {
             desk,
             waiting: VecDeque::new(),
             messages: BTreeMap::new(),
+            backlog: Backlog::default(),
+            warned: BTreeMap::new(),
             trouble: Arc::clone(&trouble),
             dropped: 0,
+            failing: false,
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
@@ -160,8 +164,13 @@ struct Writer {
     desk: Desk,
     waiting: VecDeque<Event>,
     messages: BTreeMap<String, Item>,
+    backlog: Backlog,
+    /// What was said last of a thing that goes wrong each time.
+    warned: BTreeMap<&'static str, String>,
     trouble: Arc<Mutex<Option<String>>>,
     dropped: u64,
+    /// The last try to write failed.
+    failing: bool,
 }
 
 impl Writer {
@@ -181,6 +190,7 @@ impl Writer {
             };
             if !open {
                 self.keep();
+                self.backlog.retry(&self.desk.baseline);
             }
             self.write();
             if Instant::now() >= next_round {
@@ -196,43 +206,22 @@ impl Writer {
 
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         let desk = &mut self.desk;
-        let kept: Result<(), BaselineError> = match note {
+        match note {
             Note::Event(event) => {
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                     self.dropped += 1;
                 }
                 self.waiting.push_back(*event);
-                Ok(())
             }
             Note::Message(item) => {
                 // Where nobody is to be told, nothing is to pile up.
                 if desk.deliverer.is_some() {
                     self.messages.insert(item.incident.clone(), item);
                 }
-                Ok(())
             }
-            Note::Seal(path, stat) => desk.baseline.set_seal(&path, Some(&stat)).map(drop),
-            Note::Parents(path, parents) => {
-                desk.baseline.get(&path).and_then(|record| match record {
-                    Some(record) => desk.baseline.put(&Record { parents, ..record }),
-                    None => Ok(()),
-                })
-            }
-            Note::Replica(path, replica) => {
-                desk.baseline.set_replica(&path, replica.as_ref()).map(drop)
-            }
-            Note::Evidence(evidence) => desk.baseline.add_evidence(&evidence).map(drop),
-            Note::Protect(record) => desk.baseline.put(&record),
-            Note::Release(path) => desk.baseline.remove(&path).map(drop),
-            Note::Heartbeat(beat) => desk.baseline.set_heartbeat(&beat),
-            Note::Then(act) => {
-                later.push(act);
-                Ok(())
-            }
-        };
-        if let Err(e) = kept {
-            tracing::error!("{e}");
+            Note::Then(act) => later.push(act),
+            note => self.backlog.take(note, &desk.baseline),
         }
     }
 
@@ -261,16 +250,21 @@ impl Writer {
             }
         });
         if let Ok(mut shared) = self.trouble.lock() {
-            if let (Some(why), None) = (&trouble, shared.as_ref()) {
+            if let (Some(why), false) = (&trouble, self.failing) {
                 tracing::error!("{why}; {} lines wait", self.waiting.len());
             }
-            *shared = trouble;
+            if trouble.is_none() && self.failing {
+                tracing::info!("the journal and the mail spool can be written again");
+            }
+            self.failing = trouble.is_some();
+            *shared = trouble.or_else(|| self.backlog.trouble());
         }
     }
 
     /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
     fn round(&mut self) {
         self.keep();
+        self.backlog.retry(&self.desk.baseline);
         if let Some(deliverer) = self.desk.deliverer.as_mut() {
             match deliverer.tick(Instant::now()) {
                 Some(Turn::Ended { status, wait }) => {
@@ -285,10 +279,18 @@ impl Writer {
         }
         match self.desk.spool.collect() {
             Ok(news) => self.waiting.extend(news.into_iter().filter_map(undelivered)),
-            Err(e) => tracing::warn!("{e}"),
+            Err(e) => self.warn("spool", Some(e.to_string())),
         }
-        if let Err(e) = self.prune() {
-            tracing::warn!("{e}");
+        let failed = self.prune().err().map(|e| e.to_string());
+        self.warn("quarantine", failed);
+    }
+
+    /// Says what goes wrong with `matter` unless that was the last thing said of it.
+    fn warn(&mut self, matter: &'static str, why: Option<String>) {
+        let Some(why) = why else { return drop(self.warned.remove(matter)) };
+        if self.warned.get(matter) != Some(&why) {
+            tracing::warn!("{why}");
+            self.warned.insert(matter, why);
         }
     }
 
