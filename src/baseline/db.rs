@@ -94,13 +94,24 @@ impl Baseline {
             baseline.create()?;
         }
         baseline.check_layout()?;
-        baseline.with(|connection| {
+        baseline.settle()?;
+        Ok(baseline)
+    }
+
+    pub(super) fn settle(&self) -> Result<(), BaselineError> {
+        self.with(|connection| {
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
             // What the daemon notes for itself it finds out again after a power cut; see
             // [`Baseline::durably`] for the rest.
             connection.pragma_update(None, "synchronous", "normal")
-        })?;
-        Ok(baseline)
+        })
+    }
+
+    /// Goes on with the connection of `other`, which nobody else has; all clones do.
+    pub(super) fn take_over(&self, other: Self) {
+        let Some(new) = Arc::into_inner(other.connection) else { return };
+        let new = new.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
     /// Opens an existing baseline to look at it, beside a daemon that writes it or without one.
@@ -130,7 +141,7 @@ impl Baseline {
         &self.path
     }
 
-    fn connect(path: PathBuf, access: OpenFlags) -> Result<Self, BaselineError> {
+    pub(super) fn connect(path: PathBuf, access: OpenFlags) -> Result<Self, BaselineError> {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| explain(&path, error))?;
@@ -164,7 +175,7 @@ impl Baseline {
         })
     }
 
-    fn check_layout(&self) -> Result<(), BaselineError> {
+    pub(super) fn check_layout(&self) -> Result<(), BaselineError> {
         let id: i64 = self.with(|connection| {
             connection.pragma_query_value(None, "application_id", |row| row.get(0))
         })?;
@@ -228,7 +239,7 @@ impl Baseline {
 
 /// Makes the file if need be and sees to it that only its owner can read it. SQLite gives
 /// the files beside it the same mode.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -17,7 +17,7 @@ use super::sweep::Sweep;
 use super::wake::Mailbox;
 use super::ward::Ward;
 use super::workers::{Chore, Reading, Report, Worker};
-use crate::baseline::{Record, Vault};
+use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Action, Engine, Input, Moment};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
@@ -38,6 +38,8 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) status: Arc<Mutex<Status>>,
+    /// The last of an earlier run.
+    last_beat: Option<Heartbeat>,
     wards: HashMap<FileId, Ward>,
     next_id: u32,
     began: Instant,
@@ -61,11 +63,23 @@ pub(super) struct Parts {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) status: Arc<Mutex<Status>>,
+    pub(super) last_beat: Option<Heartbeat>,
 }
 
 impl Guard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { state, vault, sensors, scribe, stager, reader, reports, sweep, status } = parts;
+        let Parts {
+            state,
+            vault,
+            sensors,
+            scribe,
+            stager,
+            reader,
+            reports,
+            sweep,
+            status,
+            last_beat,
+        } = parts;
         Self {
             engine: Engine::default(),
             state,
@@ -77,6 +91,7 @@ impl Guard {
             reports,
             sweep,
             status,
+            last_beat,
             wards: HashMap::new(),
             next_id: 0,
             began: Instant::now(),
@@ -174,6 +189,8 @@ impl Guard {
                         ward.patient.pinned = pinned.contains(file);
                     }
                 }
+                Report::Restock => self.restock(),
+                Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
                     self.publish(State::Watching);
                     // Whoever asked may have lost patience.
@@ -228,6 +245,10 @@ impl Guard {
         self.wards.get_mut(&file)
     }
 
+    pub(super) fn wards_mut(&mut self) -> impl Iterator<Item = (FileId, &mut Ward)> {
+        self.wards.iter_mut().map(|(file, ward)| (*file, ward))
+    }
+
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
         self.wards.iter().map(|(file, ward)| (*file, ward))
     }
@@ -255,12 +276,20 @@ impl Guard {
         self.watch(file);
         self.sweep.add(file);
         self.stage(file);
-        let whole_at = record.protected_at;
+        let whole_at = self.whole_before(&record);
         if let Some(ward) = self.wards.get(&file) {
             let protected = Box::new(ward.protected(whole_at));
             self.feed(Input::Watch { file, protected });
         }
         file
+    }
+
+    /// When it was last known to be whole, before this run.
+    fn whole_before(&self, record: &Record) -> Timestamp {
+        let beat = self.last_beat.as_ref().and_then(|beat| beat.of(&record.path));
+        // A clock that was set back makes it worthless.
+        let beat = beat.filter(|at| *at <= Timestamp::now());
+        beat.map_or(record.protected_at, |at| at.max(record.protected_at))
     }
 
     /// Has every sensor watch the file, and notes what they cannot do for it.
@@ -309,6 +338,7 @@ impl Guard {
         sensors.push(self.sweep.status());
         let trouble = self.scribe.trouble();
         sensors.push(super::shortcoming::journal(trouble));
+        sensors.push(super::shortcoming::state(self.scribe.worry()));
         let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
         let broken = self.engine.broken();
         let shortcomings = self

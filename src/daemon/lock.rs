@@ -38,7 +38,7 @@ pub enum LockError {
 /// Holds the state directory until it is dropped.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: File,
+    file: File,
 }
 
 impl StateLock {
@@ -51,6 +51,13 @@ impl StateLock {
             true => Self::take(state, "start").map(drop),
             false => Ok(()),
         }
+    }
+
+    /// Device and inode of the lock file.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().ok().map(|found| (found.dev(), found.ino()))
     }
 
     /// Takes the lock of `state`, or says who holds it. `role` is what the holder is doing.
@@ -87,7 +94,7 @@ impl StateLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(line.as_bytes()))
             .map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 

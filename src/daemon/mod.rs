@@ -5,14 +5,18 @@
 //! and leave nothing unwritten.
 
 pub mod api;
+mod backlog;
 mod commands;
 pub mod control;
 mod guard;
+mod held;
+mod keeper;
 mod lock;
 pub mod offline;
 mod perform;
 pub mod protect;
 mod reconcile;
+mod restock;
 mod scribe;
 mod sensors;
 mod shortcoming;

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::backlog::Backlog;
+use super::keeper::{Keeper, Worry};
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
-use crate::baseline::{Baseline, BaselineError, Evidence, Parent, Record, Replica};
+use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
 use crate::respond::Quarantine;
@@ -37,6 +39,8 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// Everything was found whole.
+    Heartbeat(Heartbeat),
     /// To be done when everything before this is written, or cannot be.
     Then(Afterwards),
 }
@@ -67,6 +71,8 @@ pub struct Desk {
     pub spool: Spool,
     /// The evidence.
     pub quarantine: Arc<Quarantine>,
+    /// Sees to it that all these are where they belong.
+    pub keeper: Keeper,
     /// The process that delivers; `None` where nobody is to be told.
     pub deliverer: Option<Supervisor>,
     /// Called with every line once it is on the disk.
@@ -77,6 +83,7 @@ pub struct Desk {
 pub struct Scribe {
     notes: Sender<Note>,
     trouble: Arc<Mutex<Option<String>>>,
+    worry: Worry,
     thread: Option<JoinHandle<Desk>>,
 }
 
@@ -94,18 +101,22 @@ impl Scribe {
     pub fn start(desk: Desk) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
+        let worry = desk.keeper.worry();
         let mut writer = Writer {
             desk,
             waiting: VecDeque::new(),
             messages: BTreeMap::new(),
+            backlog: Backlog::default(),
+            warned: BTreeMap::new(),
             trouble: Arc::clone(&trouble),
             dropped: 0,
+            failing: false,
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
             writer.desk
         })?;
-        Ok(Self { notes, trouble, thread: Some(thread) })
+        Ok(Self { notes, trouble, worry, thread: Some(thread) })
     }
 
     /// Hands over something to be written.
@@ -124,6 +135,12 @@ impl Scribe {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().ok()?.clone()
+    }
+
+    /// What was done to the state directory, and what to do about it.
+    #[must_use]
+    pub fn worry(&self) -> Option<String> {
+        self.worry.lock().ok()?.clone()
     }
 
     /// Waits until everything handed over so far is on the disk, but no longer than `patience`.
@@ -147,8 +164,13 @@ struct Writer {
     desk: Desk,
     waiting: VecDeque<Event>,
     messages: BTreeMap<String, Item>,
+    backlog: Backlog,
+    /// What was said last of a thing that goes wrong each time.
+    warned: BTreeMap<&'static str, String>,
     trouble: Arc<Mutex<Option<String>>>,
     dropped: u64,
+    /// The last try to write failed.
+    failing: bool,
 }
 
 impl Writer {
@@ -156,7 +178,8 @@ impl Writer {
         let mut next_round = Instant::now();
         loop {
             let mut later = Vec::new();
-            let open = match inbox.recv_timeout(PAUSE) {
+            let until = next_round.saturating_duration_since(Instant::now());
+            let open = match inbox.recv_timeout(until) {
                 Ok(first) => {
                     self.take(first, &mut later);
                     inbox.try_iter().for_each(|note| self.take(note, &mut later));
@@ -165,6 +188,10 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
+            if !open {
+                self.keep();
+                self.backlog.retry(&self.desk.baseline);
+            }
             self.write();
             if Instant::now() >= next_round {
                 self.round();
@@ -179,42 +206,22 @@ impl Writer {
 
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         let desk = &mut self.desk;
-        let kept: Result<(), BaselineError> = match note {
+        match note {
             Note::Event(event) => {
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                     self.dropped += 1;
                 }
                 self.waiting.push_back(*event);
-                Ok(())
             }
             Note::Message(item) => {
                 // Where nobody is to be told, nothing is to pile up.
                 if desk.deliverer.is_some() {
                     self.messages.insert(item.incident.clone(), item);
                 }
-                Ok(())
             }
-            Note::Seal(path, stat) => desk.baseline.set_seal(&path, Some(&stat)).map(drop),
-            Note::Parents(path, parents) => {
-                desk.baseline.get(&path).and_then(|record| match record {
-                    Some(record) => desk.baseline.put(&Record { parents, ..record }),
-                    None => Ok(()),
-                })
-            }
-            Note::Replica(path, replica) => {
-                desk.baseline.set_replica(&path, replica.as_ref()).map(drop)
-            }
-            Note::Evidence(evidence) => desk.baseline.add_evidence(&evidence).map(drop),
-            Note::Protect(record) => desk.baseline.put(&record),
-            Note::Release(path) => desk.baseline.remove(&path).map(drop),
-            Note::Then(act) => {
-                later.push(act);
-                Ok(())
-            }
-        };
-        if let Err(e) = kept {
-            tracing::error!("{e}");
+            Note::Then(act) => later.push(act),
+            note => self.backlog.take(note, &desk.baseline),
         }
     }
 
@@ -227,9 +234,9 @@ impl Writer {
                 Ok(entries) => {
                     self.waiting.clear();
                     entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
-                    for trouble in self.desk.journal.troubles() {
-                        tracing::warn!("{trouble}");
-                    }
+                    let troubles = self.desk.journal.troubles();
+                    let told = self.desk.keeper.judge(troubles);
+                    self.put_on_record(told);
                 }
                 Err(e) => trouble = Some(e.to_string()),
             }
@@ -243,15 +250,21 @@ impl Writer {
             }
         });
         if let Ok(mut shared) = self.trouble.lock() {
-            if let (Some(why), None) = (&trouble, shared.as_ref()) {
+            if let (Some(why), false) = (&trouble, self.failing) {
                 tracing::error!("{why}; {} lines wait", self.waiting.len());
             }
-            *shared = trouble;
+            if trouble.is_none() && self.failing {
+                tracing::info!("the journal and the mail spool can be written again");
+            }
+            self.failing = trouble.is_some();
+            *shared = trouble.or_else(|| self.backlog.trouble());
         }
     }
 
-    /// Once a second: what became of messages, and whether the quarantine is within bounds.
+    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
     fn round(&mut self) {
+        self.keep();
+        self.backlog.retry(&self.desk.baseline);
         if let Some(deliverer) = self.desk.deliverer.as_mut() {
             match deliverer.tick(Instant::now()) {
                 Some(Turn::Ended { status, wait }) => {
@@ -266,11 +279,38 @@ impl Writer {
         }
         match self.desk.spool.collect() {
             Ok(news) => self.waiting.extend(news.into_iter().filter_map(undelivered)),
-            Err(e) => tracing::warn!("{e}"),
+            Err(e) => self.warn("spool", Some(e.to_string())),
         }
-        if let Err(e) = self.prune() {
-            tracing::warn!("{e}");
+        let failed = self.prune().err().map(|e| e.to_string());
+        self.warn("quarantine", failed);
+    }
+
+    /// Says what goes wrong with `matter` unless that was the last thing said of it.
+    fn warn(&mut self, matter: &'static str, why: Option<String>) {
+        let Some(why) = why else { return drop(self.warned.remove(matter)) };
+        if self.warned.get(matter) != Some(&why) {
+            tracing::warn!("{why}");
+            self.warned.insert(matter, why);
         }
+    }
+
+    fn keep(&mut self) {
+        let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
+        let told = keeper.look(baseline, journal, spool);
+        self.put_on_record(told);
+    }
+
+    /// Somebody is at the daemon's own files: a journal line, and a message.
+    fn put_on_record(&mut self, told: Vec<Event>) {
+        if self.desk.deliverer.is_some()
+            && let Some(first) = told.first()
+        {
+            let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
+            let item =
+                Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
+            self.messages.insert(incident, item);
+        }
+        self.waiting.extend(told);
     }
 
     fn prune(&mut self) -> Result<(), BaselineError> {

@@ -20,6 +20,15 @@ pub(super) fn of(ward: &Ward) -> Vec<String> {
 
 /// The journal as a line of `status`.
 pub(super) fn journal(trouble: Option<String>) -> SensorStatus {
+    line("journal", trouble)
+}
+
+/// The state directory as a line of `status`.
+pub(super) fn state(worry: Option<String>) -> SensorStatus {
+    line("state", worry)
+}
+
+fn line(name: &str, trouble: Option<String>) -> SensorStatus {
     let state = if trouble.is_some() { "degraded" } else { "working" };
-    SensorStatus { name: "journal".into(), state: state.into(), why: trouble.unwrap_or_default() }
+    SensorStatus { name: name.into(), state: state.into(), why: trouble.unwrap_or_default() }
 }

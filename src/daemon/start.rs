@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::api::{State, Status};
 use super::control::{Control, ControlError};
 use super::guard::{Guard, Parts};
+use super::keeper::Keeper;
 use super::lock::StateLock;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
@@ -93,7 +94,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
-    let (mut guard, lock) = assemble(
+    let mut guard = assemble(
         config,
         store,
         &options.config_file,
@@ -115,7 +116,6 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     }
     let ended = guard.run();
     finish(guard, control);
-    drop(lock);
     Ok(ended?)
 }
 
@@ -140,11 +140,14 @@ fn assemble(
     mailbox: Mailbox<Report>,
     reports: &Mailer<Report>,
     status: &Arc<Mutex<Status>>,
-) -> Result<(Guard, StateLock), RunError> {
+) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
     let quarantine_too = Arc::clone(&quarantine);
-    let scribe = Scribe::start(Desk { baseline, journal, spool, quarantine, deliverer, on_entry })?;
+    let last_beat = baseline.heartbeat()?;
+    let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
+    let scribe = Scribe::start(desk)?;
     let every = match config.daemon.flag_sweep {
         FlagSweep::Auto => FLAG_SWEEP,
         FlagSweep::Every(every) => every,
@@ -161,11 +164,12 @@ fn assemble(
         sweep: Sweep::new(every, config.daemon.content_sweep),
         reports: mailbox,
         status: Arc::clone(status),
+        last_beat,
         state,
         vault,
         scribe,
     };
-    Ok((Guard::new(parts), lock))
+    Ok(Guard::new(parts))
 }
 
 fn open_control(
@@ -202,6 +206,7 @@ fn open_control(
 /// Says that it stops, and leaves nothing unwritten.
 fn finish(mut guard: Guard, control: Control) {
     guard.publish(State::Draining);
+    guard.beat();
     drop(control);
     let Guard { stager, reader, scribe, .. } = guard;
     drop((reader, stager));

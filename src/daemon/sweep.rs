@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::api::SensorStatus;
 use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::Reading;
+use crate::baseline::Heartbeat;
 use crate::engine::{Input, Sight};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
@@ -22,6 +25,11 @@ const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
 const PINNED_EVERY: Duration = Duration::from_secs(15);
 
+/// How often it is remembered that everything is whole.
+const BEAT: Duration = Duration::from_secs(5);
+/// A heartbeat with more exceptions than this is none.
+const MOST_DOUBTFUL: usize = 1000;
+
 /// When to look at what.
 pub struct Sweep {
     files: Vec<FileId>,
@@ -34,6 +42,10 @@ pub struct Sweep {
     next_pinned: Duration,
     under_way: bool,
     last_health: String,
+    /// When the round under way began, and the last one that was ended.
+    began: Timestamp,
+    whole: Option<Timestamp>,
+    next_beat: Duration,
 }
 
 impl Sweep {
@@ -51,6 +63,9 @@ impl Sweep {
             next_pinned: Duration::ZERO,
             under_way: false,
             last_health: String::new(),
+            began: Timestamp::now(),
+            whole: None,
+            next_beat: Duration::ZERO,
         }
     }
 
@@ -107,11 +122,17 @@ impl Guard {
         if end == self.sweep.files.len() {
             self.sweep.under_way = false;
             self.sweep.cursor = 0;
+            self.sweep.whole = Some(self.sweep.began);
         }
     }
 
     fn begin_round(&mut self, now: Duration) {
+        if now >= self.sweep.next_beat {
+            self.sweep.next_beat = now + BEAT;
+            self.beat();
+        }
         self.sweep.under_way = true;
+        self.sweep.began = Timestamp::now();
         self.sweep.round = self.sweep.round.wrapping_add(1);
         self.sweep.next_round = now + self.sweep.every;
         if now >= self.sweep.next_content {
@@ -126,7 +147,19 @@ impl Guard {
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
+        self.restock_again();
         self.tell_health();
+    }
+
+    /// Remembers beyond the end of this process when everything was last seen whole.
+    pub(super) fn beat(&self) {
+        let Some(at) = self.sweep.whole else { return };
+        let doubtful = self.engine.doubtful().map(std::path::Path::to_owned);
+        let except: Vec<_> = doubtful.take(MOST_DOUBTFUL + 1).collect();
+        // Where so much is in doubt, what was said before still holds.
+        if except.len() <= MOST_DOUBTFUL {
+            self.scribe.tell(Note::Heartbeat(Heartbeat { at, except }));
+        }
     }
 
     /// One file without an event. The common case is a single `statx`.
@@ -168,7 +201,7 @@ impl Guard {
         if health == self.sweep.last_health {
             return;
         }
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         let event = match health.is_empty() {
             true => Event::new(now, Kind::SensorRecovered, Severity::Info)
                 .noting("every sensor works again"),

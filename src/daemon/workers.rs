@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::api;
 use super::protect::{self, ProtectError};
+use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
 use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
@@ -42,6 +43,10 @@ pub enum Report {
     Asked(api::Command, api::Request, oneshot::Sender<api::Report>),
     /// These files are bind-mounted somewhere else, the others are not.
     Pinned(Vec<FileId>),
+    /// Copies are missing from the vault, or from where they lay ready.
+    Restock,
+    /// These known-good copies are gone, and the files are not good either.
+    Lost(Vec<FileId>),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
     /// Stop.
@@ -65,7 +70,7 @@ pub struct Taken {
 
 /// The vault's copy is damaged or gone. The file itself may still be good: if its digest says
 /// so, it is taken into the vault again.
-fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
+pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
     let right = |found: &Facts| found.sha256.is_some() && found.sha256 == facts.sha256;
     let sound = read_if_sized(path, facts.size).is_ok_and(|found| right(&found.facts));
     let mended = sound && take_into(path, vault, &|_| ()).is_ok_and(|found| right(&found));
@@ -92,6 +97,8 @@ pub enum Chore {
     Discard(PathBuf),
     /// Take a stranger out of a protected directory to the quarantine.
     Evict { from: PathBuf, slot: PathBuf, incident: String },
+    /// See to it that the vault has these copies.
+    Restock(Vec<Stocked>),
     /// Make sure that this file has reached the disk.
     Sync(PathBuf),
     /// Carry out a cure that takes long.
@@ -195,6 +202,10 @@ pub fn stager(
                 }
                 Chore::Evict { from, slot, incident } => {
                     evict(&quarantine, &from, &slot, &incident, &scribe);
+                }
+                Chore::Restock(all) => {
+                    let lost = super::restock::restock(&all, &vault);
+                    reports.send(Report::Lost(lost));
                 }
                 Chore::Sync(path) => sync(&path),
                 Chore::Cure { file, cure, patient, slot } => {

@@ -228,6 +228,12 @@ impl Guarded {
         self.suspects.push(Seen { until, at: now, suspect });
     }
 
+    /// Something is under way, or was found and left.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let found = self.incident.is_some() || self.tolerated.is_some() || self.away.is_some();
+        found || self.unread || self.verifying.is_some() || !self.is_quiet()
+    }
+
     /// A look found it as it was sealed: whoever was seen until now did no harm.
     pub(super) fn found_whole(&mut self, now: Moment) {
         if self.verifying.is_some() || self.written || self.unread {

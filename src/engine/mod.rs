@@ -118,6 +118,11 @@ impl Engine {
             .filter_map(|g| Some((g.protected.path.as_path(), g.failing.as_ref()?.why.as_str())))
     }
 
+    /// Files of which it cannot be said just now that they are whole.
+    pub fn doubtful(&self) -> impl Iterator<Item = &Path> {
+        self.files.values().filter(|g| g.is_doubtful()).map(|g| g.protected.path.as_path())
+    }
+
     /// Whether the file is whole as far as the engine knows, with nothing under way.
     #[must_use]
     pub fn is_settled(&self, file: FileId) -> bool {

@@ -20,6 +20,7 @@ use super::segments::{
     CURRENT, Directory, Segment, cut, identity, is_append_only, set_append_only,
 };
 use super::trouble::Trouble;
+use super::watch::Marks;
 use crate::baseline::Baseline;
 
 /// When a segment is full, and how many are kept.
@@ -40,18 +41,20 @@ impl Default for Limits {
 
 /// The journal, open for appending.
 pub struct Journal {
-    dir: Directory,
+    pub(super) dir: Directory,
     baseline: Baseline,
     limits: Limits,
-    file: File,
+    pub(super) file: File,
     /// Length of what is whole and on the disk.
-    size: u64,
+    pub(super) size: u64,
     head: Link,
     /// A failed write may have left something behind `size`.
     unclean: bool,
     /// The file does not end with a newline: somebody else wrote there.
     ragged: bool,
     troubles: Vec<Trouble>,
+    /// What a look at the files says as long as nobody else touches them.
+    pub(super) marks: Marks,
 }
 
 impl Journal {
@@ -95,8 +98,10 @@ impl Journal {
             unclean: false,
             ragged: false,
             troubles: Vec::new(),
+            marks: Marks::new(),
         };
         journal.measure().map_err(|error| journal.failed("read", error))?;
+        journal.mark_all()?;
         Ok((journal, recovery))
     }
 
@@ -141,6 +146,7 @@ impl Journal {
         self.size += batch.len() as u64;
         self.ragged = false;
         self.head = head;
+        self.mark_current();
         if let Err(error) = self.baseline.set_journal_head(head.seq, head.hash) {
             self.troubles.push(Trouble::HeadNotSaved(error));
         }
@@ -163,16 +169,17 @@ impl Journal {
 
     /// Sees whether the file is as it was left. A journal that somebody has touched is still
     /// the place to write to; what was done stays visible to `journal verify`.
-    fn look(&mut self) -> Result<(), JournalError> {
+    pub(super) fn look(&mut self) -> Result<(), JournalError> {
         if self.unclean {
             self.take_back().map_err(|error| self.failed("repair", error))?;
         }
         let ours = identity(&self.file).map_err(|error| self.failed("look at", error))?;
         let there = self.dir.current_identity().map_err(|error| self.failed("look at", error))?;
         if there != Some(ours) {
-            self.file = self.dir.append_to_current().map_err(|error| self.failed("open", error))?;
+            self.begin_anew()?;
             self.troubles.push(Trouble::Replaced);
-            return self.measure().map_err(|error| self.failed("read", error));
+            self.mark_current();
+            return Ok(());
         }
         let found = self.file.metadata().map_err(|error| self.failed("look at", error))?.len();
         if found != self.size {
@@ -183,11 +190,20 @@ impl Journal {
             self.troubles.push(Trouble::NotAppendOnly);
             set_append_only(self.file.as_fd(), true)
                 .map_err(|error| self.failed("set +a on", error))?;
+            self.mark_current();
         }
         Ok(())
     }
 
-    fn measure(&mut self) -> io::Result<()> {
+    pub(super) fn trouble(&mut self, trouble: Trouble) {
+        self.troubles.push(trouble);
+    }
+
+    pub(super) fn trouble_count(&self) -> usize {
+        self.troubles.len()
+    }
+
+    pub(super) fn measure(&mut self) -> io::Result<()> {
         self.size = self.file.metadata()?.len();
         let mut last = [b'\n'];
         if let Some(at) = self.size.checked_sub(1) {
@@ -200,6 +216,7 @@ impl Journal {
     fn take_back(&mut self) -> io::Result<()> {
         cut(&self.file, self.size)?;
         self.unclean = false;
+        self.mark_current();
         Ok(())
     }
 
@@ -212,6 +229,9 @@ impl Journal {
                 }
             }
             Err(error) => self.troubles.push(Trouble::NotRotated(error)),
+        }
+        if let Err(error) = self.mark_all() {
+            tracing::warn!("{error}");
         }
     }
 

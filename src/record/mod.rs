@@ -12,6 +12,7 @@ mod recovery;
 mod segments;
 mod trouble;
 mod verify;
+mod watch;
 
 pub use chain::{Link, MAX_LINE};
 pub use describe::{describe, describe_actor, describe_at, describe_change, describe_duration};

@@ -22,6 +22,19 @@ pub enum Trouble {
     },
     /// Somebody cleared `+a`; it is set again.
     NotAppendOnly,
+    /// Somebody touched one of the files.
+    Touched {
+        /// Its name.
+        segment: String,
+        /// Number, in the file, of the first line that is not as it was written; `None` where
+        /// all are.
+        line: Option<u64>,
+    },
+    /// Somebody removed one of the full files.
+    Removed {
+        /// Its name.
+        segment: String,
+    },
     /// A full segment could not be closed; it goes on growing.
     NotRotated(JournalError),
     /// An old segment could not be removed; it is tried again with the next.
@@ -32,7 +45,14 @@ impl Trouble {
     /// Whether somebody must have done it.
     #[must_use]
     pub fn is_tampering(&self) -> bool {
-        matches!(self, Self::Replaced | Self::Resized { .. } | Self::NotAppendOnly)
+        matches!(
+            self,
+            Self::Replaced
+                | Self::Resized { .. }
+                | Self::NotAppendOnly
+                | Self::Touched { .. }
+                | Self::Removed { .. }
+        )
     }
 }
 
@@ -43,8 +63,8 @@ impl fmt::Display for Trouble {
                 write!(f, "the end of the journal could not be remembered: {error}")
             }
             Self::Replaced => f.write_str(
-                "somebody removed or replaced the journal; it goes on in a new file: steadfast \
-                 journal verify tells what is missing",
+                "somebody removed or replaced the journal; it goes on in a new file, with the \
+                 lines that could be kept: steadfast journal verify tells what is missing",
             ),
             Self::Resized { expected, found } => write!(
                 f,
@@ -54,6 +74,20 @@ impl fmt::Display for Trouble {
             Self::NotAppendOnly => {
                 f.write_str("somebody cleared the journal's append-only bit; it is set again")
             }
+            Self::Touched { segment, line: Some(line) } => write!(
+                f,
+                "somebody changed the journal: from line {line} of {segment} on it is not as it \
+                 was written; steadfast journal verify tells more"
+            ),
+            Self::Touched { segment, line: None } => write!(
+                f,
+                "somebody touched {segment} of the journal; its lines are as they were written"
+            ),
+            Self::Removed { segment } => write!(
+                f,
+                "somebody removed {segment}, an older part of the journal; steadfast journal \
+                 verify tells which lines are missing"
+            ),
             Self::NotRotated(error) => {
                 write!(f, "the journal's file is full and goes on growing: {error}")
             }

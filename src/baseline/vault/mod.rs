@@ -17,11 +17,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation};
 
 use super::hash::{CopyError, copy};
-use crate::judge::Digest;
+use crate::judge::{Digest, FileKind, FileTime};
 use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
 use crate::sys::{flags, rename};
 
@@ -32,7 +33,8 @@ const INCOMING: &str = ".incoming-";
 
 /// The directory of known-good copies.
 pub struct Vault {
-    dir: OwnedFd,
+    /// Another one after [`Vault::renew`].
+    dir: Mutex<Arc<OwnedFd>>,
     path: PathBuf,
 }
 
@@ -48,12 +50,46 @@ impl Vault {
         let open = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&wanted)?;
             let path = state.canonicalize()?.join("vault");
-            let dir = reopen_read(open_dir(&path)?.as_fd())?;
+            let dir = Mutex::new(Arc::new(reopen_read(open_dir(&path)?.as_fd())?));
             let vault = Self { dir, path };
             vault.tidy()?;
             Ok(vault)
         };
         open().map_err(|source| VaultError::Io { doing: "open", path: wanted.clone(), source })
+    }
+
+    /// Goes on in the directory that is at the vault's place now: the one before is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn renew(&self) -> Result<(), VaultError> {
+        let open = || reopen_read(open_dir(&self.path)?.as_fd());
+        let new = open().map_err(|source| self.failed("open", "", source))?;
+        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// Changes whenever content comes or goes.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn stamp(&self) -> Result<FileTime, VaultError> {
+        let found = crate::sys::stat::stat_fd(self.dir().as_fd());
+        found.map(|stat| stat.ctime).map_err(|source| self.failed("look at", "", source))
+    }
+
+    /// Whether there is content of this digest, `size` bytes long. It is not read.
+    #[must_use]
+    pub fn has(&self, digest: &Digest, size: u64) -> bool {
+        let name = digest.to_string();
+        crate::sys::stat::stat_at(self.dir().as_fd(), OsStr::new(&name))
+            .is_ok_and(|found| found.kind == FileKind::File && found.size == size)
+    }
+
+    fn dir(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.dir.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where the content of this digest is, or would be.
@@ -90,7 +126,7 @@ impl Vault {
     /// [`VaultError::Missing`] or [`VaultError::Io`].
     pub fn reader(&self, digest: &Digest) -> Result<File, VaultError> {
         let name = digest.to_string();
-        let opened = open_read_at(self.dir.as_fd(), OsStr::new(&name)).map(File::from);
+        let opened = open_read_at(self.dir().as_fd(), OsStr::new(&name)).map(File::from);
         let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => self.missing(digest),
             _ => self.failed("open", &name, source),
@@ -132,7 +168,7 @@ impl Vault {
     pub fn remove(&self, digest: &Digest) -> Result<bool, VaultError> {
         let name = digest.to_string();
         self.unlock(&name).map_err(|source| self.failed("unlock", &name, source))?;
-        match rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(self.dir(), &name, AtFlags::empty()) {
             Ok(()) => {}
             Err(rustix::io::Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(self.failed("remove", &name, errno.into())),
@@ -200,7 +236,7 @@ impl Vault {
                 .create_new(true)
                 .mode(0o400)
                 .custom_flags(libc::O_NOFOLLOW)
-                .open(self_path(self.dir.as_fd()).join(&name))?;
+                .open(self_path(self.dir().as_fd()).join(&name))?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             Ok(file)
         };
@@ -211,7 +247,8 @@ impl Vault {
     /// Gives a whole file its name, in the place of a damaged one if need be.
     fn admit(&self, incoming: Incoming<'_>, digest: &Digest) -> Result<(), VaultError> {
         let name = digest.to_string();
-        let dir = self.dir.as_fd();
+        let held = self.dir();
+        let dir = held.as_fd();
         self.unlock(&name)
             .and_then(|()| rename::rename(dir, OsStr::new(&incoming.name), dir, OsStr::new(&name)))
             .map_err(|source| self.failed("add", &name, source))?;
@@ -220,7 +257,7 @@ impl Vault {
     }
 
     fn unlock(&self, name: &str) -> io::Result<()> {
-        let held = match open_path_at(self.dir.as_fd(), OsStr::new(name)) {
+        let held = match open_path_at(self.dir().as_fd(), OsStr::new(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
@@ -232,7 +269,7 @@ impl Vault {
             if name.starts_with(INCOMING) {
                 self.remove_abandoned(&name)?;
             } else if digest_of(&name).is_some() {
-                let held = open_path_at(self.dir.as_fd(), OsStr::new(&name))?;
+                let held = open_path_at(self.dir().as_fd(), OsStr::new(&name))?;
                 tolerate(flags::set_immutable(held.as_fd(), true))?;
             }
         }
@@ -241,9 +278,9 @@ impl Vault {
 
     fn remove_abandoned(&self, name: &str) -> io::Result<()> {
         // What is no regular file was not made here, and does no harm.
-        let Ok(file) = open_read_at(self.dir.as_fd(), OsStr::new(name)) else { return Ok(()) };
+        let Ok(file) = open_read_at(self.dir().as_fd(), OsStr::new(name)) else { return Ok(()) };
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?;
+            rustix::fs::unlinkat(self.dir(), name, AtFlags::empty())?;
         }
         Ok(())
     }
@@ -251,14 +288,14 @@ impl Vault {
     /// Names that are not UTF-8 are not ours.
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self_path(self.dir.as_fd()))? {
+        for entry in std::fs::read_dir(self_path(self.dir().as_fd()))? {
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)
     }
 
     fn sync(&self) -> Result<(), VaultError> {
-        rustix::fs::fsync(&self.dir).map_err(|errno| self.failed("sync", "", errno.into()))
+        rustix::fs::fsync(self.dir()).map_err(|errno| self.failed("sync", "", errno.into()))
     }
 
     fn missing(&self, digest: &Digest) -> VaultError {
@@ -284,7 +321,7 @@ struct Incoming<'a> {
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        let _ = rustix::fs::unlinkat(&self.vault.dir, &self.name, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(self.vault.dir(), &self.name, AtFlags::empty());
     }
 }
 

@@ -177,7 +177,7 @@ fn a_full_disk_leaves_no_part_of_a_batch_and_the_same_events_fit_later() {
 }
 
 #[test]
-fn a_journal_that_is_removed_under_the_daemon_goes_on_and_shows_the_gap() {
+fn a_journal_that_is_removed_under_the_daemon_is_written_again_from_what_is_open() {
     let room = Room::new();
     let (mut journal, _) = room.open();
     journal.append(&[event(1), event(2)]).unwrap();
@@ -185,8 +185,22 @@ fn a_journal_that_is_removed_under_the_daemon_goes_on_and_shows_the_gap() {
     std::fs::remove_file(room.file(CURRENT)).unwrap();
     journal.append(&[event(3)]).unwrap();
     assert!(matches!(journal.troubles()[..], [Trouble::Replaced]));
-    assert_eq!(room.seqs(), [3]);
+    assert_eq!(room.seqs(), [1, 2, 3]);
     assert!(room.is_append_only(CURRENT));
+    assert!(verify(room.state()).unwrap().is_whole());
+}
+
+#[test]
+fn a_journal_that_was_cut_before_it_is_removed_goes_on_and_shows_the_gap() {
+    let room = Room::new();
+    let (mut journal, _) = room.open();
+    journal.append(&[event(1), event(2)]).unwrap();
+    room.tamper(CURRENT, Vec::clear);
+    room.soften();
+    std::fs::remove_file(room.file(CURRENT)).unwrap();
+    journal.append(&[event(3)]).unwrap();
+    assert!(matches!(journal.troubles()[..], [Trouble::Replaced]));
+    assert_eq!(room.seqs(), [3]);
     assert_eq!(room.faults(), ["journal.jsonl line 1 (seq 3): lines 1 to 2 are missing"]);
 }
 

@@ -1,0 +1,291 @@
+//! The keeper: sees to it that the daemon's own files are where they belong and as it left them.
+//!
+//! Whoever tampers with what is protected does well to begin with the watchdog's memory. So
+//! about once a second, on the thread that writes, every directory of the state is held against
+//! the descriptor that was opened at the start: what was moved away is put back, what was
+//! removed is made anew and filled with what is still open or still in memory. It is told once,
+//! loudly, and `status` says so until the daemon is started again: a person has to find out who
+//! did it. What a removed file held and nobody has open, older parts of the journal above all, is
+//! lost; `journal verify` tells which lines.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+
+use super::held::{Fate, Held, identity_at, set_aside};
+use super::lock::StateLock;
+use super::wake::Mailer;
+use super::workers::Report;
+use crate::alert::Spool;
+use crate::baseline::{Baseline, Vault};
+use crate::judge::FileTime;
+use crate::record::{Event, Journal, Kind, Severity, Trouble};
+use crate::text::escape_path;
+
+/// What somebody should know of the state, shared with the guard.
+pub(super) type Worry = Arc<Mutex<Option<String>>>;
+
+/// See the module.
+pub struct Keeper {
+    state: PathBuf,
+    lock: StateLock,
+    /// The state itself first, then what is in it.
+    held: Vec<(Part, Held)>,
+    /// Whoever has them open is still to go on with the new ones.
+    outdated: Vec<Part>,
+    baseline: Option<(u64, u64)>,
+    vault: Arc<Vault>,
+    /// What the vault's directory said when the copies in it were last counted.
+    counted: Option<FileTime>,
+    reports: Mailer<Report>,
+    worry: Worry,
+    /// What went wrong at the last look, once said.
+    failure: Option<String>,
+    /// What was said last of the journal, and nobody's doing.
+    trouble: Option<String>,
+}
+
+/// A directory of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    State,
+    Journal,
+    Vault,
+    Quarantine,
+    Spool,
+    Replicas,
+}
+
+impl Part {
+    const BELOW: [(Self, &str, u32); 5] = [
+        (Self::Journal, "journal", 0o700),
+        (Self::Vault, "vault", 0o700),
+        (Self::Quarantine, "quarantine", 0o700),
+        (Self::Spool, "spool", 0o755),
+        (Self::Replicas, "replicas", 0o700),
+    ];
+
+    /// What is lost with it.
+    fn loss(self) -> &'static str {
+        match self {
+            Self::State => {
+                "the journal goes on with the lines that were still open, and steadfast journal \
+                 verify tells which older ones are missing; what is known to be good is written \
+                 again, the copies from the protected files that are whole; evidence and \
+                 messages that were not delivered yet are lost"
+            }
+            Self::Journal => {
+                "the journal goes on, with the lines that were still open; steadfast journal \
+                 verify tells which older ones are missing, and a backup may have them"
+            }
+            Self::Vault => {
+                "the known-good copies are made again from the protected files that are whole"
+            }
+            Self::Quarantine => "the evidence in it is lost",
+            Self::Spool => "messages that were not delivered yet are lost",
+            Self::Replicas => "other copies are made ready",
+        }
+    }
+}
+
+impl Keeper {
+    /// Keeps the open `state`, a path without symlinks.
+    ///
+    /// # Errors
+    /// Where one of its directories cannot be opened.
+    pub fn new(
+        state: &Path,
+        lock: StateLock,
+        baseline: &Baseline,
+        vault: Arc<Vault>,
+        reports: Mailer<Report>,
+    ) -> io::Result<Self> {
+        let mut held = vec![(Part::State, Held::hold(state.to_owned(), 0o700)?)];
+        for (part, name, mode) in Part::BELOW {
+            held.push((part, Held::hold(state.join(name), mode)?));
+        }
+        Ok(Self {
+            state: state.to_owned(),
+            lock,
+            held,
+            outdated: Vec::new(),
+            baseline: baseline.identity().map_err(io::Error::other)?,
+            counted: vault.stamp().ok(),
+            vault,
+            reports,
+            worry: Worry::default(),
+            failure: None,
+            trouble: None,
+        })
+    }
+
+    /// What `status` is to say.
+    pub(super) fn worry(&self) -> Worry {
+        Arc::clone(&self.worry)
+    }
+
+    /// Looks at everything, puts right what can be, and returns what is to be put on record.
+    pub fn look(
+        &mut self,
+        baseline: &Baseline,
+        journal: &mut Journal,
+        spool: &mut Spool,
+    ) -> Vec<Event> {
+        let mut found = Vec::new();
+        let mut failures = Vec::new();
+        // What can be put right is, whatever else cannot.
+        failures.extend(self.look_at_directories(&mut found).err());
+        failures.extend(self.look_at_lock(&mut found).err());
+        failures.extend(self.look_at_baseline(baseline, &mut found).err());
+        failures.extend(self.go_on(journal, spool).err());
+        failures.extend(journal.inspect().err().map(|e| e.to_string()));
+        self.count_copies();
+        self.failed(&failures, &mut found);
+        let mut events = Vec::new();
+        if !found.is_empty() {
+            events.push(self.tell(found.join("; ")));
+        }
+        events.extend(self.judge(journal.troubles()));
+        events
+    }
+
+    /// What the journal noticed while it was written: somebody's doing becomes an event.
+    pub fn judge(&mut self, troubles: Vec<Trouble>) -> Vec<Event> {
+        let (done_by_somebody, others): (Vec<_>, Vec<_>) =
+            troubles.into_iter().partition(Trouble::is_tampering);
+        for trouble in others.iter().map(ToString::to_string) {
+            if self.trouble.as_ref() != Some(&trouble) {
+                tracing::warn!("{trouble}");
+                self.trouble = Some(trouble);
+            }
+        }
+        done_by_somebody.iter().map(|trouble| self.tell(trouble.to_string())).collect()
+    }
+
+    fn tell(&self, what: String) -> Event {
+        let now = Timestamp::now();
+        tracing::error!("{what}");
+        if let Ok(mut worry) = self.worry.lock() {
+            *worry = Some(format!(
+                "{what} (noticed {now:.0}); find out who did it, then restart the daemon to \
+                 clear this"
+            ));
+        }
+        Event::new(now, Kind::SensorDegraded, Severity::Critical).noting(what)
+    }
+
+    fn failed(&mut self, failures: &[String], found: &mut Vec<String>) {
+        let why = (!failures.is_empty()).then(|| failures.join("; "));
+        if let Some(why) = why.as_ref().filter(|why| self.failure.as_ref() != Some(*why)) {
+            let state = escape_path(&self.state);
+            found.push(format!(
+                "the state directory {state} is not as it should be and cannot be put right: \
+                 {why}; it is tried again every second"
+            ));
+        }
+        self.failure = why;
+    }
+
+    fn look_at_directories(&mut self, found: &mut Vec<String>) -> Result<(), String> {
+        let mut all_gone = false;
+        for (part, held) in &mut self.held {
+            let path = escape_path(held.path());
+            let failed = |e: io::Error| format!("{path}: {e}");
+            if held.is_in_place().map_err(failed)? {
+                continue;
+            }
+            let fate = held.bring_back().map_err(failed)?;
+            let part_of_it = all_gone;
+            all_gone |= *part == Part::State && matches!(fate, Fate::MadeAnew { .. });
+            let told = match fate {
+                Fate::PutBack { from, swapped } => {
+                    let from = escape_path(&from);
+                    let other = match swapped {
+                        true => format!("; what was put in its place is at {from}"),
+                        false => String::new(),
+                    };
+                    format!("somebody moved {path} away to {from}; it was put back{other}")
+                }
+                Fate::MadeAnew { aside } => {
+                    self.outdated.push(*part);
+                    let other = aside.map_or_else(String::new, |aside| {
+                        format!("; what was put in its place is at {}", escape_path(&aside))
+                    });
+                    format!("somebody removed {path}; it was made again{other}; {}", part.loss())
+                }
+            };
+            if !part_of_it {
+                found.push(told);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_lock(&mut self, found: &mut Vec<String>) -> Result<(), String> {
+        let path = self.state.join("lock");
+        let failed = |e: io::Error| format!("{}: {e}", escape_path(&path));
+        if identity_at(&path).map_err(failed)? == self.lock.identity() {
+            return Ok(());
+        }
+        let dir = crate::sys::open::open_dir(&self.state).map_err(failed)?;
+        set_aside(std::os::fd::AsFd::as_fd(&dir), &path).map_err(failed)?;
+        self.lock = StateLock::take(&self.state, "run").map_err(|e| e.to_string())?;
+        if !self.outdated.contains(&Part::State) {
+            found.push(format!("somebody removed {}; it was made again", escape_path(&path)));
+        }
+        Ok(())
+    }
+
+    fn look_at_baseline(
+        &mut self,
+        baseline: &Baseline,
+        found: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let told = |e: crate::baseline::BaselineError| e.to_string();
+        if baseline.identity().map_err(told)? == self.baseline {
+            return Ok(());
+        }
+        let path = baseline.path();
+        let failed = |e: io::Error| format!("{}: {e}", escape_path(path));
+        let dir = crate::sys::open::open_dir(&self.state).map_err(failed)?;
+        let aside = set_aside(std::os::fd::AsFd::as_fd(&dir), path).map_err(failed)?;
+        baseline.renew().map_err(told)?;
+        self.baseline = baseline.identity().map_err(told)?;
+        let other = aside.map_or_else(String::new, |aside| {
+            format!("; what was put in its place is at {}", escape_path(&aside))
+        });
+        if !self.outdated.contains(&Part::State) {
+            let path = escape_path(path);
+            found.push(format!("somebody removed {path}; it was written again, whole{other}"));
+        }
+        Ok(())
+    }
+
+    /// Has those who had the old directories open go on in the new ones.
+    fn go_on(&mut self, journal: &mut Journal, spool: &mut Spool) -> Result<(), String> {
+        while let Some(part) = self.outdated.last() {
+            match part {
+                Part::Journal => journal.renew(&self.state).map_err(|e| e.to_string())?,
+                Part::Vault => self.vault.renew().map_err(|e| e.to_string())?,
+                Part::Spool => {
+                    *spool = Spool::open(&self.state).map_err(|e| e.to_string())?;
+                }
+                Part::Replicas => self.reports.send(Report::Restock),
+                Part::State | Part::Quarantine => {}
+            }
+            self.outdated.pop();
+        }
+        Ok(())
+    }
+
+    /// Has the guard see to missing copies whenever content came or went.
+    fn count_copies(&mut self) {
+        let now = self.vault.stamp().ok();
+        if now.is_some() && now != self.counted {
+            self.counted = now;
+            self.reports.send(Report::Restock);
+        }
+    }
+}
