@@ -11,6 +11,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// Appears on stderr after a moment, if that is a terminal; goes when it is dropped.
 #[derive(Debug)]
 pub(super) struct Progress {
+    what: &'static str,
     bar: ProgressBar,
     started: Instant,
     shown: Cell<bool>,
@@ -22,7 +23,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
             bar.set_style(style);
         }
-        Self { bar, started: Instant::now(), shown: Cell::new(false) }
+        Self { what, bar, started: Instant::now(), shown: Cell::new(false) }
     }
 
     /// `done` of `total`, in any unit.
@@ -38,19 +39,13 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    /// Something goes on, and nobody knows how far it is.
-    pub fn spin(&self) {
-        if self.shown.replace(true) {
-            return;
-        }
-        self.bar.set_style(ProgressStyle::default_spinner());
-        self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        self.bar.enable_steady_tick(Duration::from_millis(120));
-    }
-
-    /// How long to wait before [`Progress::spin`].
-    pub fn moment() -> Duration {
-        MOMENT
+    /// So many paths `of` all are done, and so many bytes were read for it.
+    pub fn paths(&self, done: u64, of: u64, bytes: u64) {
+        self.update(done, of);
+        self.bar.set_message(match bytes {
+            0 => self.what.to_owned(),
+            bytes => format!("{} ({} read)", self.what, crate::text::size(bytes)),
+        });
     }
 }
 

@@ -67,8 +67,14 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
         .map(|r| r.path.clone())
         .collect();
     for path in gone {
-        release(&store.baseline, &path).map_err(told)?;
-        known.remove(&path);
+        match release(&store.baseline, &path) {
+            Ok(()) => drop(known.remove(&path)),
+            Err(ReleaseError::Locked(why)) => {
+                plan.warnings.push(format!("{why} (it is no longer in the configuration)"));
+                continue;
+            }
+            Err(ReleaseError::Baseline(e)) => return Err(told(e)),
+        }
         plan.events
             .push(event(Kind::Released, &path).noting("it is no longer in the configuration"));
     }
@@ -112,22 +118,33 @@ fn change_policy(record: &mut Record, policy: Policy, vault: &Vault) -> Result<(
     Ok(())
 }
 
-/// Lets a path go: the bit is cleared and the baseline forgets it.
+/// Why a path could not be let go. It is protected as before.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The bit cannot be cleared; the sentence says of what, and why.
+    #[error("{0}")]
+    Locked(String),
+    /// The database cannot be written.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+}
+
+/// Lets a path go: the bit is cleared, and then the baseline forgets it.
 ///
 /// # Errors
-/// When the database cannot be written.
-pub fn release(baseline: &Baseline, path: &Path) -> Result<(), BaselineError> {
-    if let Some(record) = baseline.get(path)? {
-        if record.facts.keeps_immutable()
-            && let Err(e) = protect::unlock(path)
-        {
-            tracing::warn!("{}: +i could not be cleared: {e}", crate::text::escape_path(path));
-        }
-        if let Some(replica) = &record.replica {
-            let _ = crate::respond::discard(replica);
-        }
+/// When one of these cannot be done.
+pub fn release(baseline: &Baseline, path: &Path) -> Result<(), ReleaseError> {
+    let Some(record) = baseline.get(path)? else { return Ok(()) };
+    if record.facts.keeps_immutable() {
+        protect::unlock(path).map_err(|e| ReleaseError::Locked(protect::still_locked(path, &e)))?;
     }
-    baseline.remove(path).map(drop)
+    baseline.remove(path)?;
+    if let Some(replica) = &record.replica
+        && let Err(e) = crate::respond::discard(replica)
+    {
+        tracing::warn!("{} is left over: {e}", crate::text::escape_path(&replica.path));
+    }
+    Ok(())
 }
 
 fn event(kind: Kind, path: &Path) -> Event {
