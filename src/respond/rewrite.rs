@@ -38,6 +38,10 @@ pub(super) fn rewrite(
         return Ok(None);
     };
     vault.verify(&digest).map_err(|e| io::Error::other(e.to_string()))?;
+    let held = File::from(sys::open::reopen_read(inode.as_fd())?);
+    vault
+        .require_room(&digest, &held, patient.parent())
+        .map_err(|e| io::Error::other(e.to_string()))?;
     unlock_fd(inode.as_fd())?;
     let evidence = keep(inode.as_fd(), slot)?;
     let mut file = File::from(sys::open::reopen_write(inode.as_fd())?);

@@ -11,6 +11,7 @@ mod directories;
 mod journal;
 mod offline;
 mod shapes;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
