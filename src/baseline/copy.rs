@@ -55,6 +55,15 @@ pub(super) fn occupied(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.blocks().saturating_mul(512))
 }
 
+/// Copies the content of `from`, `limit` bytes at most, into the empty file `to`.
+///
+/// # Errors
+/// As reading and writing have them.
+pub fn copy_sparse(from: &File, limit: u64, to: &mut File) -> io::Result<()> {
+    let copied = copy(from, limit, Some(to), &|_| ());
+    copied.map(drop).map_err(|(CopyError::Read(e) | CopyError::Write(e))| e)
+}
+
 /// Copies the content of `from`, `limit` bytes at most, to where `to` stands, and returns its
 /// digest and length. `progress` is called with the bytes that were got over since the last time.
 pub(super) fn copy(

@@ -13,7 +13,7 @@ pub mod snapshot;
 mod surroundings;
 mod vault;
 
-pub use copy::NoRoom;
+pub use copy::{NoRoom, copy_sparse};
 pub use db::Baseline;
 pub use error::BaselineError;
 pub use evidence::Evidence;

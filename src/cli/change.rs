@@ -68,7 +68,7 @@ fn carry_out(
     let progress = Progress::new(command.name());
     match client::command(&config.daemon.control, command, &request, &progress) {
         Err(ClientError::NoDaemon(_)) => {
-            offline::perform(config, command, &request, &|done, total| progress.update(done, total))
+            offline::perform(config, command, &request, &|so_far| progress.tell(so_far))
         }
         answer => Ok(answer?),
     }

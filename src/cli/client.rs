@@ -83,7 +83,7 @@ pub(super) fn command(
                     if now != last {
                         (last, since) = (now, Instant::now());
                     }
-                    progress.paths(now.done, now.of, now.bytes);
+                    progress.tell(now);
                 }
             }
             if since.elapsed() > STANDSTILL {

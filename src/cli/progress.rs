@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::daemon::api;
+use crate::text::size;
+
 /// Before this, nobody wonders what is going on.
 const MOMENT: Duration = Duration::from_millis(500);
 
@@ -39,13 +42,12 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    /// So many paths `of` all are done, and so many bytes were read for it.
-    pub fn paths(&self, done: u64, of: u64, bytes: u64) {
-        self.update(done, of);
-        self.bar.set_message(match bytes {
-            0 => self.what.to_owned(),
-            bytes => format!("{} ({} read)", self.what, crate::text::size(bytes)),
-        });
+    /// How far a command is.
+    pub fn tell(&self, so_far: api::Progress) {
+        self.update(so_far.done, so_far.of);
+        if self.shown.get() && so_far.bytes > 0 {
+            self.bar.set_message(format!("{} ({} read)", self.what, size(so_far.bytes)));
+        }
     }
 }
 

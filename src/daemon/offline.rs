@@ -7,7 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use super::acceptance::{self, Known, Step};
-use super::api::{Command, PathReport, Report, Request};
+use super::api::{Command, Gauge, PathReport, Progress, Report, Request};
 use super::protect;
 use super::reconcile;
 use super::store::Store;
@@ -37,8 +37,8 @@ enum Job {
 
 type Jobs = Vec<(PathBuf, Job)>;
 
-/// Carries out `command` on the state that `config` names. `progress` is called with the number
-/// of paths done and of all.
+/// Carries out `command` on the state that `config` names. `progress` is told how far it
+/// is.
 ///
 /// # Errors
 /// When the state cannot be used, or by whom it is in use. What concerns a single path is in
@@ -47,7 +47,7 @@ pub fn perform(
     config: &Config,
     command: Command,
     request: &Request,
-    progress: &dyn Fn(u64, u64),
+    progress: &dyn Fn(Progress),
 ) -> anyhow::Result<Report> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
@@ -73,13 +73,19 @@ pub fn perform(
     if command == Command::Restore {
         report.strangers = stranger_jobs(&mut jobs, &known, &store.state);
     }
-    let all = jobs.len() as u64;
-    for (done, (path, job)) in jobs.into_iter().enumerate() {
-        progress(done as u64, all);
-        let outcome = carry_out(&mut store, &path, job, command, request);
+    let gauge = Gauge::default();
+    gauge.set_paths(jobs.len());
+    let read = |bytes| {
+        gauge.add_bytes(bytes);
+        progress(gauge.read());
+    };
+    let accepted = (command == Command::Accept).then(|| request.reason.clone());
+    for (path, job) in jobs {
+        let outcome = carry_out(&mut store, &path, job, &accepted, &read);
         report.paths.push(answer(&path, outcome.map_err(|e| format!("{e:#}"))));
+        gauge.path_done();
+        progress(gauge.read());
     }
-    progress(all, all);
     Ok(report)
 }
 
@@ -173,14 +179,11 @@ fn carry_out(
     store: &mut Store,
     path: &Path,
     job: Job,
-    command: Command,
-    request: &Request,
+    accepted: &Option<Option<String>>,
+    read: &dyn Fn(u64),
 ) -> anyhow::Result<String> {
     match job {
-        Job::Take(policy, origin) => {
-            let accepted = (command == Command::Accept).then(|| request.reason.clone());
-            take(store, path, policy, origin, &accepted)
-        }
+        Job::Take(policy, origin) => take(store, path, (policy, origin), accepted, read),
         Job::Release(why) => release(store, path, why),
         Job::Restore => restore(store, path),
         Job::Evict => evict(store, path),
@@ -193,13 +196,13 @@ fn carry_out(
 fn take(
     store: &mut Store,
     path: &Path,
-    policy: Policy,
-    origin: Origin,
+    (policy, origin): (Policy, Origin),
     accepted: &Option<Option<String>>,
+    read: &dyn Fn(u64),
 ) -> anyhow::Result<String> {
     let before = store.baseline.get(path)?;
     let known = before.is_some();
-    let record = protect::take(path, policy, origin, &store.vault, &|_| ())
+    let record = protect::take(path, policy, origin, &store.vault, read)
         .map_err(|e| anyhow::Error::msg(protect::refusal(&e, accepted)))?;
     store.baseline.put(&record)?;
     if let Some(replica) = before.and_then(|record| record.replica) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::api::{Gauge, Progress};
 use super::protect::{self, ProtectError};
 use super::store::Store;
 use super::wanted::{Obstacles, Wanted};
@@ -24,12 +25,16 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Brings the baseline in line with what is wanted.
+/// Brings the baseline in line with what is wanted. `progress` is told how far it is.
 ///
 /// # Errors
 /// When a path cannot be taken under protection, or the database cannot be written. Paths that
 /// were taken before the failure are let go again.
-pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
+pub fn reconcile(
+    store: &mut Store,
+    wanted: Wanted,
+    progress: &dyn Fn(Progress),
+) -> Result<Plan, Obstacles> {
     let told = |e: BaselineError| Obstacles(vec![e.to_string()]);
     let mut known: HashMap<PathBuf, Record> =
         store.baseline.all().map_err(told)?.into_iter().map(|r| (r.path.clone(), r)).collect();
@@ -42,14 +47,21 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
     let mut taken: Vec<Record> = Vec::new();
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
-    for (path, policy, origin) in all {
-        if known.contains_key(path) || !seen.insert(path) {
-            continue;
-        }
-        match protect::take(path, policy, origin, &store.vault, &|_| ()) {
+    let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
+    let new: Vec<_> = new.collect();
+    let gauge = Gauge::default();
+    gauge.set_paths(new.len());
+    let read = |bytes| {
+        gauge.add_bytes(bytes);
+        progress(gauge.read());
+    };
+    for (path, policy, origin) in new {
+        match protect::take(path, policy, origin, &store.vault, &read) {
             Ok(record) => taken.push(record),
             Err(e) => obstacles.push(e.to_string()),
         }
+        gauge.path_done();
+        progress(gauge.read());
     }
     if obstacles.is_empty()
         && let Err(e) = store.baseline.put_all(&taken)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::Patient;
 use super::cure::unlock_fd;
 use super::replica::set_metadata;
-use crate::baseline::Vault;
+use crate::baseline::{Vault, copy_sparse};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 
@@ -66,8 +66,8 @@ fn keep(inode: std::os::fd::BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Pa
     let from = File::from(sys::open::reopen_read(inode)?);
     let name = format!("rewritten-{:x}", jiff::Timestamp::now().as_microsecond());
     let path = slot.join(name);
-    let copied = File::create_new(&path)
-        .and_then(|mut to| io::copy(&mut io::Read::take(from, EVIDENCE_LIMIT), &mut to));
+    let copied =
+        File::create_new(&path).and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));
     if copied.is_err() {
         let _ = std::fs::remove_file(&path);
         return Ok(None);

@@ -12,6 +12,7 @@ mod journal;
 mod offline;
 mod shapes;
 mod trouble;
+mod vault;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
