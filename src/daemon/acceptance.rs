@@ -55,7 +55,7 @@ pub fn plan(
     if present.is_empty() {
         let within = asked.parent().is_some_and(|above| self::home(above, known).is_some());
         match (gone.is_empty(), within) {
-            (true, _) => return Err("does not exist, and is not protected".into()),
+            (true, _) => return Err(UNKNOWN.into()),
             (false, false) => return Err(GONE.into()),
             (false, true) => {}
         }
@@ -86,6 +86,9 @@ pub fn released(why: &str) -> String {
     }
 }
 
+/// What is said of a path that is nowhere.
+const UNKNOWN: &str = "does not exist, and is not protected: check the spelling";
+
 /// What is said of a protected path that is not there.
 pub const GONE: &str = "is gone: 'steadfast restore PATH' puts it back, 'steadfast release PATH' \
                         stops protecting it";
@@ -106,7 +109,10 @@ pub fn not_protected(path: &Path, known: &dyn Fn(&Path) -> Option<Known>) -> Str
             "does not belong in the protected directory {}; 'steadfast accept PATH' takes it in",
             crate::text::escape_path(home)
         ),
-        _ => "is not protected; 'steadfast protect PATH' takes it under protection".into(),
+        None if path.symlink_metadata().is_ok() => {
+            "is not protected; 'steadfast protect PATH' takes it under protection".into()
+        }
+        _ => UNKNOWN.into(),
     }
 }
 

@@ -82,7 +82,7 @@ pub fn perform(
     let accepted = (command == Command::Accept).then(|| request.reason.clone());
     for (path, job) in jobs {
         let outcome = carry_out(&mut store, &path, job, &accepted, &read);
-        report.paths.push(answer(&path, outcome.map_err(|e| format!("{e:#}"))));
+        report.paths.push(answer(&path, outcome.map_err(|e| e.to_string())));
         gauge.path_done();
         progress(gauge.read());
     }

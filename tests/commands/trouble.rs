@@ -1,11 +1,16 @@
 //! When something stands in a command's way, nothing is half done and a person can act on what is
 //! said.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{self, GOOD, Guard, Place, Sandbox, is_immutable, not_root, skip_unless, text};
+use crate::protected;
 
 #[test]
 fn a_file_on_a_read_only_filesystem_stays_protected_when_it_is_to_be_released() {
@@ -41,6 +46,53 @@ fn a_file_on_a_read_only_filesystem_stays_protected_when_it_is_to_be_released() 
         guard.expect(0, "release", &file);
         assert_eq!(is_immutable(&file), Some(false));
         assert!(released(&guard));
+    }
+}
+
+#[test]
+fn whoever_may_not_read_the_state_is_told_so_once_and_what_is_needed() {
+    skip_unless!(not_root());
+    let (sandbox, file, _) = protected();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let program = sandbox.path("steadfast");
+    std::fs::copy(env!("CARGO_BIN_EXE_steadfast"), &program).unwrap();
+    [&program, sandbox.dir(), sandbox.dir().parent().unwrap()].into_iter().for_each(open);
+    open(sandbox.config().parent().unwrap());
+    for command in ["audit", "events", "who", "diff", "release"] {
+        let output = Command::new(&program)
+            .args([command.as_ref(), file.as_os_str()])
+            .env("STEADFAST_CONFIG", sandbox.config())
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        common::assert_code(&output, 2, command);
+        let told = text(&output.stderr);
+        assert!(told.contains("root"), "{command}: {told}");
+        assert!(told.matches("Permission denied").count() <= 1, "{command}: {told}");
+    }
+}
+
+#[test]
+fn a_path_that_nobody_knows_is_said_to_be_unknown() {
+    skip_unless!(not_root());
+    let (sandbox, _, _) = protected();
+    let typo = sandbox.path("mian.py");
+    for (command, code) in [
+        ("audit", 2),
+        ("diff", 2),
+        ("restore", 2),
+        ("release", 2),
+        ("accept", 2),
+        ("protect", 2),
+        ("who", 0),
+        ("events", 0),
+    ] {
+        let told = text(&sandbox.expect(code, command, &typo).stderr);
+        let said = ["does not exist", "nothing is on record"].iter().any(|s| told.contains(s));
+        assert!(said && told.contains("mian.py"), "{command}: {told}");
     }
 }
 
