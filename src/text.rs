@@ -42,6 +42,17 @@ fn reorders_text(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A number of bytes for a person: `17 bytes`, `2.5 GiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex_encode(bytes: &[u8]) -> String {
@@ -68,6 +79,13 @@ mod tests {
     fn control_and_reordering_characters_and_stray_bytes_are_escaped() {
         assert_eq!(escape(b"a\x1b[31m\n\xff\xc3\xa9"), "a\\x1b[31m\\n\\xffé");
         assert_eq!(escape("x\u{202e}y".as_bytes()), "x\\u{202e}y");
+    }
+
+    #[test]
+    fn sizes_are_told_in_the_unit_that_fits() {
+        let told = [0, 1023, 1024, 1536, 5 << 30, u64::MAX].map(size);
+        let expected = ["0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "5.0 GiB", "16777215.9 TiB"];
+        assert_eq!(told, expected);
     }
 
     #[test]

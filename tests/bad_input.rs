@@ -137,7 +137,11 @@ fn every_problem_of_a_configuration_is_told_at_once_with_line_and_column() {
          content_sweep = \"often\"\n\
          \n\
          [surprise]\n\
-         key = 1\n",
+         key = 1\n\
+         \n\
+         [alert.email]\n\
+         server = \"nonsense\"\n\
+         tls = 3\n",
     );
     let check = sandbox.steadfast(&["config", "check"]);
     assert_eq!(check.status.code(), Some(1), "{}", text(&check.stderr));
@@ -145,10 +149,12 @@ fn every_problem_of_a_configuration_is_told_at_once_with_line_and_column() {
     assert_eq!(run.status.code(), Some(2), "{}", text(&run.stderr));
     for output in [check, run] {
         let told = text(&output.stdout) + &text(&output.stderr);
-        for place in ["2:", "3:1", "4:", "8:", "10:"] {
+        for place in ["2:", "3:1", "4:", "8:", "10:", "14:10", "15:7"] {
             assert!(told.contains(place), "{place} is not in: {told}");
         }
-        for word in ["relative/path", "imutable", "sometimes", "often", "surprise"] {
+        for word in
+            ["relative/path", "imutable", "sometimes", "often", "surprise", "nonsense", "`tls`"]
+        {
             assert!(told.contains(word), "{word} is not in: {told}");
         }
     }

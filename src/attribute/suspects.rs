@@ -1,7 +1,7 @@
 //! From what sensors told about one file to the process behind one change.
 //!
 //! It never guesses. A process is named `exact` when an event of the very kind that makes this
-//! change carried it and no other process did the like meanwhile; `opener` when all that is
+//! change carried it and no other process made such a change meanwhile; `opener` when all that is
 //! known is that it had the file open; several candidates are all listed, and none is exact.
 //! Pure: the caller brings observations and openers.
 
@@ -63,7 +63,9 @@ pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) ->
             actor: Some((*actor).clone()),
             attribution: Attribution { source: *source, confidence: Confidence::Opener },
             others: strip(rest.iter().map(|(actor, _)| *actor)),
-            note: gone.map(|pid| format!("process {pid}, which has exited, did the like")),
+            note: gone.map(|pid| format!(
+                    "process {pid} changed it at the same time and had exited before it could be looked at"
+                )),
         },
     }
 }

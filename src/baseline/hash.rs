@@ -1,13 +1,8 @@
-//! SHA-256, in pieces, and while copying.
-
-use std::io::{self, Read, Write};
+//! SHA-256, at once and in pieces.
 
 use sha2::Digest as _;
 
 use crate::judge::Digest;
-
-/// How much is read and written at a time, bytes.
-const CHUNK: usize = 256 * 1024;
 
 /// A SHA-256 under way.
 #[derive(Clone, Default)]
@@ -36,33 +31,6 @@ impl Hasher {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
-}
-
-/// Which side of a copy failed.
-pub(super) enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// Copies to the end of `from`; returns the digest and the number of bytes.
-pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(Digest, u64), CopyError> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut size = 0;
-    loop {
-        let got = match from.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), size)),
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(CopyError::Read(error)),
-        };
-        // A reader that claims more than it had room for is broken.
-        let bytes =
-            buffer.get(..got).ok_or_else(|| CopyError::Read(io::ErrorKind::Other.into()))?;
-        hasher.update(bytes);
-        to.write_all(bytes).map_err(CopyError::Write)?;
-        size += got as u64;
-    }
 }
 
 #[cfg(test)]

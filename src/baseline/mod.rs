@@ -1,5 +1,6 @@
 //! What is known to be good: facts in a database, content in a vault.
 
+mod copy;
 mod db;
 mod error;
 mod evidence;
@@ -14,6 +15,7 @@ pub mod snapshot;
 mod surroundings;
 mod vault;
 
+pub use copy::{NoRoom, copy_sparse};
 pub use db::Baseline;
 pub use error::BaselineError;
 pub use evidence::Evidence;

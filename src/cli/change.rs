@@ -31,8 +31,11 @@ pub(super) fn change(
     } else {
         tell(screen, &report)?;
     }
-    let all_done = report.paths.iter().all(|path| path.done);
-    Ok(if all_done { Outcome::Fine } else { Outcome::Undone })
+    Ok(match report.paths.iter().all(|path| path.done) {
+        true if report.strangers.is_empty() => Outcome::Fine,
+        true => Outcome::Found,
+        false => Outcome::Undone,
+    })
 }
 
 /// The paths as the daemon has them. What cannot be protected is found before anything is done,
@@ -65,7 +68,7 @@ fn carry_out(
     let progress = Progress::new(command.name());
     match client::command(&config.daemon.control, command, &request, &progress) {
         Err(ClientError::NoDaemon(_)) => {
-            offline::perform(config, command, &request, &|done, total| progress.update(done, total))
+            offline::perform(config, command, &request, &|so_far| progress.tell(so_far))
         }
         answer => Ok(answer?),
     }
@@ -86,7 +89,26 @@ fn tell(screen: &Screen, report: &api::Report) -> anyhow::Result<()> {
     if let Some(more) = undone.len().checked_sub(LISTED).filter(|more| *more > 0) {
         screen.complain(&format!("and {}", count(more, "more path", "more paths")));
     }
+    if !report.strangers.is_empty() {
+        screen.complain(&tell_strangers(&report.strangers));
+    }
     Ok(())
+}
+
+fn tell_strangers(strangers: &[PathText]) -> String {
+    let named: Vec<_> =
+        strangers.iter().take(LISTED).map(|path| escape_path(path.to_path())).collect();
+    let more = match strangers.len().checked_sub(LISTED) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" and {more} more"),
+    };
+    let does = if strangers.len() == 1 { "does" } else { "do" };
+    format!(
+        "{} {does} not belong in a protected directory and stayed: {}{more}; \
+         'steadfast accept PATH' takes one in, removing it is up to you",
+        count(strangers.len(), "name", "names"),
+        named.join(", ")
+    )
 }
 
 /// The message, with the path before it unless it names the path itself.

@@ -3,13 +3,12 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::progress::Progress;
@@ -19,8 +18,11 @@ use crate::text::{escape, escape_path};
 
 /// The daemon answers what it knows at once.
 const STATUS_TIME: Duration = Duration::from_secs(5);
-/// A command may have to read and copy a great deal.
-const COMMAND_TIME: Duration = Duration::from_secs(3600);
+/// While it carries out a command it says how far it is every second; one that is silent for this
+/// long hangs…
+const SILENCE: Duration = Duration::from_secs(10);
+/// …and so does one that talks, but came no further for this long.
+const STANDSTILL: Duration = Duration::from_secs(300);
 /// The longest answer, in bytes.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
 
@@ -35,8 +37,16 @@ pub(super) enum ClientError {
     TooLong(PathBuf),
     #[error("what answers on {} runs as user {uid}, not as root: it is not the daemon; remove it", escape_path(.path))]
     Impostor { path: PathBuf, uid: u32 },
-    #[error("the daemon did not answer within {} s: see its log, or restart it", .0.as_secs())]
-    TimedOut(Duration),
+    #[error(
+        "the daemon on {} is there but did not answer within {} s: it may be stopped or hang; 'systemctl status steadfast' or its log tells more, and a restart helps",
+        escape_path(.path), .time.as_secs()
+    )]
+    TimedOut { path: PathBuf, time: Duration },
+    #[error(
+        "the daemon carries this out, but came no further for {} s: it waits for a disk, or hangs; see its log, and then try again",
+        STANDSTILL.as_secs()
+    )]
+    Standstill,
     #[error("{0}")]
     Refused(String),
     #[error("the conversation with the daemon failed: {0}; try again, and see its log")]
@@ -45,7 +55,11 @@ pub(super) enum ClientError {
 
 /// What the daemon says of itself.
 pub(super) fn status(socket: &Path) -> Result<api::Status, ClientError> {
-    block_on(within(STATUS_TIME, talk(socket, Method::GET, "/status", Bytes::new())))
+    block_on(async {
+        let answer = Answer::ask(socket, Method::GET, "/status", Bytes::new(), STATUS_TIME).await?;
+        let body = answer.rest(STATUS_TIME).await?;
+        serde_json::from_slice(&body).map_err(|e| broken(&e))
+    })
 }
 
 /// Has the daemon carry out a command.
@@ -55,16 +69,27 @@ pub(super) fn command(
     request: &api::Request,
     progress: &Progress,
 ) -> Result<api::Report, ClientError> {
-    let body = serde_json::to_vec(request).map_err(|e| ClientError::Broken(e.to_string()))?;
+    let body = serde_json::to_vec(request).map_err(|e| broken(&e))?;
     let route = format!("/{}", command.name());
     block_on(async {
-        let talk = within(COMMAND_TIME, talk(socket, Method::POST, &route, body.into()));
-        tokio::pin!(talk);
-        tokio::select! {
-            answer = &mut talk => return answer,
-            () = tokio::time::sleep(Progress::moment()) => progress.spin(),
+        let mut answer = Answer::ask(socket, Method::POST, &route, body.into(), SILENCE).await?;
+        let (mut last, mut since) = (api::Progress::default(), Instant::now());
+        loop {
+            let line = answer.line(SILENCE).await?;
+            match serde_json::from_slice(&line).map_err(|e| broken(&e))? {
+                api::Line::Report(report) => return Ok(report),
+                api::Line::Error(why) => return Err(ClientError::Refused(escape(why.as_bytes()))),
+                api::Line::Progress(now) => {
+                    if now != last {
+                        (last, since) = (now, Instant::now());
+                    }
+                    progress.tell(now);
+                }
+            }
+            if since.elapsed() > STANDSTILL {
+                return Err(ClientError::Standstill);
+            }
         }
-        talk.await
     })
 }
 
@@ -73,46 +98,111 @@ fn block_on<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result<T, 
         .enable_io()
         .enable_time()
         .build()
-        .map_err(|error| ClientError::Broken(error.to_string()))?
+        .map_err(|e| broken(&e))?
         .block_on(work)
 }
 
+fn broken(error: &dyn std::error::Error) -> ClientError {
+    ClientError::Broken(escape(error.to_string().as_bytes()))
+}
+
+/// An answer that is still coming in.
+struct Answer<'a> {
+    socket: &'a Path,
+    body: Incoming,
+    /// What came and was not used.
+    buffer: Vec<u8>,
+    /// Talks as long as this is there.
+    _connection: AbortOnDrop,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Result<(), hyper::Error>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Asks, and waits until the answer begins.
+    async fn ask(
+        socket: &'a Path,
+        method: Method,
+        route: &str,
+        body: Bytes,
+        time: Duration,
+    ) -> Result<Self, ClientError> {
+        let begin = async {
+            let stream = connect(socket).await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|e| broken(&e))?;
+            let connection = AbortOnDrop(tokio::spawn(connection));
+            let request = Request::builder()
+                .method(method)
+                .uri(route)
+                .header(header::HOST, "steadfast")
+                .header(header::CONTENT_TYPE, "application/json")
+                .header(header::ACCEPT, api::LINES)
+                .body(Full::new(body))
+                .map_err(|e| broken(&e))?;
+            let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
+            Ok((answer, connection))
+        };
+        let (answer, connection) = within(socket, time, begin).await?;
+        let status = answer.status();
+        let body = answer.into_body();
+        let answer = Self { socket, body, buffer: Vec::new(), _connection: connection };
+        match status {
+            StatusCode::OK => Ok(answer),
+            _ => Err(refusal(socket, status, &answer.rest(time).await?)),
+        }
+    }
+
+    /// Waits for more; false at the end.
+    async fn more(&mut self, time: Duration) -> Result<bool, ClientError> {
+        let frame = async { self.body.frame().await.transpose().map_err(|e| broken(&e)) };
+        let Some(frame) = within(self.socket, time, frame).await? else { return Ok(false) };
+        if let Some(data) = frame.data_ref() {
+            self.buffer.extend_from_slice(data);
+        }
+        if self.buffer.len() > ANSWER_MAX {
+            return Err(ClientError::Broken("the answer does not end".into()));
+        }
+        Ok(true)
+    }
+
+    /// The next line.
+    async fn line(&mut self, time: Duration) -> Result<Vec<u8>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(end + 1);
+                return Ok(std::mem::replace(&mut self.buffer, rest));
+            }
+            if !self.more(time).await? {
+                return Err(ClientError::Broken(
+                    "it ended before the command was carried out".into(),
+                ));
+            }
+        }
+    }
+
+    /// All of it.
+    async fn rest(mut self, time: Duration) -> Result<Vec<u8>, ClientError> {
+        while self.more(time).await? {}
+        Ok(self.buffer)
+    }
+}
+
 async fn within<T>(
+    socket: &Path,
     time: Duration,
     work: impl Future<Output = Result<T, ClientError>>,
 ) -> Result<T, ClientError> {
-    tokio::time::timeout(time, work).await.unwrap_or(Err(ClientError::TimedOut(time)))
-}
-
-async fn talk<T: DeserializeOwned>(
-    socket: &Path,
-    method: Method,
-    route: &str,
-    body: Bytes,
-) -> Result<T, ClientError> {
-    let broken =
-        |error: &dyn std::error::Error| ClientError::Broken(escape(error.to_string().as_bytes()));
-    let stream = connect(socket).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| broken(&e))?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(route)
-        .header(hyper::header::HOST, "steadfast")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body))
-        .map_err(|e| broken(&e))?;
-    let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-    let body = body.map_err(|e| ClientError::Broken(escape(e.to_string().as_bytes())))?.to_bytes();
-    connection.abort();
-    if status == StatusCode::OK {
-        return serde_json::from_slice(&body).map_err(|e| broken(&e));
-    }
-    Err(refusal(socket, status, &body))
+    let timed_out = || ClientError::TimedOut { path: socket.to_owned(), time };
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(timed_out()))
 }
 
 fn refusal(socket: &Path, status: StatusCode, body: &[u8]) -> ClientError {
@@ -147,99 +237,5 @@ async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::record::PathText;
-
-    /// What `status` comes to when the other end answers with these bytes.
-    fn answered(bytes: &'static [u8]) -> ClientError {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let listener = UnixListener::bind(&path).unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(bytes);
-        });
-        let error = status(&path).unwrap_err();
-        server.join().unwrap();
-        error
-    }
-
-    #[test]
-    fn client_and_server_understand_each_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let answer = api::Status {
-            state: api::State::Watching,
-            pid: 1,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            protected: 3,
-            sensors: Vec::new(),
-            windows: Vec::new(),
-            open_incidents: 0,
-            shortcomings: Vec::new(),
-            worst_case_notice_ms: 1,
-        };
-        let told = answer.clone();
-        let control = crate::daemon::control::Control::start(
-            &path,
-            Arc::new(move || told.clone()),
-            Arc::new(|command, request, sender| {
-                let path = request.paths[0].clone();
-                let message = format!("{} {:?}", command.name(), request.reason);
-                let _ = sender.send(api::Report {
-                    paths: vec![api::PathReport { path, message, done: true }],
-                });
-            }),
-            None,
-        )
-        .unwrap();
-        assert_eq!(status(&path).unwrap(), answer);
-        let odd = PathText::new(Path::new(std::ffi::OsStr::from_bytes(b"/\xff\n")));
-        let request = api::Request { paths: vec![odd.clone()], reason: Some("why".to_owned()) };
-        let report = command(&path, api::Command::Accept, &request, &Progress::new("")).unwrap();
-        assert_eq!(report.paths[0].path, odd);
-        assert_eq!(report.paths[0].message, "accept Some(\"why\")");
-        let nothing = api::Request { paths: Vec::new(), reason: None };
-        let refused = command(&path, api::Command::Accept, &nothing, &Progress::new(""));
-        assert_eq!(refused.unwrap_err().to_string(), "the request names no path");
-        drop(control);
-        assert!(matches!(status(&path), Err(ClientError::NoDaemon(_))));
-    }
-
-    #[test]
-    fn nobody_there_is_no_daemon() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        assert!(matches!(status(&path), Err(ClientError::NoDaemon(_))));
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(matches!(status(&path), Err(ClientError::NoDaemon(_))));
-        assert!(matches!(status(&path.join("below")), Err(ClientError::NoDaemon(_))));
-        let long = directory.path().join("x".repeat(200));
-        assert!(matches!(status(&long), Err(ClientError::TooLong(_))));
-    }
-
-    #[test]
-    fn rubbish_and_refusals_become_one_safe_sentence() {
-        for rubbish in [
-            &b""[..],
-            b"SSH-2.0-OpenSSH\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
-            b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
-        ] {
-            assert!(matches!(answered(rubbish), ClientError::Broken(_)));
-        }
-        let error = answered(
-            b"HTTP/1.1 400 Bad\r\nContent-Length: 23\r\n\r\n{\"error\":\"no\\u001b[\\n\"}",
-        );
-        assert_eq!(error.to_string(), "no\\x1b[\\n");
-        let error = answered(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
-        assert!(matches!(error, ClientError::Denied(_)));
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! `events`: the journal, readable.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::args::Output;
 use super::screen::{Screen, style_of};
-use super::{Outcome, absolute};
+use super::{Outcome, absolute, look};
 use crate::config::{Config, canonical_path};
 use crate::record::{self, Entries, Entry, Filter, JournalError, describe_at};
 
@@ -40,9 +41,12 @@ pub(super) fn events(
             .transpose()?,
         since: question.since.map(ago).transpose()?,
     };
+    let asked = filter.path.clone();
     let mut entries = record::read(&config.daemon.state, filter)?;
     let zone = TimeZone::system();
+    let found = Cell::new(false);
     let print = |entry: &Entry| {
+        found.set(true);
         if output.json {
             return screen.json(entry);
         }
@@ -50,6 +54,9 @@ pub(super) fn events(
         Ok(screen.styled(style, describe_at(&entry.event, &zone))?)
     };
     let mut damaged = drain(screen, &mut entries, &print)?;
+    if let (false, Some(path)) = (found.get(), &asked) {
+        look::remark_unknown(screen, config, path);
+    }
     while question.follow && !stdout_is_closed() {
         damaged |= drain(screen, &mut entries, &print)?;
     }

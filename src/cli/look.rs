@@ -8,6 +8,8 @@ use crate::judge::{Facts, FileKind, Stat, Xattrs};
 use crate::sys;
 use crate::text::escape_path;
 
+use super::screen::Screen;
+
 /// Content up to this size is read whatever size it should have, in bytes.
 const SIZE_MODERATE: u64 = 64 * 1024 * 1024;
 
@@ -81,8 +83,26 @@ pub(super) fn chosen(config: &Config, paths: &[PathBuf]) -> anyhow::Result<Vec<R
     Ok(records)
 }
 
+/// Remarks that `path` is not protected, and not misspelt perhaps: nothing is on record about it.
+pub(super) fn remark_unknown(screen: &Screen, config: &Config, path: &Path) {
+    let known = Baseline::open_read_only(&config.daemon.state)
+        .and_then(|baseline| baseline.all())
+        .is_ok_and(|all| all.iter().any(|record| record.path.starts_with(path)));
+    if !known {
+        let path = escape_path(path);
+        screen.remark(&format!("{path} is not protected, and nothing is on record about it"));
+    }
+}
+
 /// The sentence for a path that the baseline does not know.
 pub(super) fn not_protected(path: &Path) -> anyhow::Error {
-    let path = escape_path(path);
-    anyhow::anyhow!("{path} is not protected: 'steadfast protect PATH' takes it under protection")
+    let shown = escape_path(path);
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            anyhow::anyhow!("{shown} does not exist, and is not protected: check the spelling")
+        }
+        _ => anyhow::anyhow!(
+            "{shown} is not protected: 'steadfast protect PATH' takes it under protection"
+        ),
+    }
 }

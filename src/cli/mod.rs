@@ -70,10 +70,19 @@ pub fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(_) if screen.reader_is_gone() => ExitCode::SUCCESS,
         Err(error) => {
-            screen.complain(&format!("{error:#}"));
+            screen.complain(&sentence(&error));
             Outcome::Undone.into()
         }
     }
+}
+
+/// The error and what is behind it, each said once: many an error names its cause by itself.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {

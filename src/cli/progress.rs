@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::daemon::api;
+use crate::text::size;
+
 /// Before this, nobody wonders what is going on.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// Appears on stderr after a moment, if that is a terminal; goes when it is dropped.
 #[derive(Debug)]
 pub(super) struct Progress {
+    what: &'static str,
     bar: ProgressBar,
     started: Instant,
     shown: Cell<bool>,
@@ -22,7 +26,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}") {
             bar.set_style(style);
         }
-        Self { bar, started: Instant::now(), shown: Cell::new(false) }
+        Self { what, bar, started: Instant::now(), shown: Cell::new(false) }
     }
 
     /// `done` of `total`, in any unit.
@@ -38,19 +42,12 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    /// Something goes on, and nobody knows how far it is.
-    pub fn spin(&self) {
-        if self.shown.replace(true) {
-            return;
+    /// How far a command is.
+    pub fn tell(&self, so_far: api::Progress) {
+        self.update(so_far.done, so_far.of);
+        if self.shown.get() && so_far.bytes > 0 {
+            self.bar.set_message(format!("{} ({} read)", self.what, size(so_far.bytes)));
         }
-        self.bar.set_style(ProgressStyle::default_spinner());
-        self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        self.bar.enable_steady_tick(Duration::from_millis(120));
-    }
-
-    /// How long to wait before [`Progress::spin`].
-    pub fn moment() -> Duration {
-        MOMENT
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
+use super::progress::Progress;
 use super::screen::{STRONG, Screen, count, style_of};
 use super::{Outcome, absolute, require_root};
 use crate::config::Config;
@@ -37,7 +38,9 @@ pub(super) fn run(
         let _ =
             heard.styled(STRONG, format_args!("on guard: {paths} protected ({})", status.state));
     };
+    let progress = Progress::new("protecting");
     let options = RunOptions {
+        on_progress: Box::new(move |so_far| progress.tell(so_far)),
         protect,
         config_file,
         on_entry: Box::new(on_entry),

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::screen::{STRONG, Screen, count};
-use super::{Outcome, absolute, events};
+use super::{Outcome, absolute, events, look};
 use crate::attribute::{Actor, Confidence};
 use crate::config::{Config, canonical_path};
 use crate::record::{self, Entry, Filter, PathText, describe_at};
@@ -41,6 +41,9 @@ pub(super) fn who(
         Ok(())
     })?;
     let who = tally.conclude(PathText::new(&path));
+    if who.answer.last.is_none() {
+        look::remark_unknown(screen, config, &path);
+    }
     if output.json {
         screen.json(&who.answer)?;
     } else {

@@ -13,6 +13,8 @@ use crate::text::escape;
 pub(super) const KEYS: [&str; 5] = ["from", "to", "server", "password_file", "tls"];
 
 const DEFAULT_SENDMAIL: &str = "/usr/sbin/sendmail";
+const TLS: [(&str, Tls); 3] =
+    [("required", Tls::Required), ("opportunistic", Tls::Opportunistic), ("none", Tls::None)];
 const SERVER_FORMS: &str =
     "write smtp://user@host, smtps://user@host, each with :port if need be, or sendmail:";
 
@@ -35,7 +37,9 @@ pub(super) fn read(
             reader.missing(at.clone(), section.name, key, example);
         }
     }
-    let server = with_tls(reader, section, server?);
+    // Read even where the server cannot be: every problem is told at once.
+    let tls = reader.choice(section, "tls", &TLS);
+    let server = with_tls(reader, section, server?, tls);
     check_password(reader, section, &server, password_file.is_some());
     Some(Email { from: from?, to: to?, server, password_file })
 }
@@ -59,10 +63,13 @@ fn receivers(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Vec<String
 }
 
 /// Puts the `tls` key into the server it is about.
-fn with_tls(reader: &mut Reader<'_>, section: Section<'_>, server: MailServer) -> MailServer {
-    let choices =
-        [("required", Tls::Required), ("opportunistic", Tls::Opportunistic), ("none", Tls::None)];
-    let Some(chosen) = reader.choice(section, "tls", &choices) else { return server };
+fn with_tls(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    server: MailServer,
+    tls: Option<Tls>,
+) -> MailServer {
+    let Some(chosen) = tls else { return server };
     match server {
         MailServer::Smtp { user, host, port, .. } => {
             MailServer::Smtp { user, host, port, tls: chosen }

@@ -23,7 +23,7 @@ pub use glob::is_glob;
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
 pub use resolve::{
-    Obstacle, Resolution, Unresolved, canonical_path, covers, resolve, resolve_path,
+    Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,
 };
 pub use territory::is_own;
 pub use values::SOCKET_PATH_MAX;

@@ -101,10 +101,21 @@ pub fn resolve(config: &Config) -> Resolution {
 pub fn resolve_path(path: &Path, state: &Path) -> Result<Vec<PathBuf>, Unresolved> {
     let mut walk = Walk::new(state);
     walk.named(path);
-    match walk.problems.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(walk.found),
+    walk.end()
+}
+
+/// What is at `path`, a canonical one, by itself: for a directory with all that is below it, and
+/// for a symlink without what it points to.
+///
+/// # Errors
+///
+/// The first thing that stands in the way.
+pub fn contents(path: &Path, state: &Path) -> Result<Vec<PathBuf>, Unresolved> {
+    let mut walk = Walk::new(state);
+    if let Some(metadata) = walk.look(path) {
+        walk.take(path, &metadata);
     }
+    walk.end()
 }
 
 /// Whether the pattern `text` names `path`, or a directory above it: told from the names alone,
@@ -168,6 +179,13 @@ impl Walk {
     fn new(state: &Path) -> Self {
         let state = state.canonicalize().unwrap_or_else(|_| lexical(state));
         Self { state, found: Vec::new(), problems: Vec::new() }
+    }
+
+    fn end(self) -> Result<Vec<PathBuf>, Unresolved> {
+        match self.problems.into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(self.found),
+        }
     }
 
     fn refuse(&mut self, path: &Path, obstacle: Obstacle, why: impl std::fmt::Display) {

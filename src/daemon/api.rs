@@ -1,7 +1,10 @@
 //! What the command line and the daemon say to each other over the control socket.
 //!
 //! HTTP with JSON bodies: `GET /status`; `POST /protect`, `/release`, `/restore` and
-//! `/accept` take a [`Request`] and answer with a [`Report`].
+//! `/accept` take a [`Request`] and answer with a [`Report`]. Whoever accepts [`LINES`] is told
+//! how far it is meanwhile, one [`Line`] a second, the report last.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +106,70 @@ pub struct PathReport {
 pub struct Report {
     /// One for each path, in the order asked.
     pub paths: Vec<PathReport>,
+    /// For `/restore`: what is in a protected directory, does not belong there, and stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<PathText>,
+}
+
+/// The media type of an answer in [`Line`]s.
+pub const LINES: &str = "application/x-ndjson";
+
+/// A line of an answer that tells how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// So far.
+    Progress(Progress),
+    /// The end.
+    Report(Report),
+    /// It was given up; the sentence says why.
+    Error(String),
+}
+
+/// How far a command has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Paths that are done.
+    pub done: u64,
+    /// Paths in all.
+    pub of: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// [`Progress`], counted by one thread and read by another.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    done: AtomicU64,
+    of: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Gauge {
+    /// There are so many paths.
+    pub fn set_paths(&self, count: usize) {
+        self.of.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// One more path is done.
+    pub fn path_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many more bytes were read.
+    pub fn add_bytes(&self, count: u64) {
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn read(&self) -> Progress {
+        Progress {
+            done: self.done.load(Ordering::Relaxed),
+            of: self.of.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Command {

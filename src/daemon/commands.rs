@@ -3,144 +3,225 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
-use tokio::sync::oneshot;
-
-use super::api::{Command, PathReport, Report, Request};
+use super::acceptance::{self, Known, Step};
+use super::api::{Command, Gauge, PathReport, Report, Request};
+use super::control::Reply;
 use super::guard::Guard;
-use super::protect;
 use super::scribe::{Afterwards, Note};
 use super::workers::{Reading, Taken};
+use super::{protect, strangers};
 use crate::baseline::Origin;
 use crate::config::{canonical_path, resolve_path};
-use crate::judge::Policy;
+use crate::engine::Input;
+use crate::judge::{FileKind, Policy, Unexpected};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::sense::FileId;
+use jiff::Timestamp;
 
 /// Collects the answers to one request, and sends them when all are there.
 #[derive(Debug)]
 pub struct Asker {
     open: Mutex<Option<Open>>,
+    /// How far it is.
+    pub gauge: Arc<Gauge>,
 }
 
-type Open = (oneshot::Sender<Report>, Vec<Option<PathReport>>);
+/// The answers so far, the strangers that are told of with them, and where they go.
+#[derive(Debug)]
+struct Open {
+    reply: Reply,
+    answers: Vec<Option<PathReport>>,
+    strangers: Vec<PathText>,
+}
 
 impl Asker {
     /// An asker that waits for `count` answers.
     #[must_use]
-    pub fn new(reply: oneshot::Sender<Report>, count: usize) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::new(Some((reply, vec![None; count]))) })
+    pub fn new(reply: Reply, count: usize) -> Arc<Self> {
+        let gauge = Arc::clone(&reply.gauge);
+        gauge.set_paths(count);
+        let open = Open { reply, answers: vec![None; count], strangers: Vec::new() };
+        Arc::new(Self { open: Mutex::new(Some(open)), gauge })
+    }
+
+    /// Has these strangers told of with the answers.
+    fn tell_strangers(&self, strangers: &[PathBuf]) {
+        if let Ok(mut open) = self.open.lock()
+            && let Some(open) = open.as_mut()
+        {
+            open.strangers = strangers.iter().map(|path| PathText::new(path)).collect();
+        }
     }
 
     /// Gives one answer. The last one sends them all.
     pub fn answer(&self, index: usize, path: &Path, done: bool, message: impl Into<String>) {
         let Ok(mut open) = self.open.lock() else { return };
-        let Some((_, answers)) = open.as_mut() else { return };
+        let Some(Open { answers, .. }) = open.as_mut() else { return };
         if let Some(place) = answers.get_mut(index) {
             *place = Some(PathReport { path: PathText::new(path), message: message.into(), done });
         }
+        self.gauge.path_done();
         if answers.iter().all(Option::is_some)
-            && let Some((reply, answers)) = open.take()
+            && let Some(Open { reply, answers, strangers }) = open.take()
         {
-            // Whoever asked may have gone away meanwhile.
-            let _ = reply.send(Report { paths: answers.into_iter().flatten().collect() });
+            reply.send(Report { paths: answers.into_iter().flatten().collect(), strangers });
         }
     }
 }
 
+/// What is to be done with one path.
+enum Job {
+    /// Take what is there as known good.
+    Take(Policy, Origin),
+    Release(FileId, &'static str),
+    Restore(FileId),
+    /// A stranger goes to the quarantine: the directory, and the name in it.
+    Evict(FileId, Vec<u8>),
+    /// Nothing is left to do.
+    Done(String),
+    Refuse(String),
+}
+
 impl Guard {
     /// Does what is asked, or has it done.
-    pub(super) fn asked(
-        &mut self,
-        command: Command,
-        request: Request,
-        reply: oneshot::Sender<Report>,
-    ) {
-        if request.paths.is_empty() {
-            let _ = reply.send(Report::default());
-            return;
-        }
-        let mut refused = Vec::new();
-        let mut paths = Vec::new();
+    pub(super) fn asked(&mut self, command: Command, request: Request, reply: Reply) {
+        let mut jobs = Vec::new();
         for asked in request.paths.iter().map(PathText::to_path) {
             match command {
-                Command::Protect => match resolve_path(&asked, &self.state) {
-                    Ok(found) => paths.extend(found),
-                    Err(e) => refused.push((asked, e.to_string())),
-                },
-                _ => paths.extend(self.below(&asked)),
-            }
-        }
-        let asker = Asker::new(reply, paths.len() + refused.len());
-        for (index, (asked, why)) in refused.iter().enumerate() {
-            asker.answer(index, asked, false, why.as_str());
-        }
-        for (index, asked) in paths.iter().enumerate() {
-            let index = index + refused.len();
-            let known = self.engine.id_of(asked);
-            match (command, known) {
-                (Command::Protect, known) => self.ask_protect(asked, known, &asker, index),
-                (_, None) => asker.answer(
-                    index,
-                    asked,
-                    false,
-                    "is not protected; 'steadfast protect PATH' takes it under protection",
-                ),
-                (Command::Release, Some(file)) => {
-                    let (done, message) = self.release(file, "released by command");
-                    self.answer(&asker, index, asked, done, message);
-                }
-                (Command::Restore, Some(file)) => {
-                    let (done, message) = self.restore(file);
-                    self.answer(&asker, index, asked, done, message);
-                }
-                (Command::Accept, Some(file)) => {
-                    self.ask_accept(file, request.reason.clone(), &asker, index);
+                Command::Protect => self.plan_protect(&asked, &mut jobs),
+                Command::Accept => self.plan_accept(&canonical_path(&asked), &mut jobs),
+                Command::Release | Command::Restore => {
+                    self.plan_known(command, &canonical_path(&asked), &mut jobs);
                 }
             }
+        }
+        let staying = match command {
+            Command::Restore => self.plan_strangers(&mut jobs),
+            _ => Vec::new(),
+        };
+        if jobs.is_empty() {
+            return reply.send(Report::default());
+        }
+        let asker = Asker::new(reply, jobs.len());
+        asker.tell_strangers(&staying);
+        let accepted = (command == Command::Accept).then_some(request.reason);
+        for (index, (path, job)) in jobs.into_iter().enumerate() {
+            self.carry_out(job, &path, &accepted, &asker, index);
         }
     }
 
-    /// The path itself if it is protected, and with a protected directory all below it.
+    fn carry_out(
+        &mut self,
+        job: Job,
+        path: &Path,
+        accepted: &Option<Option<String>>,
+        asker: &Arc<Asker>,
+        index: usize,
+    ) {
+        let (done, message) = match job {
+            Job::Take(policy, origin) => {
+                let (path, accepted) = (path.to_owned(), accepted.clone());
+                let asker = Arc::clone(asker);
+                let job = Reading::Take { path, policy, origin, accepted, asker, index };
+                return self.reader.push(job);
+            }
+            Job::Release(file, why) => self.release(file, why),
+            Job::Restore(file) => self.restore(file),
+            Job::Evict(file, name) => {
+                self.feed(Input::Stranger { file, name });
+                (true, "does not belong there, and goes to the quarantine".into())
+            }
+            Job::Done(message) => (true, message),
+            Job::Refuse(message) => (false, message),
+        };
+        self.answer(asker, index, path, done, message);
+    }
+
+    fn plan_protect(&self, asked: &Path, jobs: &mut Vec<(PathBuf, Job)>) {
+        let found = match resolve_path(asked, &self.state) {
+            Ok(found) => found,
+            Err(e) => return jobs.push((asked.to_owned(), Job::Refuse(e.to_string()))),
+        };
+        jobs.extend(found.into_iter().map(|path| {
+            let job = match self.engine.id_of(&path) {
+                Some(_) => Job::Done("is protected already".into()),
+                None => Job::Take(Policy::default(), Origin::Command),
+            };
+            (path, job)
+        }));
+    }
+
+    fn plan_accept(&self, asked: &Path, jobs: &mut Vec<(PathBuf, Job)>) {
+        let below = self.below(asked);
+        match acceptance::plan(asked, &below, &self.state, &|path| self.known(path)) {
+            Err(why) => jobs.push((asked.to_owned(), Job::Refuse(why))),
+            Ok(steps) => jobs.extend(steps.into_iter().filter_map(|step| match step {
+                Step::Take(path, policy, origin) => Some((path, Job::Take(policy, origin))),
+                Step::Release(path) => {
+                    let file = self.engine.id_of(&path)?;
+                    Some((path, Job::Release(file, acceptance::ACCEPTED_GONE)))
+                }
+            })),
+        }
+    }
+
+    fn plan_known(&self, command: Command, asked: &Path, jobs: &mut Vec<(PathBuf, Job)>) {
+        let below = self.below(asked);
+        if below.is_empty() {
+            let why = acceptance::not_protected(asked, &|path| self.known(path));
+            return jobs.push((asked.to_owned(), Job::Refuse(why)));
+        }
+        jobs.extend(below.into_iter().filter_map(|path| {
+            let file = self.engine.id_of(&path)?;
+            let job = match command {
+                Command::Release => Job::Release(file, "released by command"),
+                _ => Job::Restore(file),
+            };
+            Some((path, job))
+        }));
+    }
+
+    /// Strangers in the directories that are restored: those that are to go are planned for, and
+    /// those that stay are returned.
+    fn plan_strangers(&self, jobs: &mut Vec<(PathBuf, Job)>) -> Vec<PathBuf> {
+        let (mut staying, mut going) = (Vec::new(), Vec::new());
+        for (directory, job) in jobs.iter() {
+            let Job::Restore(file) = job else { continue };
+            let Some(ward) = self.ward(*file) else { continue };
+            if ward.patient.facts.kind != FileKind::Directory {
+                continue;
+            }
+            let is_known = |path: &Path| self.engine.id_of(path).is_some();
+            // One that is gone, or cannot be listed, is told of by its own job.
+            let found = strangers::list(directory, &self.state, is_known).unwrap_or_default();
+            match ward.policy.unexpected {
+                Unexpected::Report => staying.extend(found),
+                Unexpected::Quarantine => going.extend(found.into_iter().filter_map(|path| {
+                    let name = path.file_name()?.as_encoded_bytes().to_vec();
+                    Some((path, Job::Evict(*file, name)))
+                })),
+            }
+        }
+        jobs.extend(going);
+        staying
+    }
+
+    /// What is protected at the path and below it, what leads to it first.
     fn below(&self, path: &Path) -> Vec<PathBuf> {
-        let path = canonical_path(path);
         let mut all: Vec<PathBuf> = self
             .wards()
             .map(|(_, ward)| &ward.patient.path)
-            .filter(|known| **known != path && known.starts_with(&path))
+            .filter(|known| known.starts_with(path))
             .cloned()
             .collect();
         all.sort();
-        if all.is_empty() || self.engine.id_of(&path).is_some() {
-            all.insert(0, path);
-        }
         all
     }
 
-    fn ask_protect(&self, path: &Path, known: Option<FileId>, asker: &Arc<Asker>, index: usize) {
-        if known.is_some() {
-            return asker.answer(index, path, true, "is protected already");
-        }
-        self.reader.push(Reading::Take {
-            path: path.to_owned(),
-            policy: Policy::default(),
-            origin: Origin::Command,
-            accepted: None,
-            asker: Arc::clone(asker),
-            index,
-        });
-    }
-
-    fn ask_accept(&self, file: FileId, reason: Option<String>, asker: &Arc<Asker>, index: usize) {
-        let Some(ward) = self.ward(file) else { return };
-        self.reader.push(Reading::Take {
-            path: ward.patient.path.clone(),
-            policy: ward.policy,
-            origin: ward.origin,
-            accepted: Some(reason),
-            asker: Arc::clone(asker),
-            index,
-        });
+    fn known(&self, path: &Path) -> Option<Known> {
+        let ward = self.ward(self.engine.id_of(path)?)?;
+        let kind = ward.patient.facts.kind;
+        Some(Known { policy: ward.policy, origin: ward.origin, kind })
     }
 
     /// A path was read for [`Command::Protect`] or [`Command::Accept`].
@@ -148,26 +229,17 @@ impl Guard {
         let Taken { path, record, accepted, asker, index } = taken;
         let record = match record {
             Ok(record) => record,
-            Err(e) => return asker.answer(index, &path, false, e.to_string()),
+            Err(e) => return asker.answer(index, &path, false, protect::refusal(&e, &accepted)),
         };
-        if let Some(file) = self.engine.id_of(&path) {
+        let before = self.engine.id_of(&path);
+        if let Some(file) = before {
             self.forget(file);
         }
-        let mut event = match &accepted {
-            Some(_) => Event::new(Timestamp::now(), Kind::Accepted, Severity::Info),
-            None => Event::new(Timestamp::now(), Kind::Protected, Severity::Info),
-        }
-        .about(&path);
-        event.note = accepted.clone().flatten();
         self.scribe.tell(Note::Protect(Box::new(record.clone())));
+        let event = protect::taken_event(&path, before.is_some(), &accepted);
         self.scribe.tell(Note::Event(Box::new(event)));
-        let locked = record.facts.keeps_immutable();
+        let message = protect::taken_message(&record, before.is_some());
         self.guard(record);
-        let message = match (accepted.is_some(), locked) {
-            (true, _) => "what is there now is known good".into(),
-            (false, true) => "is protected, and immutable".to_owned(),
-            (false, false) => "is protected, without the immutable bit".into(),
-        };
         self.answer(&asker, index, &path, true, message);
     }
 
@@ -180,25 +252,21 @@ impl Guard {
         })));
     }
 
-    /// Stops protecting a file, which stays as it is but for the immutable bit.
+    /// Stops protecting a file, which stays as it is but for the immutable bit. Where that cannot
+    /// be cleared, it stays protected.
     pub(super) fn release(&mut self, file: FileId, why: &str) -> (bool, String) {
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
         let path = ward.patient.path.clone();
-        let locked = ward.patient.facts.keeps_immutable();
+        if ward.patient.facts.keeps_immutable()
+            && let Err(e) = protect::unlock(&path)
+        {
+            return (false, protect::still_locked(&path, &e));
+        }
         self.forget(file);
-        let unlocked = if locked { protect::unlock(&path) } else { Ok(()) };
         self.scribe.tell(Note::Release(path.clone()));
         let event =
             Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
         self.scribe.tell(Note::Event(Box::new(event)));
-        match unlocked {
-            Ok(()) => (true, "is no longer protected".into()),
-            Err(e) => (
-                false,
-                format!(
-                    "is no longer protected, but +i could not be cleared: {e}; 'chattr -i' does it"
-                ),
-            ),
-        }
+        (true, acceptance::released(why))
     }
 }

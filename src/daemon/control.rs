@@ -8,6 +8,7 @@
 //! Who is asking is known from the kernel (`SO_PEERCRED`), not from the request. Root may do
 //! everything; members of the group `steadfast` may read; nobody else gets an answer.
 
+mod lines;
 mod peer;
 mod routes;
 mod serve;
@@ -29,10 +30,24 @@ use super::api;
 /// Tells the daemon's status; called for each request, so it must not block.
 pub type StatusSource = Arc<dyn Fn() -> api::Status + Send + Sync>;
 
-/// Takes a command and must not block; the report goes into the sender when it is done. A
-/// sender that is dropped tells the client that the daemon gave up.
-pub type CommandSink =
-    Arc<dyn Fn(api::Command, api::Request, oneshot::Sender<api::Report>) + Send + Sync>;
+/// Takes a command and must not block; the report goes into the reply when it is done. A
+/// reply that is dropped tells the client that the daemon gave up.
+pub type CommandSink = Arc<dyn Fn(api::Command, api::Request, Reply) + Send + Sync>;
+
+/// Where the report of a command goes.
+#[derive(Debug)]
+pub struct Reply {
+    report: oneshot::Sender<api::Report>,
+    /// How far it is, for whoever waits.
+    pub gauge: Arc<api::Gauge>,
+}
+
+impl Reply {
+    /// Sends the report. Whoever asked may have gone away meanwhile.
+    pub fn send(self, report: api::Report) {
+        let _ = self.report.send(report);
+    }
+}
 
 /// Why the control socket cannot be served.
 #[derive(Debug, thiserror::Error)]

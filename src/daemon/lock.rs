@@ -16,7 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 pub enum LockError {
     /// Somebody else has it.
     #[error(
-        "the state in {} is in use by {holder}; ask it with 'steadfast status', or stop it first",
+        "the state in {} is in use by {holder}; if 'steadfast status' finds no daemon, that one was \
+         started with another --config: name the same, or stop it first",
         crate::text::escape_path(.state)
     )]
     Held {

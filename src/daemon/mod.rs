@@ -4,6 +4,7 @@
 //! the baseline in line with the configuration, start the sensors, guard until told to stop,
 //! and leave nothing unwritten.
 
+mod acceptance;
 pub mod api;
 mod backlog;
 mod commands;
@@ -23,6 +24,7 @@ mod shortcoming;
 mod signals;
 mod start;
 mod store;
+pub mod strangers;
 mod sweep;
 mod wake;
 mod wanted;

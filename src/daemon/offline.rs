@@ -1,23 +1,44 @@
 //! The commands that change something, where no daemon runs to ask.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
 
-use super::api::{Command, PathReport, Report, Request};
+use super::acceptance::{self, Known, Step};
+use super::api::{Command, Gauge, PathReport, Progress, Report, Request};
 use super::protect;
 use super::reconcile;
 use super::store::Store;
+use super::strangers;
 use crate::baseline::{Origin, Record, snapshot};
 use crate::config::{Config, canonical_path, resolve_path};
 use crate::engine::Cure;
-use crate::judge::{Policy, differences};
+use crate::judge::{FileKind, Policy, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond::{self, Patient};
 
-/// Carries out `command` on the state that `config` names. `progress` is called with the number
-/// of paths done and of all.
+/// What is to be done with one path.
+enum Job {
+    /// Take what is there as known good.
+    Take(Policy, Origin),
+    /// Stop protecting it, for this reason.
+    Release(&'static str),
+    /// Put the known-good copy back.
+    Restore,
+    /// A stranger goes to the quarantine.
+    Evict,
+    /// Nothing is left to do.
+    Done(&'static str),
+    /// Nothing can be done.
+    Refuse(String),
+}
+
+type Jobs = Vec<(PathBuf, Job)>;
+
+/// Carries out `command` on the state that `config` names. `progress` is told how far it
+/// is.
 ///
 /// # Errors
 /// When the state cannot be used, or by whom it is in use. What concerns a single path is in
@@ -26,43 +47,126 @@ pub fn perform(
     config: &Config,
     command: Command,
     request: &Request,
-    progress: &dyn Fn(u64, u64),
+    progress: &dyn Fn(Progress),
 ) -> anyhow::Result<Report> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "changing what is protected needs root: run it with sudo"
     );
-    let mut paths = Vec::new();
-    let mut report = Report::default();
-    for asked in request.paths.iter().map(PathText::to_path) {
-        match command {
-            Command::Protect => match resolve_path(&asked, &config.daemon.state) {
-                Ok(found) => paths.extend(found),
-                Err(e) => report.paths.push(answer(&asked, Err(e.to_string()))),
-            },
-            _ => paths.push(canonical_path(&asked)),
-        }
-    }
-    if command == Command::Protect && !report.paths.is_empty() {
+    let asked: Vec<PathBuf> = request.paths.iter().map(PathText::to_path).collect();
+    // What cannot be protected is found before the state is touched.
+    let wanted = match command {
+        Command::Protect => Some(resolve_all(&asked, &config.daemon.state)),
+        _ => None,
+    };
+    if let Some(Err(report)) = wanted {
         return Ok(report);
     }
     let mut store = Store::open(&config.daemon.state, "command")?;
-    if command != Command::Protect {
-        paths = below(&store, &paths)?;
+    let known: BTreeMap<PathBuf, Record> =
+        store.baseline.all()?.into_iter().map(|r| (r.path.clone(), r)).collect();
+    let mut report = Report::default();
+    let mut jobs = match wanted {
+        Some(Ok(found)) => protect_jobs(found, &known),
+        _ => jobs_below(command, &asked, &known, &store.state),
+    };
+    if command == Command::Restore {
+        report.strangers = stranger_jobs(&mut jobs, &known, &store.state);
     }
-    let all = paths.len() as u64;
-    for (done, path) in paths.iter().enumerate() {
-        progress(done as u64, all);
-        let outcome = match command {
-            Command::Protect => take(&mut store, path, None),
-            Command::Accept => take(&mut store, path, Some(request.reason.clone())),
-            Command::Release => release(&mut store, path),
-            Command::Restore => restore(&mut store, path),
-        };
-        report.paths.push(answer(path, outcome.map_err(|e| e.to_string())));
+    let gauge = Gauge::default();
+    gauge.set_paths(jobs.len());
+    let read = |bytes| {
+        gauge.add_bytes(bytes);
+        progress(gauge.read());
+    };
+    let accepted = (command == Command::Accept).then(|| request.reason.clone());
+    for (path, job) in jobs {
+        let outcome = carry_out(&mut store, &path, job, &accepted, &read);
+        report.paths.push(answer(&path, outcome.map_err(|e| e.to_string())));
+        gauge.path_done();
+        progress(gauge.read());
     }
-    progress(all, all);
     Ok(report)
+}
+
+fn resolve_all(asked: &[PathBuf], state: &Path) -> Result<Vec<PathBuf>, Report> {
+    let (mut found, mut report) = (Vec::new(), Report::default());
+    for path in asked {
+        match resolve_path(path, state) {
+            Ok(paths) => found.extend(paths),
+            Err(e) => report.paths.push(answer(path, Err(e.to_string()))),
+        }
+    }
+    if report.paths.is_empty() { Ok(found) } else { Err(report) }
+}
+
+fn protect_jobs(found: Vec<PathBuf>, known: &BTreeMap<PathBuf, Record>) -> Jobs {
+    let with_job = |path: PathBuf| match known.contains_key(&path) {
+        true => (path, Job::Done("is protected already")),
+        false => (path, Job::Take(Policy::default(), Origin::Command)),
+    };
+    found.into_iter().map(with_job).collect()
+}
+
+/// What the command comes to for what is protected at and below each path.
+fn jobs_below(
+    command: Command,
+    asked: &[PathBuf],
+    known: &BTreeMap<PathBuf, Record>,
+    state: &Path,
+) -> Jobs {
+    let facts = |path: &Path| {
+        known.get(path).map(|record| Known {
+            policy: record.policy,
+            origin: record.origin,
+            kind: record.facts.kind,
+        })
+    };
+    let mut jobs = Jobs::new();
+    for path in asked.iter().map(|path| canonical_path(path)) {
+        let below: Vec<PathBuf> = known.keys().filter(|p| p.starts_with(&path)).cloned().collect();
+        match command {
+            Command::Accept => match acceptance::plan(&path, &below, state, &facts) {
+                Err(why) => jobs.push((path, Job::Refuse(why))),
+                Ok(steps) => jobs.extend(steps.into_iter().map(|step| match step {
+                    Step::Take(path, policy, origin) => (path, Job::Take(policy, origin)),
+                    Step::Release(path) => (path, Job::Release(acceptance::ACCEPTED_GONE)),
+                })),
+            },
+            _ if below.is_empty() => {
+                let why = acceptance::not_protected(&path, &facts);
+                jobs.push((path, Job::Refuse(why)));
+            }
+            Command::Release => jobs
+                .extend(below.into_iter().map(|path| (path, Job::Release("released by command")))),
+            _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore))),
+        }
+    }
+    jobs
+}
+
+/// Strangers in the directories that are restored: those that are to go are planned for, and
+/// those that stay are returned.
+fn stranger_jobs(
+    jobs: &mut Jobs,
+    known: &BTreeMap<PathBuf, Record>,
+    state: &Path,
+) -> Vec<PathText> {
+    let (mut staying, mut going) = (Vec::new(), Vec::new());
+    for record in jobs.iter().filter_map(|(path, _)| known.get(path)) {
+        if record.facts.kind != FileKind::Directory {
+            continue;
+        }
+        // One that is gone, or cannot be listed, is told of by its own job.
+        let found = strangers::list(&record.path, state, |path| known.contains_key(path));
+        let found = found.unwrap_or_default();
+        match record.policy.unexpected {
+            Unexpected::Report => staying.extend(found.iter().map(|path| PathText::new(path))),
+            Unexpected::Quarantine => going.extend(found.into_iter().map(|p| (p, Job::Evict))),
+        }
+    }
+    jobs.extend(going);
+    staying
 }
 
 fn answer(path: &Path, outcome: Result<String, String>) -> PathReport {
@@ -71,70 +175,66 @@ fn answer(path: &Path, outcome: Result<String, String>) -> PathReport {
     PathReport { path: PathText::new(path), message, done }
 }
 
-/// Each path, and with a protected directory all protected below it.
-fn below(store: &Store, paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let known = store.baseline.all()?;
-    let mut all = Vec::new();
-    for path in paths {
-        let found: Vec<PathBuf> =
-            known.iter().map(|r| r.path.clone()).filter(|p| p.starts_with(path)).collect();
-        if found.is_empty() {
-            all.push(path.clone());
-        }
-        all.extend(found);
+fn carry_out(
+    store: &mut Store,
+    path: &Path,
+    job: Job,
+    accepted: &Option<Option<String>>,
+    read: &dyn Fn(u64),
+) -> anyhow::Result<String> {
+    match job {
+        Job::Take(policy, origin) => take(store, path, (policy, origin), accepted, read),
+        Job::Release(why) => release(store, path, why),
+        Job::Restore => restore(store, path),
+        Job::Evict => evict(store, path),
+        Job::Done(message) => Ok(message.into()),
+        Job::Refuse(why) => Err(anyhow::Error::msg(why)),
     }
-    Ok(all)
 }
 
-fn known(store: &Store, path: &Path) -> anyhow::Result<Record> {
-    store
-        .baseline
-        .get(path)?
-        .context("is not protected; 'steadfast protect PATH' takes it under protection")
-}
-
-/// Protects a path, or, with the reason for it, makes what is there known good.
+/// Makes what is there known good.
 fn take(
     store: &mut Store,
     path: &Path,
-    accepted: Option<Option<String>>,
+    (policy, origin): (Policy, Origin),
+    accepted: &Option<Option<String>>,
+    read: &dyn Fn(u64),
 ) -> anyhow::Result<String> {
     let before = store.baseline.get(path)?;
-    let (policy, origin, kind) = match (&before, &accepted) {
-        (Some(_), None) => return Ok("is protected already".into()),
-        (None, Some(_)) => {
-            anyhow::bail!("is not protected; 'steadfast protect PATH' takes it under protection")
-        }
-        (Some(record), Some(_)) => (record.policy, record.origin, Kind::Accepted),
-        (None, None) => (Policy::default(), Origin::Command, Kind::Protected),
-    };
-    let record = protect::take(path, policy, origin, &store.vault, &|_| ())?;
+    let known = before.is_some();
+    let record = protect::take(path, policy, origin, &store.vault, read)
+        .map_err(|e| anyhow::Error::msg(protect::refusal(&e, accepted)))?;
     store.baseline.put(&record)?;
     if let Some(replica) = before.and_then(|record| record.replica) {
         let _ = respond::discard(&replica);
     }
-    let mut event = Event::new(Timestamp::now(), kind, Severity::Info).about(path);
-    event.note = accepted.clone().flatten();
-    store.journal.append(&[event])?;
-    Ok(match (accepted.is_some(), record.facts.keeps_immutable()) {
-        (true, _) => "what is there now is known good".into(),
-        (false, true) => "is protected, and immutable".to_owned(),
-        (false, false) => "is protected, without the immutable bit".into(),
-    })
+    store.journal.append(&[protect::taken_event(path, known, accepted)])?;
+    Ok(protect::taken_message(&record, known))
 }
 
-fn release(store: &mut Store, path: &Path) -> anyhow::Result<String> {
-    known(store, path)?;
+fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> {
     reconcile::release(&store.baseline, path)?;
-    let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info)
-        .about(path)
-        .noting("released by command");
+    let event =
+        Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(path).noting(why);
     store.journal.append(&[event])?;
-    Ok("is no longer protected".into())
+    Ok(acceptance::released(why))
+}
+
+/// Moves a stranger to the quarantine.
+fn evict(store: &mut Store, path: &Path) -> anyhow::Result<String> {
+    let slot = respond::slot_directory(path, &store.state)?;
+    let taken = respond::take_out(path, &slot)?;
+    let evidence = store.quarantine.take(&taken, path, "restored-by-command")?;
+    store.baseline.add_evidence(&evidence)?;
+    let event = Event::new(Timestamp::now(), Kind::Created, Severity::Warning)
+        .about(path)
+        .noting("it did not belong in this protected directory and was moved to the quarantine");
+    store.journal.append(&[event])?;
+    Ok("did not belong there, and is in the quarantine now".into())
 }
 
 fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
-    let mut record = known(store, path)?;
+    let mut record = store.baseline.get(path)?.context("is not protected")?;
     if let Ok(found) = snapshot::read_if_sized(path, record.facts.size)
         && differences(&record.facts, &found.facts, &record.policy).is_empty()
     {
@@ -161,7 +261,8 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     }
     let stat = outcome.conclude().map_err(anyhow::Error::msg)?;
     record.seal = stat;
-    store.baseline.set_seal(path, stat.as_ref())?;
+    record.parents = respond::known_anew(&patient);
+    store.baseline.put(&record)?;
     let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info)
         .about(path)
         .noting("restored by command");

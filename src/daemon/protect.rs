@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::baseline::{Origin, Record, SnapshotError, Vault, mount_point, parents, snapshot};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, Policy, Stat};
+use crate::record::{Event, Kind, Severity};
 use crate::sys;
 
 /// Why a path cannot be protected.
@@ -98,7 +99,8 @@ fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
 /// When the kernel refuses.
 pub fn unlock(path: &Path) -> io::Result<()> {
     let inode = match hold(path) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        // Nothing of that name, or the name leads elsewhere by now.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
             return Ok(());
         }
         held => held?,
@@ -108,6 +110,60 @@ pub fn unlock(path: &Path) -> io::Result<()> {
             sys::flags::set(inode.as_fd(), flags & !FS_IMMUTABLE)
         }
         _ => Ok(()),
+    }
+}
+
+/// What is said when a path could not be taken. `accepted` is the reason, if it was to be accepted.
+#[must_use]
+pub fn refusal(error: &ProtectError, accepted: &Option<Option<String>>) -> String {
+    match error {
+        ProtectError::Snapshot(SnapshotError::Missing(_)) if accepted.is_some() => {
+            super::acceptance::GONE.into()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What is put on record when a path was taken: it was protected before or is so now, by
+/// `accept`, with its reason, or by `protect`.
+#[must_use]
+pub fn taken_event(path: &Path, known: bool, accepted: &Option<Option<String>>) -> Event {
+    let kind = if known { Kind::Accepted } else { Kind::Protected };
+    let mut event = Event::new(Timestamp::now(), kind, Severity::Info).about(path);
+    event.note = match accepted {
+        Some(None) if !known => Some("accepted in a protected directory".into()),
+        accepted => accepted.clone().flatten(),
+    };
+    event
+}
+
+/// What is said of a path that was taken.
+#[must_use]
+pub fn taken_message(record: &Record, known: bool) -> String {
+    let immutable = record.facts.keeps_immutable();
+    match (known, immutable, record.facts.kind) {
+        (true, ..) => "what is there now is known good",
+        (false, true, _) => "is protected, and immutable",
+        (false, false, FileKind::File) => "is protected, without the immutable bit",
+        (false, false, _) => "is protected",
+    }
+    .into()
+}
+
+/// What is said of a path that stays protected, since its bit could not be cleared.
+#[must_use]
+pub fn still_locked(path: &Path, error: &io::Error) -> String {
+    let shown = crate::text::escape_path(path);
+    match error.raw_os_error() {
+        Some(libc::EROFS) => format!(
+            "{shown} stays protected: its filesystem is mounted read-only, so +i cannot be \
+             cleared; mount it read-write and release it again"
+        ),
+        Some(libc::EPERM | libc::EACCES) => format!(
+            "{shown} stays protected: the kernel does not let +i be cleared; it needs root with \
+             CAP_LINUX_IMMUTABLE"
+        ),
+        _ => format!("{shown} stays protected: +i cannot be cleared: {error}"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::api::{Gauge, Progress};
 use super::protect::{self, ProtectError};
 use super::store::Store;
 use super::wanted::{Obstacles, Wanted};
@@ -24,12 +25,16 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Brings the baseline in line with what is wanted.
+/// Brings the baseline in line with what is wanted. `progress` is told how far it is.
 ///
 /// # Errors
 /// When a path cannot be taken under protection, or the database cannot be written. Paths that
 /// were taken before the failure are let go again.
-pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
+pub fn reconcile(
+    store: &mut Store,
+    wanted: Wanted,
+    progress: &dyn Fn(Progress),
+) -> Result<Plan, Obstacles> {
     let told = |e: BaselineError| Obstacles(vec![e.to_string()]);
     let mut known: HashMap<PathBuf, Record> =
         store.baseline.all().map_err(told)?.into_iter().map(|r| (r.path.clone(), r)).collect();
@@ -42,14 +47,21 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
     let mut taken: Vec<Record> = Vec::new();
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
-    for (path, policy, origin) in all {
-        if known.contains_key(path) || !seen.insert(path) {
-            continue;
-        }
-        match protect::take(path, policy, origin, &store.vault, &|_| ()) {
+    let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
+    let new: Vec<_> = new.collect();
+    let gauge = Gauge::default();
+    gauge.set_paths(new.len());
+    let read = |bytes| {
+        gauge.add_bytes(bytes);
+        progress(gauge.read());
+    };
+    for (path, policy, origin) in new {
+        match protect::take(path, policy, origin, &store.vault, &read) {
             Ok(record) => taken.push(record),
             Err(e) => obstacles.push(e.to_string()),
         }
+        gauge.path_done();
+        progress(gauge.read());
     }
     if obstacles.is_empty()
         && let Err(e) = store.baseline.put_all(&taken)
@@ -67,8 +79,14 @@ pub fn reconcile(store: &mut Store, wanted: Wanted) -> Result<Plan, Obstacles> {
         .map(|r| r.path.clone())
         .collect();
     for path in gone {
-        release(&store.baseline, &path).map_err(told)?;
-        known.remove(&path);
+        match release(&store.baseline, &path) {
+            Ok(()) => drop(known.remove(&path)),
+            Err(ReleaseError::Locked(why)) => {
+                plan.warnings.push(format!("{why} (it is no longer in the configuration)"));
+                continue;
+            }
+            Err(ReleaseError::Baseline(e)) => return Err(told(e)),
+        }
         plan.events
             .push(event(Kind::Released, &path).noting("it is no longer in the configuration"));
     }
@@ -112,22 +130,33 @@ fn change_policy(record: &mut Record, policy: Policy, vault: &Vault) -> Result<(
     Ok(())
 }
 
-/// Lets a path go: the bit is cleared and the baseline forgets it.
+/// Why a path could not be let go. It is protected as before.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The bit cannot be cleared; the sentence says of what, and why.
+    #[error("{0}")]
+    Locked(String),
+    /// The database cannot be written.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+}
+
+/// Lets a path go: the bit is cleared, and then the baseline forgets it.
 ///
 /// # Errors
-/// When the database cannot be written.
-pub fn release(baseline: &Baseline, path: &Path) -> Result<(), BaselineError> {
-    if let Some(record) = baseline.get(path)? {
-        if record.facts.keeps_immutable()
-            && let Err(e) = protect::unlock(path)
-        {
-            tracing::warn!("{}: +i could not be cleared: {e}", crate::text::escape_path(path));
-        }
-        if let Some(replica) = &record.replica {
-            let _ = crate::respond::discard(replica);
-        }
+/// When one of these cannot be done.
+pub fn release(baseline: &Baseline, path: &Path) -> Result<(), ReleaseError> {
+    let Some(record) = baseline.get(path)? else { return Ok(()) };
+    if record.facts.keeps_immutable() {
+        protect::unlock(path).map_err(|e| ReleaseError::Locked(protect::still_locked(path, &e)))?;
     }
-    baseline.remove(path).map(drop)
+    baseline.remove(path)?;
+    if let Some(replica) = &record.replica
+        && let Err(e) = crate::respond::discard(replica)
+    {
+        tracing::warn!("{} is left over: {e}", crate::text::escape_path(&replica.path));
+    }
+    Ok(())
 }
 
 fn event(kind: Kind, path: &Path) -> Event {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::api::{State, Status};
+use super::api::{Progress, State, Status};
 use super::control::{Control, ControlError};
 use super::guard::{Guard, Parts};
 use super::keeper::Keeper;
@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub config_file: Option<PathBuf>,
     /// Called with every journal line, once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
+    /// Called while paths are taken under protection.
+    pub on_progress: Box<dyn Fn(Progress)>,
     /// Called once the guard is on duty, with what a person should know.
     pub on_ready: OnReady,
 }
@@ -90,7 +92,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
     let control = open_control(config, &status, &reports)?;
     let mut store = Store::open(&config.daemon.state, "run")?;
-    let plan = reconcile(&mut store, wanted)?;
+    let plan = reconcile(&mut store, wanted, &options.on_progress)?;
+    drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);

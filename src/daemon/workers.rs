@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
-
 use super::api;
+use super::control::Reply;
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
@@ -40,7 +39,7 @@ pub enum Report {
     /// A sensor on another thread noticed something.
     Seen(Observation),
     /// Somebody asks for something over the control socket.
-    Asked(api::Command, api::Request, oneshot::Sender<api::Report>),
+    Asked(api::Command, api::Request, Reply),
     /// These files are bind-mounted somewhere else, the others are not.
     Pinned(Vec<FileId>),
     /// Copies are missing from the vault, or from where they lay ready.
@@ -60,7 +59,7 @@ pub struct Taken {
     pub path: PathBuf,
     /// The record, or why there is none.
     pub record: Result<Record, ProtectError>,
-    /// Whether it replaces what was known good, and why.
+    /// Why it was done, if the command was to accept it.
     pub accepted: Option<Option<String>>,
     /// Who waits for it.
     pub asker: Arc<super::commands::Asker>,
@@ -271,7 +270,8 @@ pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<R
                     reports.send(Report::Verified(file, epoch, read(&path, size)));
                 }
                 Reading::Take { path, policy, origin, accepted, asker, index } => {
-                    let record = protect::take(&path, policy, origin, &vault, &|_| ());
+                    let read = |bytes| asker.gauge.add_bytes(bytes);
+                    let record = protect::take(&path, policy, origin, &vault, &read);
                     reports.send(Report::Taken(Box::new(Taken {
                         path,
                         record,

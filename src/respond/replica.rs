@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use crate::baseline::snapshot::read_if_sized;
-use crate::baseline::{Replica, Vault, VaultError};
+use crate::baseline::{NoRoom, Replica, Vault, VaultError};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use crate::sys;
 
@@ -26,6 +26,9 @@ pub enum StageError {
     /// The vault has no good copy.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The file's disk is too full for a second copy.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The filesystem refused.
     #[error("cannot prepare a copy in {}: {source}", crate::text::escape_path(.slot))]
     Io {
@@ -51,8 +54,9 @@ pub fn stage(
     let failed = |source| StageError::Io { slot: slot.to_owned(), source };
     let dir = open_slot(slot).map_err(failed)?;
     let name = fresh_name();
-    let made = fill(facts, vault, dir.as_fd(), &name, durable).map_err(|e| match e {
+    let made = fill(facts, vault, slot, dir.as_fd(), &name, durable).map_err(|e| match e {
         Filling::Vault(e) => StageError::Vault(e),
+        Filling::NoRoom(e) => StageError::NoRoom(e),
         Filling::Io(e) => failed(e),
     });
     if made.is_err() {
@@ -111,7 +115,14 @@ pub fn discard(replica: &Replica) -> io::Result<()> {
 
 enum Filling {
     Vault(VaultError),
+    NoRoom(NoRoom),
     Io(io::Error),
+}
+
+impl From<NoRoom> for Filling {
+    fn from(e: NoRoom) -> Self {
+        Self::NoRoom(e)
+    }
 }
 
 impl From<io::Error> for Filling {
@@ -129,6 +140,7 @@ impl From<rustix::io::Errno> for Filling {
 fn fill(
     facts: &Facts,
     vault: &Vault,
+    slot: &Path,
     dir: BorrowedFd<'_>,
     name: &OsStr,
     durable: bool,
@@ -144,6 +156,7 @@ fn fill(
             let fd = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
             let mut file = File::from(fd);
             if let Some(digest) = facts.sha256 {
+                vault.require_room(&digest, &file, slot)?;
                 vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
             }
             dress(facts, dir, name)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::Patient;
 use super::cure::unlock_fd;
 use super::replica::set_metadata;
-use crate::baseline::{Vault, VaultError};
+use crate::baseline::{Vault, VaultError, copy_sparse};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 
@@ -38,6 +38,10 @@ pub(super) fn rewrite(
         return Ok(None);
     };
     vault.verify(&digest).map_err(|e| io::Error::other(e.to_string()))?;
+    let held = File::from(sys::open::reopen_read(inode.as_fd())?);
+    vault
+        .require_room(&digest, &held, patient.parent())
+        .map_err(|e| io::Error::other(e.to_string()))?;
     let evidence = keep(inode.as_fd(), slot)?;
     fill(patient, inode.as_fd(), vault)?;
     if let Some(flags) = patient.facts.flags {
@@ -79,8 +83,8 @@ fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
     let from = File::from(sys::open::reopen_read(inode)?);
     let name = format!("rewritten-{:x}", jiff::Timestamp::now().as_microsecond());
     let path = slot.join(name);
-    let copied = File::create_new(&path)
-        .and_then(|mut to| io::copy(&mut io::Read::take(from, EVIDENCE_LIMIT), &mut to));
+    let copied =
+        File::create_new(&path).and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));
     if copied.is_err() {
         let _ = std::fs::remove_file(&path);
         return Ok(None);

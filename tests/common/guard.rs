@@ -51,6 +51,11 @@ impl Guard {
         Self { sandbox, child: None, without, by_option, good, tries: Cell::new(0) }
     }
 
+    /// A guard with the configuration that `sandbox` has.
+    pub fn of(sandbox: Sandbox) -> Self {
+        Self::new(sandbox, Vec::new(), BTreeMap::new(), Vec::new())
+    }
+
     /// A guard for files on the machine's disk.
     pub fn on_disk() -> Builder {
         Self::on(Place::disk())

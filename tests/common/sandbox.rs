@@ -44,6 +44,11 @@ impl Sandbox {
         self.home.path().join("state")
     }
 
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.home.path().join("control.sock")
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.home.path().join("steadfast.toml")
@@ -51,7 +56,7 @@ impl Sandbox {
 
     /// The `[daemon]` table that keeps this sandbox apart from every other, with `more` in it.
     pub fn daemon_table(&self, more: &str) -> String {
-        let (state, control) = (self.state(), self.home.path().join("control.sock"));
+        let (state, control) = (self.state(), self.control());
         format!(
             "[daemon]\nstate = {:?}\ncontrol = {:?}\n{more}\n",
             state.to_str().unwrap(),

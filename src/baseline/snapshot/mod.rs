@@ -9,12 +9,12 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::hash::{CopyError, copy};
+use super::copy::{CopyError, copy};
 use super::vault::{Vault, VaultError};
 use crate::judge::{Digest, Facts, FileKind, Stat};
 use crate::sys::open::{open_dir, open_path_at, reopen_read};
@@ -243,30 +243,18 @@ fn digest(
     }
     let file = File::from(reopen_read(held)?);
     // One byte more than it should have shows that it grew, and no more is read than that.
-    let mut reader = Told { inner: file.take(size.saturating_add(1)), progress };
+    let limit = size.saturating_add(1);
     let (digest, read) = match content {
-        Content::Keep(vault) => vault.store(&mut reader).map_err(|error| match error {
-            VaultError::Source(source) => Trouble::Io(source),
-            other => Trouble::Vault(other),
-        })?,
-        Content::Hash(..) | Content::Skip => copy(&mut reader, &mut io::sink())
+        Content::Keep(vault) => {
+            vault.store(&file, limit, progress).map_err(|error| match error {
+                VaultError::Source(source) => Trouble::Io(source),
+                other => Trouble::Vault(other),
+            })?
+        }
+        Content::Hash(..) | Content::Skip => copy(&file, limit, None, progress)
             .map_err(|(CopyError::Read(error) | CopyError::Write(error))| Trouble::Io(error))?,
     };
     if read == size { Ok(Some(digest)) } else { Err(Trouble::Changed) }
-}
-
-/// A reader that tells how far it has come.
-struct Told<'a, R> {
-    inner: R,
-    progress: &'a dyn Fn(u64),
-}
-
-impl<R: Read> Read for Told<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        (self.progress)(got as u64);
-        Ok(got)
-    }
 }
 
 /// What went wrong, before it is known which path to name.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::baseline::NoRoom;
 use crate::judge::Digest;
 
 /// Why the vault could not keep or give content.
@@ -32,6 +33,9 @@ pub enum VaultError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The disk is too full for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// What should have been stored could not be read.
     #[error("the content to keep could not be read: {0}")]
     Source(#[source] io::Error),

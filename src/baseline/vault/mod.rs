@@ -12,7 +12,7 @@ mod error;
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation};
 
-use super::hash::{CopyError, copy};
+use super::NoRoom;
+use super::copy::{CopyError, copy, occupied, require_room};
 use crate::judge::{Digest, FileKind, FileTime};
 use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
 use crate::sys::{flags, rename};
@@ -98,25 +99,54 @@ impl Vault {
         self.path.join(digest.to_string())
     }
 
-    /// Keeps what `content` yields up to its end, and returns its digest and length in bytes.
-    /// Content that is here already is not kept twice; a damaged copy of it is replaced.
+    /// Keeps the content of a file, `limit` bytes at most and with its holes, and returns its
+    /// digest and length in bytes. Content that is here already is not kept twice; a damaged copy
+    /// of it is replaced. `progress` is called with the bytes that were read since the last time.
     ///
     /// # Errors
     ///
-    /// [`VaultError::Source`] or [`VaultError::Io`]; then nothing was added.
-    pub fn store(&self, content: &mut dyn Read) -> Result<(Digest, u64), VaultError> {
+    /// [`VaultError::Source`], [`VaultError::NoRoom`] or [`VaultError::Io`]; then nothing was
+    /// added.
+    pub fn store(
+        &self,
+        content: &File,
+        limit: u64,
+        progress: &dyn Fn(u64),
+    ) -> Result<(Digest, u64), VaultError> {
+        let need = occupied(content).map_err(VaultError::Source)?;
+        if let Err(full) = require_room(self.dir(), &self.path, need) {
+            // What is here already needs none.
+            let (digest, size) = copy(content, limit, None, progress)
+                .map_err(|(CopyError::Read(e) | CopyError::Write(e))| VaultError::Source(e))?;
+            return match self.verify(&digest) {
+                Ok(found) if found == size => Ok((digest, size)),
+                _ => Err(full.into()),
+            };
+        }
         let mut incoming = self.incoming()?;
-        let writing = |source| self.failed("write", INCOMING, source);
-        let (digest, size) = copy(content, &mut incoming.file).map_err(|error| match error {
+        let copied = copy(content, limit, Some(&mut incoming.file), progress);
+        let (digest, size) = copied.map_err(|error| match error {
             CopyError::Read(source) => VaultError::Source(source),
-            CopyError::Write(source) => writing(source),
+            CopyError::Write(source) => self.unwritten(source, need),
         })?;
         if matches!(self.verify(&digest), Ok(found) if found == size) {
             return Ok((digest, size));
         }
-        incoming.file.sync_all().map_err(writing)?;
+        incoming.file.sync_all().map_err(|source| self.unwritten(source, need))?;
         self.admit(incoming, &digest)?;
         Ok((digest, size))
+    }
+
+    /// Checks that the disk of `target`, which is known as `dir`, has room for the content of
+    /// `digest` in the place of what `target` holds.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`]; content that is missing needs none.
+    pub fn require_room(&self, digest: &Digest, target: &File, dir: &Path) -> Result<(), NoRoom> {
+        let need = self.reader(digest).ok().and_then(|file| occupied(&file).ok());
+        let held = occupied(target).unwrap_or(0);
+        require_room(target, dir, need.unwrap_or(0).saturating_sub(held))
     }
 
     /// The content of `digest`, for reading. It is not checked; see [`Vault::copy_verified`].
@@ -148,7 +178,7 @@ impl Vault {
         size: u64,
         target: &mut File,
     ) -> Result<(), VaultError> {
-        self.check(digest, Some(size), target).map(|_| ())
+        self.check(digest, Some(size), Some(target)).map(|_| ())
     }
 
     /// Reads the content of `digest` to its end and returns its length in bytes.
@@ -157,7 +187,7 @@ impl Vault {
     ///
     /// [`VaultError::Damaged`] where the content is not what it should be, and the others.
     pub fn verify(&self, digest: &Digest) -> Result<u64, VaultError> {
-        self.check(digest, None, &mut io::sink())
+        self.check(digest, None, None)
     }
 
     /// Removes the content of `digest`; says whether it was there.
@@ -206,7 +236,7 @@ impl Vault {
         &self,
         digest: &Digest,
         size: Option<u64>,
-        target: &mut dyn Write,
+        target: Option<&mut File>,
     ) -> Result<u64, VaultError> {
         let name = digest.to_string();
         let reading = |source| self.failed("read", &name, source);
@@ -217,7 +247,7 @@ impl Vault {
         }
         // No more than was there at first, should somebody make it longer meanwhile.
         let (found, copied) =
-            copy(&mut file.take(length), target).map_err(|error| match error {
+            copy(&file, length, target, &|_| ()).map_err(|error| match error {
                 CopyError::Read(source) => reading(source),
                 CopyError::Write(source) => VaultError::Target(source),
             })?;
@@ -240,7 +270,7 @@ impl Vault {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             Ok(file)
         };
-        let file = make().map_err(|source| self.failed("make", &name, source))?;
+        let file = make().map_err(|source| self.failed("make a file in", "", source))?;
         Ok(Incoming { vault: self, name, file })
     }
 
@@ -304,6 +334,14 @@ impl Vault {
 
     fn damaged(&self, digest: &Digest) -> VaultError {
         VaultError::Damaged { digest: *digest, path: self.path_of(digest) }
+    }
+
+    /// A copy of `need` bytes could not be written.
+    fn unwritten(&self, source: io::Error, need: u64) -> VaultError {
+        match (source.kind(), require_room(self.dir(), &self.path, need)) {
+            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, Err(full)) => full.into(),
+            _ => self.failed("write a copy to", "", source),
+        }
     }
 
     fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> VaultError {

@@ -1,4 +1,4 @@
-use std::io::Seek;
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use tempfile::TempDir;
@@ -47,6 +47,13 @@ impl Drop for Room {
     }
 }
 
+/// Has the vault keep `content`.
+fn keep(vault: &Vault, content: &[u8]) -> Result<(Digest, u64), VaultError> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    vault.store(&file, u64::MAX, &|_| ())
+}
+
 fn content_of(vault: &Vault, digest: &Digest, size: u64) -> Result<Vec<u8>, VaultError> {
     let mut target = tempfile::tempfile().unwrap();
     vault.copy_verified(digest, size, &mut target)?;
@@ -61,7 +68,7 @@ fn content_is_kept_under_its_digest_immutable_and_for_root_alone() {
     for room in [disk(), memory()].map(Room) {
         let vault = room.vault();
         let content = b"content".repeat(100_000);
-        let (digest, size) = vault.store(&mut &content[..]).unwrap();
+        let (digest, size) = keep(&vault, &content[..]).unwrap();
         assert_eq!((digest, size), (sha256(&content), 700_000));
         let path = vault.path_of(&digest);
         assert_eq!(stat(&path).unwrap().immutable, Some(true));
@@ -78,9 +85,9 @@ fn content_is_kept_under_its_digest_immutable_and_for_root_alone() {
 fn the_same_content_is_kept_once() {
     let room = Room::new();
     let vault = room.vault();
-    let (digest, _) = vault.store(&mut &b"same"[..]).unwrap();
+    let (digest, _) = keep(&vault, &b"same"[..]).unwrap();
     let before = vault.path_of(&digest).metadata().unwrap().ino();
-    assert_eq!(vault.store(&mut &b"same"[..]).unwrap(), (digest, 4));
+    assert_eq!(keep(&vault, &b"same"[..]).unwrap(), (digest, 4));
     assert_eq!(vault.path_of(&digest).metadata().unwrap().ino(), before);
     assert_eq!(room.names(), [digest.to_string()]);
 }
@@ -89,7 +96,7 @@ fn the_same_content_is_kept_once() {
 fn damaged_content_is_refused_and_says_what_to_do() {
     let room = Room::new();
     let vault = room.vault();
-    let (digest, size) = vault.store(&mut &b"good"[..]).unwrap();
+    let (digest, size) = keep(&vault, &b"good"[..]).unwrap();
     for rubbish in [&b"evil"[..], b"goodgood", b"go", b""] {
         room.damage(&digest, rubbish);
         let error = content_of(&vault, &digest, size).unwrap_err();
@@ -103,10 +110,10 @@ fn damaged_content_is_refused_and_says_what_to_do() {
 fn storing_the_content_again_mends_a_damaged_copy() {
     let room = Room::new();
     let vault = room.vault();
-    let (digest, size) = vault.store(&mut &b"good"[..]).unwrap();
+    let (digest, size) = keep(&vault, &b"good"[..]).unwrap();
     room.damage(&digest, b"evil");
     flags::set_immutable(File::open(vault.path_of(&digest)).unwrap().as_fd(), true).unwrap();
-    vault.store(&mut &b"good"[..]).unwrap();
+    keep(&vault, &b"good"[..]).unwrap();
     assert_eq!(content_of(&vault, &digest, size).unwrap(), b"good");
     assert_eq!(stat(&vault.path_of(&digest)).unwrap().immutable, Some(true));
     assert_eq!(room.names().len(), 1);
@@ -116,7 +123,7 @@ fn storing_the_content_again_mends_a_damaged_copy() {
 fn content_is_removed_although_it_is_immutable() {
     let room = Room::new();
     let vault = room.vault();
-    let (digest, _) = vault.store(&mut &b"x"[..]).unwrap();
+    let (digest, _) = keep(&vault, &b"x"[..]).unwrap();
     assert!(vault.remove(&digest).unwrap());
     assert!(!vault.remove(&digest).unwrap());
     assert!(matches!(vault.reader(&digest), Err(VaultError::Missing { .. })));
@@ -127,22 +134,20 @@ fn content_is_removed_although_it_is_immutable() {
 fn content_that_nothing_refers_to_is_collected() {
     let room = Room::new();
     let vault = room.vault();
-    let (kept, _) = vault.store(&mut &b"kept"[..]).unwrap();
-    vault.store(&mut &b"released"[..]).unwrap();
+    let (kept, _) = keep(&vault, &b"kept"[..]).unwrap();
+    keep(&vault, &b"released"[..]).unwrap();
     assert_eq!(vault.retain(|digest| *digest == kept).unwrap(), 1);
     assert_eq!(vault.digests().unwrap(), [kept]);
 }
 
 #[test]
 fn a_source_that_fails_leaves_nothing_behind() {
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::Error::from_raw_os_error(libc::EIO))
-        }
-    }
     let room = Room::new();
-    let error = room.vault().store(&mut (&b"begun"[..]).chain(Broken)).unwrap_err();
+    let source = room.0.path().join("source");
+    std::fs::write(&source, "begun").unwrap();
+    // It is not open for reading.
+    let broken = File::options().write(true).open(&source).unwrap();
+    let error = room.vault().store(&broken, u64::MAX, &|_| ()).unwrap_err();
     assert!(matches!(error, VaultError::Source(_)), "{error}");
     assert!(room.names().is_empty());
 }
@@ -151,7 +156,7 @@ fn a_source_that_fails_leaves_nothing_behind() {
 fn what_a_crash_left_is_tidied_and_what_is_under_way_is_not() {
     let room = Room::new();
     let vault = room.vault();
-    let (digest, _) = vault.store(&mut &b"x"[..]).unwrap();
+    let (digest, _) = keep(&vault, &b"x"[..]).unwrap();
     let under_way = vault.incoming().unwrap();
     room.soften();
     std::fs::write(room.0.path().join("vault/.incoming-1-1"), "half").unwrap();

@@ -1,18 +1,20 @@
 //! The routes: who may ask what, and what is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::lines::{GAVE_UP, Lines};
 use super::peer::Rights;
-use super::{CommandSink, StatusSource};
+use super::{CommandSink, Reply, StatusSource};
 use crate::daemon::api::{self, Command};
 
 /// The largest body of a request, in bytes.
@@ -100,9 +102,10 @@ macro_rules! commands {
         async fn $name(
             State(app): State<App>,
             Extension(rights): Extension<Rights>,
+            headers: HeaderMap,
             body: Body,
-        ) -> Result<Json<api::Report>, Refusal> {
-            command(&app, rights, $command, body).await
+        ) -> Result<Response, Refusal> {
+            command(&app, rights, $command, &headers, body).await
         }
     )*};
 }
@@ -118,17 +121,21 @@ async fn command(
     app: &App,
     rights: Rights,
     command: Command,
+    headers: &HeaderMap,
     body: Body,
-) -> Result<Json<api::Report>, Refusal> {
+) -> Result<Response, Refusal> {
     allow(rights, Rights::Change)?;
     let request = read(body).await?;
     check(&request).map_err(|why| Refusal(StatusCode::BAD_REQUEST, why))?;
-    let (sender, receiver) = oneshot::channel();
-    (app.commands)(command, request, sender);
-    receiver.await.map(Json).map_err(|_| {
-        let why = "the daemon gave up the command: see its log".to_owned();
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, why)
-    })
+    let (report, answer) = oneshot::channel();
+    let gauge = Arc::new(api::Gauge::default());
+    (app.commands)(command, request, Reply { report, gauge: Arc::clone(&gauge) });
+    if headers.get(header::ACCEPT).is_some_and(|wanted| wanted == api::LINES) {
+        let lines = Body::new(Lines::new(answer, gauge));
+        return Ok(([(header::CONTENT_TYPE, api::LINES)], lines).into_response());
+    }
+    let gave_up = |_| Refusal(StatusCode::INTERNAL_SERVER_ERROR, GAVE_UP.to_owned());
+    Ok(Json(answer.await.map_err(gave_up)?).into_response())
 }
 
 async fn read(body: Body) -> Result<api::Request, Refusal> {

@@ -37,7 +37,7 @@ fn server() -> Server {
     let path = directory.path().join("run/control.sock");
     let state = Arc::new(Mutex::new(api::State::Watching));
     let told = Arc::clone(&state);
-    let commands: CommandSink = Arc::new(|command, request, sender| {
+    let commands: CommandSink = Arc::new(|command, request, reply| {
         if request.paths.iter().any(|path| path.path.ends_with("drop")) {
             return;
         }
@@ -46,7 +46,7 @@ fn server() -> Server {
             .into_iter()
             .map(|path| api::PathReport { path, message: command.name().to_owned(), done: true })
             .collect();
-        let _ = sender.send(api::Report { paths });
+        reply.send(api::Report { paths, ..Default::default() });
     });
     let control = Control::start(
         &path,

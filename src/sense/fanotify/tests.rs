@@ -235,7 +235,7 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
         let path = room.file("f");
         let _unlock = crate::sys::test::Unlock(path);
         room.watch(A, "f");
-        let captures = std::sync::Arc::new(Captures::new());
+        let captures = Arc::new(Captures::new());
         let asked = crate::sense::PermissionSensor::start(
             captures.clone(),
             Arc::new(EventFd::new().unwrap()),

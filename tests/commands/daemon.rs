@@ -1,0 +1,50 @@
+//! While the daemon runs.
+
+use std::os::unix::fs::FileExt as _;
+
+use crate::common::{
+    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, skip_unless, text,
+};
+
+#[test]
+fn commands_go_through_the_daemon_while_it_runs() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).bystander("other", GOOD).start();
+    let other = guard.path("other");
+    guard.expect(0, "protect", &other);
+    let good = Whole::of(&other).unwrap();
+    assert_eq!(good.immutable, Some(true));
+    assert_eq!(guard.status()["protected"], 2);
+    guard.regard_as_good(&other, good);
+    guard.write_surely(&other, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole_at(&other);
+    incident_of(&guard, &other, 0).assert_healed();
+
+    guard.expect(0, "release", &other);
+    assert_eq!(is_immutable(&other), Some(false));
+    std::fs::write(&other, b"mine again").unwrap();
+    assert_eq!(guard.status()["protected"], 1);
+    guard.expect(0, "protect", &other);
+    assert_eq!(std::fs::read(&other).unwrap(), b"mine again");
+
+    // What a person protected stays protected over a restart.
+    guard.stop();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 2);
+}
+
+#[test]
+fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).policy("restore = false").start();
+    let file = guard.file();
+    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    common::poll(
+        || guard.events_about(&file).iter().any(|l| l["kind"] == "content-changed").then_some(()),
+        || guard.story(),
+    );
+    guard.expect(0, "accept", &file);
+    guard.expect(0, "audit", &file);
+    assert!(text(&std::fs::read(&file).unwrap()).contains("TAMPERED"));
+    assert_eq!(is_immutable(&file), Some(true));
+}
