@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
+use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Baseline, BaselineError, Evidence, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
@@ -100,6 +101,7 @@ impl Scribe {
             messages: BTreeMap::new(),
             trouble: Arc::clone(&trouble),
             dropped: 0,
+            containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
@@ -149,6 +151,7 @@ struct Writer {
     messages: BTreeMap<String, Item>,
     trouble: Arc<Mutex<Option<String>>>,
     dropped: u64,
+    containers: Names,
 }
 
 impl Writer {
@@ -180,7 +183,8 @@ impl Writer {
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         let desk = &mut self.desk;
         let kept: Result<(), BaselineError> = match note {
-            Note::Event(event) => {
+            Note::Event(mut event) => {
+                name_containers(&mut self.containers, &mut event);
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                     self.dropped += 1;
@@ -188,7 +192,9 @@ impl Writer {
                 self.waiting.push_back(*event);
                 Ok(())
             }
-            Note::Message(item) => {
+            Note::Message(mut item) => {
+                let events = item.events.iter_mut();
+                events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
                 if desk.deliverer.is_some() {
                     self.messages.insert(item.incident.clone(), item);
@@ -283,6 +289,12 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Here and not where the process was seen: names are read from the disk.
+fn name_containers(names: &mut Names, event: &mut Event) {
+    let actors = event.actor.iter_mut().chain(&mut event.others);
+    actors.for_each(|actor| names.complete(actor));
 }
 
 fn undelivered(news: News) -> Option<Event> {

@@ -68,7 +68,10 @@ pub fn describe_actor(actor: &Actor) -> String {
     }
     if let Some(container) = &actor.container {
         let short: String = container.chars().take(12).collect();
-        facts.push(format!("container {short}"));
+        facts.push(match &actor.container_name {
+            Some(name) => format!("container {name}, {short}"),
+            None => format!("container {short}"),
+        });
     }
     let name = if actor.comm.is_empty() { "a process" } else { &actor.comm };
     escape(format!("{name} ({})", facts.join(", ")).as_bytes())

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod open;
 pub mod pidfd;
 pub mod privilege;
+pub mod read;
 pub mod rename;
 pub mod stat;
 pub mod xattr;
