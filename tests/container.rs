@@ -69,6 +69,7 @@ impl Container {
         let mut command = Command::new("podman");
         command.arg("--root").arg(self.home.path().join("p"));
         command.arg("--runroot").arg(self.home.path().join("r"));
+        command.arg("--tmpdir").arg(self.home.path().join("t"));
         command.stdin(Stdio::null());
         command
     }

@@ -16,6 +16,8 @@ use crate::doctor::units::{self, Service};
 use crate::doctor::{self, Finding, Level};
 use crate::text::escape;
 
+/// Columns of a terminal.
+const WIDTH: usize = 78;
 /// So many processes of a group are shown.
 const LISTED: usize = 8;
 
@@ -115,19 +117,16 @@ impl Could {
             _ => false,
         };
         let runs = |service: &&Service| !self.running.iter().any(|one| of(one, &service.unit));
-        let names: Vec<_> = self
-            .services
-            .iter()
-            .filter(runs)
-            .map(|service| escape(service.unit.as_bytes()))
-            .collect();
-        if names.is_empty() {
-            return String::new();
-        }
-        let number = count(names.len(), "service", "services");
-        let mut text = format!("\n{STRONG}{number} would hold it when started{STRONG:#}\n");
-        for name in names {
-            let _ = writeln!(text, "  {name}");
+        let (keep, free): (Vec<_>, Vec<_>) =
+            self.services.iter().filter(runs).partition(|service| service.keep.is_some());
+        let mut text = String::new();
+        for (services, what) in [(free, ""), (keep, ", and better keep it")] {
+            if services.is_empty() {
+                continue;
+            }
+            let number = count(services.len(), "service", "services");
+            let _ = writeln!(text, "\n{STRONG}{number} would hold it when started{what}{STRONG:#}");
+            text += &in_lines(services.iter().map(|service| escape(service.unit.as_bytes())));
         }
         text
     }
@@ -154,6 +153,27 @@ impl Could {
         }
         text
     }
+}
+
+/// Words in lines that fit a terminal.
+fn in_lines(words: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    let mut width = 0;
+    for word in words {
+        let length = word.chars().count() + 2;
+        let fits = width > 0 && width + length <= WIDTH;
+        text += if fits {
+            "  "
+        } else if width > 0 {
+            "\n  "
+        } else {
+            "  "
+        };
+        text += &word;
+        width = if fits { width + length } else { length };
+    }
+    text.push('\n');
+    text
 }
 
 fn render_holder(holder: &Holder) -> String {

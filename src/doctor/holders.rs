@@ -68,7 +68,10 @@ pub fn find() -> Vec<Holder> {
     let first = namespace(1);
     let mut names_of = containers::Names::new(containers::Places::of_host());
     let mut groups: BTreeMap<Group, Holder> = BTreeMap::new();
-    for pid in names(Path::new("/proc")).filter_map(|name| name.parse::<u32>().ok()) {
+    let mut pids: Vec<u32> =
+        names(Path::new("/proc")).filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    for pid in pids {
         let Some(status) = text_of(Path::new(&format!("/proc/{pid}/status"))) else { continue };
         let held = mask(&status, "CapPrm").is_some_and(|mask| mask & (1 << LINUX_IMMUTABLE) != 0);
         if !held || (first.is_some() && namespace(pid) != first) {
@@ -81,10 +84,12 @@ pub fn find() -> Vec<Holder> {
         }
         names_of.complete(&mut actor);
         let group = group_of(&actor);
-        let keep = keep(&group, &actor);
+        let keep = match &group {
+            Group::Unit { name } => keep_unit(name),
+            _ => None,
+        };
         let fresh = Holder { group: group.clone(), processes: Vec::new(), keep };
         let holder = groups.entry(group).or_insert(fresh);
-        holder.keep = holder.keep.or(keep);
         let user = actor.user.unwrap_or_else(|| actor.uid.to_string());
         let Actor { pid, comm, exe, .. } = actor;
         holder.processes.push(Process { pid, comm, exe, user });
@@ -102,19 +107,8 @@ fn group_of(actor: &Actor) -> Group {
     }
 }
 
-/// Why taking it away would do harm; `None` where it would not, as far as can be known.
-fn keep(group: &Group, actor: &Actor) -> Option<&'static str> {
-    if actor.pid == 1 {
-        return Some("it starts everything else");
-    }
-    match group {
-        Group::Unit { name } => keep_unit(name),
-        Group::None if actor.comm == "steadfast" => Some("it sets the bit"),
-        _ => None,
-    }
-}
-
-/// The same for a unit by its name.
+/// Why taking it from a unit would do harm; `None` where it would not, as far as can be known
+/// from its name.
 #[must_use]
 pub fn keep_unit(name: &str) -> Option<&'static str> {
     let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));

@@ -35,6 +35,9 @@ pub fn could(directories: &[PathBuf]) -> Vec<Service> {
         }
     }
     let holds = |(name, dir): &(String, &Path)| {
+        if is_alias(&dir.join(name)) {
+            return false;
+        }
         let text = whole(name, dir, directories);
         text.is_some_and(|text| is_started(&text) && has_it(&text))
     };
@@ -43,6 +46,14 @@ pub fn could(directories: &[PathBuf]) -> Vec<Service> {
         .filter(holds)
         .map(|(unit, _)| Service { keep: keep_unit(&unit), unit })
         .collect()
+}
+
+/// Another name of a unit: a link to a unit file that is called otherwise.
+fn is_alias(path: &Path) -> bool {
+    let target = std::fs::read_link(path).ok();
+    target.is_some_and(|target| {
+        target.extension() == path.extension() && target.file_name() != path.file_name()
+    })
 }
 
 /// The unit's file and its drop-ins, in the order of their names.
@@ -159,6 +170,7 @@ mod tests {
             write(lib.join(name), "[Service]\nExecStart=/bin/x\n");
         }
         std::fs::create_dir_all(&etc).unwrap();
+        std::os::unix::fs::symlink("../lib/a.service", etc.join("alias.service")).unwrap();
         std::os::unix::fs::symlink("/dev/null", etc.join("b.service")).unwrap();
         let directories = [etc.clone(), lib];
         let found = || could(&directories).into_iter().map(|one| one.unit).collect::<Vec<_>>();
