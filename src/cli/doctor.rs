@@ -138,12 +138,13 @@ impl Could {
             Group::Unit { name } if name.ends_with(".service") => Some(name.clone()),
             _ => None,
         });
-        let idle =
-            || self.services.iter().find(|one| one.keep.is_none()).map(|one| one.unit.clone());
+        let spare = |one: &&Service| one.keep.is_none() && !one.unit.contains('@');
+        let idle = || self.services.iter().find(spare).map(|one| one.unit.clone());
+        let runs = unit.is_some();
         if let Some(unit) = unit.or_else(idle) {
             let _ =
                 writeln!(text, "\n{STRONG}take it from a service that does not need it{STRONG:#}");
-            for line in units::remedy(&unit).lines() {
+            for line in units::remedy(&unit, runs).lines() {
                 let _ = writeln!(text, "  {}", escape(line.as_bytes()));
             }
         }

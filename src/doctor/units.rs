@@ -113,16 +113,17 @@ fn set<'a>(assignments: impl Iterator<Item = &'a str>, default: bool) -> bool {
     now.unwrap_or(default)
 }
 
-/// What a person types to take it from `unit`.
+/// What a person types to take it from `unit`. One that does not run is not to be started.
 #[must_use]
-pub fn remedy(unit: &str) -> String {
+pub fn remedy(unit: &str, runs: bool) -> String {
     // Quoted for the shell: names may have backslashes.
     let unit = unit.replace('\'', "'\\''");
+    let restart = if runs { format!("systemctl restart '{unit}'\n") } else { String::new() };
     format!(
         "mkdir -p '/etc/systemd/system/{unit}.d'\n\
          printf '[Service]\\nCapabilityBoundingSet=~{NAME}\\n' \\\n    \
          > '/etc/systemd/system/{unit}.d/50-no-immutable.conf'\n\
-         systemctl daemon-reload && systemctl restart '{unit}'\n"
+         systemctl daemon-reload\n{restart}"
     )
 }
 
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(found(), ["a.service", "c@.service", "sshd.service"]);
         assert!(could(&directories)[2].keep.is_some());
         // What the remedy says, done elsewhere.
-        let told = remedy("a.service");
+        let told = remedy("a.service", true);
         let script = told.replace("/etc/systemd/system", etc.to_str().unwrap());
         let script = script.split("systemctl").next().unwrap();
         let done = std::process::Command::new("sh").args(["-euc", script]).status().unwrap();

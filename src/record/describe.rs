@@ -63,8 +63,10 @@ pub fn describe_actor(actor: &Actor) -> String {
         (None, Some(uid)) if uid != actor.uid => facts.push(format!("login uid {uid}")),
         _ => {}
     }
-    if let Some(unit) = &actor.unit {
-        facts.push(format!("unit {unit}"));
+    match (&actor.unit, &actor.user_unit) {
+        (Some(manager), Some(own)) => facts.push(format!("unit {own} of {manager}")),
+        (Some(unit), None) => facts.push(format!("unit {unit}")),
+        _ => {}
     }
     if let Some(container) = &actor.container {
         let short: String = container.chars().take(12).collect();
@@ -323,6 +325,16 @@ mod tests {
             describe_actor(&fake),
             "bash (/tmp/bash, pid 4211, uid 33, login uid 1000, unit nginx.service, \
              container 0123456789ab)"
+        );
+        let named = Actor {
+            unit: Some("user@7.service".to_owned()),
+            user_unit: Some("backup.service".to_owned()),
+            container_name: Some("web".to_owned()),
+            ..fake
+        };
+        assert!(
+            describe_actor(&named)
+                .ends_with("unit backup.service of user@7.service, container web, 0123456789ab)")
         );
     }
 
