@@ -15,8 +15,8 @@
 //!    second process.
 //!
 //! Around that line stand [`baseline`] (what is known to be good, and where the copies are),
-//! [`config`], [`daemon`] (the shell that performs the engine's actions), [`cli`] (the only
-//! module that prints) and [`sys`] (the only module with `unsafe`).
+//! [`config`], [`daemon`] (the shell that performs the engine's actions), [`doctor`] (is this
+//! host fit for it?), [`cli`] (the only module that prints) and [`sys`] (the only module with `unsafe`).
 
 pub mod sense;
 
@@ -36,5 +36,6 @@ pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod sys;
 pub mod text;

@@ -86,9 +86,7 @@ pub fn run(config: &Config) -> Result<(), DeliverError> {
     let email = config.email.as_ref().ok_or(DeliverError::NotConfigured)?;
     let state = &config.daemon.state;
     let spool = |source| DeliverError::Spool { state: state.clone(), source };
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let password =
-        password::find(user(email), email.password_file.as_deref(), credentials.as_deref())?;
+    let password = password_of(email)?;
     let mailer = Mailer::new(email, password, Patience::default())?;
     let pickup = Pickup::open(state).map_err(spool)?;
     let waiting = Waiting::new(&pickup.items_path()).map_err(DeliverError::Wait)?;
@@ -116,6 +114,19 @@ fn confine(email: &Email, pickup: &Pickup, state: &std::path::Path) -> Result<()
         privilege::forbid_new_privileges()?;
     }
     Ok(())
+}
+
+/// Whether the password that `email` needs can be had.
+///
+/// # Errors
+/// Why not.
+pub fn check_password(email: &Email) -> Result<(), PasswordError> {
+    password_of(email).map(drop)
+}
+
+fn password_of(email: &Email) -> Result<Option<String>, PasswordError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    password::find(user(email), email.password_file.as_deref(), credentials.as_deref())
 }
 
 fn user(email: &Email) -> Option<&str> {

@@ -325,7 +325,9 @@ fn describe(body: &mut String, actor: &Actor) {
     optional(body, "terminal", text(&actor.tty));
     optional(body, "directory", text(&actor.cwd));
     optional(body, "unit", text(&actor.unit));
-    optional(body, "container", text(&actor.container));
+    optional(body, "user's unit", text(&actor.user_unit));
+    optional(body, "container", text(&actor.container_name));
+    optional(body, "its id", text(&actor.container));
     for (at, parent) in actor.ancestry.iter().take(MAX_PARENTS).enumerate() {
         let label = if at == 0 { "started by" } else { "" };
         let (comm, command) = (bounded(&parent.comm, 64), command_line(&parent.cmdline));

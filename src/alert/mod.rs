@@ -35,5 +35,8 @@ mod waiting;
 mod wording;
 
 pub use message::{Message, Place, compose};
+pub use password::PasswordError;
 pub use spool::{Item, News, Spool, SpoolError};
+
+pub use deliver::check_password;
 pub use supervisor::{Supervisor, Turn, spawn};

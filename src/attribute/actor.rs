@@ -53,8 +53,14 @@ pub struct Actor {
     pub cgroup: Option<String>,
     /// The systemd unit that the cgroup names.
     pub unit: Option<String>,
-    /// The container id that the cgroup names.
+    /// The unit of the user's own systemd, where [`unit`](Self::unit) is that one's.
+    #[serde(default)]
+    pub user_unit: Option<String>,
+    /// The container id that the cgroup names; of LXC and nspawn the name.
     pub container: Option<String>,
+    /// The container's name, where its runtime keeps one that could be read.
+    #[serde(default)]
+    pub container_name: Option<String>,
 }
 
 /// Where the name of a process came from.

@@ -28,13 +28,21 @@ pub fn unit_in(path: &str) -> Option<&str> {
     parts(path).find(|part| is_unit(part))
 }
 
-/// The id of the container, as its runtime prints it.
+/// The unit of the user's own systemd, where the process is in one: what a user calls it.
+#[must_use]
+pub fn user_unit_in(path: &str) -> Option<&str> {
+    unit_in(path).filter(|unit| is_user_manager(unit))?;
+    let mut below = parts(path).skip_while(|part| !is_user_manager(part)).skip(1);
+    below.find(|part| is_unit(part) && *part != "init.scope")
+}
+
+/// The id of the container, as its runtime prints it; of LXC and nspawn the name.
 #[must_use]
 pub fn container_in(path: &str) -> Option<&str> {
     let parents = std::iter::once("").chain(parts(path));
-    parents
-        .zip(parts(path))
-        .find_map(|(parent, part)| from_prefix(part).or_else(|| from_parent(parent, part)))
+    parents.zip(parts(path)).find_map(|(parent, part)| {
+        from_prefix(part).or_else(|| from_parent(parent, part)).or_else(|| from_name(part))
+    })
 }
 
 fn parts(path: &str) -> impl Iterator<Item = &str> {
@@ -42,6 +50,11 @@ fn parts(path: &str) -> impl Iterator<Item = &str> {
         Component::Normal(name) => name.to_str(),
         _ => None,
     })
+}
+
+/// `user@1000.service`
+fn is_user_manager(part: &str) -> bool {
+    part.starts_with("user@") && part.ends_with(".service")
 }
 
 fn is_unit(part: &str) -> bool {
@@ -59,10 +72,21 @@ fn from_prefix(part: &str) -> Option<&str> {
     is_id(id).then_some(id)
 }
 
-/// `/docker/ID`, `/lxc/NAME`, `/kubepods/…/podUID/ID`, `/libpod_parent/ID`.
+/// `machine-NAME.scope` of nspawn and libvirt, whose virtual machines are no containers;
+/// `systemd-nspawn@NAME.service`; `….slice:cri-containerd:ID`.
+fn from_name(part: &str) -> Option<&str> {
+    let machine = part.strip_prefix("machine-").and_then(|part| part.strip_suffix(".scope"));
+    let machine = machine.filter(|name| !name.starts_with("qemu"));
+    let nspawn =
+        part.strip_prefix("systemd-nspawn@").and_then(|part| part.strip_suffix(".service"));
+    let id = part.rsplit_once(':').map(|(_, id)| id).filter(|id| is_id(id));
+    machine.or(nspawn).filter(|name| !name.is_empty()).or(id)
+}
+
+/// `/docker/ID`, `/lxc/NAME`, `/kubepods/…/podUID/ID`. Below `/libpod_parent` an id is a pod's.
 fn from_parent<'a>(parent: &str, part: &'a str) -> Option<&'a str> {
     match parent {
-        "docker" | "libpod_parent" => is_id(part).then_some(part),
+        "docker" => is_id(part).then_some(part),
         "lxc" | "lxc.payload" => Some(part),
         _ if is_pod(parent) => is_id(part).then_some(part),
         _ => None,
@@ -120,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn a_users_own_unit_is_told_beside_the_manager_that_runs_it() {
+        let manager = "/user.slice/user-7.slice/user@7.service";
+        let own = |below: &str| user_unit_in(&format!("{manager}{below}")).map(str::to_owned);
+        assert_eq!(own("/app.slice/backup.service").as_deref(), Some("backup.service"));
+        assert_eq!(own("/app.slice/app-x.scope/sub").as_deref(), Some("app-x.scope"));
+        assert_eq!(own("/init.scope"), None);
+        assert_eq!(own(""), None);
+        assert_eq!(user_unit_in("/system.slice/cron.service/user@7.service/a.service"), None);
+        assert_eq!(user_unit_in("/user.slice/user-7.slice/session-3.scope"), None);
+    }
+
+    #[test]
     fn containers_are_recognised_by_every_runtimes_way_of_naming() {
         for path in [
             format!("/system.slice/docker-{ID}.scope"),
@@ -127,6 +163,12 @@ mod tests {
             format!("/docker/{ID}/init.scope"),
             format!("/machine.slice/libpod-{ID}.scope/container"),
             format!("/libpod_parent/libpod-{ID}"),
+            format!("/libpod_parent/{}/libpod-{ID}", ID.replace('4', "a")),
+            format!("/machine.slice/machine-libpod_pod_00.slice/libpod-{ID}.scope"),
+            format!(
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"
+            ),
+            format!("/system.slice/containerd.service/kubepods-pod1_2.slice:cri-containerd:{ID}"),
             format!(
                 "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-{ID}.scope"
             ),
@@ -138,6 +180,9 @@ mod tests {
         }
         assert_eq!(container_in("/lxc/web1/init"), Some("web1"));
         assert_eq!(container_in("/lxc.payload.web1/x"), Some("web1"));
+        assert_eq!(container_in("/machine.slice/machine-web1.scope/payload"), Some("web1"));
+        let service = "/machine.slice/systemd-nspawn@web1.service/payload/init.scope";
+        assert_eq!(container_in(service), Some("web1"));
     }
 
     #[test]
@@ -147,6 +192,8 @@ mod tests {
             "/system.slice/docker-compose.service",
             "/user.slice/docker-x.scope",
             "/podman/abc",
+            "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope",
+            "/machine.slice/machine-.scope",
             "/docker/not-an-id",
             "/machine.slice/libpod-conmon-4f1d0c3b2a596877.scope",
             "/",

@@ -4,8 +4,10 @@ mod actor;
 mod captures;
 pub mod cgroup;
 mod circle;
+pub mod containers;
 pub mod procfs;
 mod suspects;
+pub mod units;
 pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};

@@ -25,8 +25,8 @@ use crate::text::escape;
 /// Bytes of a command line that are kept, and arguments.
 const CMDLINE: usize = 4096;
 const ARGUMENTS: usize = 64;
-/// Of an ancestor's.
-const ANCESTOR_CMDLINE: usize = 512;
+/// Of an ancestor's: podman's monitor has the container's name behind 700 bytes of paths.
+const ANCESTOR_CMDLINE: usize = 1024;
 /// How far up the parents are followed.
 const ANCESTORS: usize = 32;
 /// `/proc/PID/stat`, `status` and `cgroup` are well below.
@@ -93,7 +93,9 @@ impl Process {
             ppid: stat.ppid,
             ancestry: self.ancestry(stat.ppid, stat.start_time),
             unit: part(cgroup::unit_in),
+            user_unit: part(cgroup::user_unit_in),
             container: part(cgroup::container_in),
+            container_name: None,
             cgroup: cgroup.as_deref().map(|text| escape(text.as_bytes())),
         };
         // Gone meanwhile: the optional parts may be missing for no better reason.

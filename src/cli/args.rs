@@ -98,6 +98,14 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Is this host set up so that the watchdog can do its work?
+    Doctor {
+        /// Instead: who holds CAP_LINUX_IMMUTABLE and so could clear +i
+        #[arg(long)]
+        who_could: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// About the configuration
     Config {
         #[command(subcommand)]
@@ -176,6 +184,8 @@ mod tests {
             "events /a --since 24h --follow --json",
             "who /a --json",
             "diff /a --last",
+            "doctor",
+            "doctor --who-could --json",
             "config check",
             "config check /f",
             "journal verify",

@@ -10,6 +10,7 @@ mod change;
 mod check;
 mod client;
 mod diff;
+mod doctor;
 mod events;
 mod look;
 mod progress;
@@ -108,6 +109,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
         }
         Command::Who { path, output } => who::who(screen, &config, &path, output),
         Command::Diff { path, last, output } => diff::diff(screen, &config, &path, last, output),
+        Command::Doctor { who_could, output } => doctor::doctor(screen, &config, who_could, output),
         Command::Journal { command: JournalCommand::Verify { output } } => {
             check::journal(screen, &config, output)
         }

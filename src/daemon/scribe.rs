@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use super::backlog::Backlog;
 use super::keeper::{Keeper, Worry};
 use crate::alert::{Item, News, Spool, Supervisor, Turn};
+use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
@@ -111,6 +112,7 @@ impl Scribe {
             trouble: Arc::clone(&trouble),
             dropped: 0,
             failing: false,
+            containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
@@ -171,6 +173,7 @@ struct Writer {
     dropped: u64,
     /// The last try to write failed.
     failing: bool,
+    containers: Names,
 }
 
 impl Writer {
@@ -207,14 +210,17 @@ impl Writer {
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         let desk = &mut self.desk;
         match note {
-            Note::Event(event) => {
+            Note::Event(mut event) => {
+                name_containers(&mut self.containers, &mut event);
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                     self.dropped += 1;
                 }
                 self.waiting.push_back(*event);
             }
-            Note::Message(item) => {
+            Note::Message(mut item) => {
+                let events = item.events.iter_mut();
+                events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
                 if desk.deliverer.is_some() {
                     self.messages.insert(item.incident.clone(), item);
@@ -323,6 +329,12 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Here and not where the process was seen: names are read from the disk.
+fn name_containers(names: &mut Names, event: &mut Event) {
+    let actors = event.actor.iter_mut().chain(&mut event.others);
+    actors.for_each(|actor| names.complete(actor));
 }
 
 fn undelivered(news: News) -> Option<Event> {

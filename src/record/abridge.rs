@@ -43,7 +43,8 @@ pub(super) fn abridged(event: &Event) -> Event {
 fn shorten_actor(actor: &mut Actor) {
     for text in [&mut actor.exe, &mut actor.cwd, &mut actor.cgroup, &mut actor.unit]
         .into_iter()
-        .chain([&mut actor.container, &mut actor.tty, &mut actor.user, &mut actor.login_user])
+        .chain([&mut actor.user_unit, &mut actor.container, &mut actor.container_name])
+        .chain([&mut actor.tty, &mut actor.user, &mut actor.login_user])
         .flatten()
     {
         shorten(text);

@@ -63,12 +63,17 @@ pub fn describe_actor(actor: &Actor) -> String {
         (None, Some(uid)) if uid != actor.uid => facts.push(format!("login uid {uid}")),
         _ => {}
     }
-    if let Some(unit) = &actor.unit {
-        facts.push(format!("unit {unit}"));
+    match (&actor.unit, &actor.user_unit) {
+        (Some(manager), Some(own)) => facts.push(format!("unit {own} of {manager}")),
+        (Some(unit), None) => facts.push(format!("unit {unit}")),
+        _ => {}
     }
     if let Some(container) = &actor.container {
         let short: String = container.chars().take(12).collect();
-        facts.push(format!("container {short}"));
+        facts.push(match &actor.container_name {
+            Some(name) => format!("container {name}, {short}"),
+            None => format!("container {short}"),
+        });
     }
     let name = if actor.comm.is_empty() { "a process" } else { &actor.comm };
     escape(format!("{name} ({})", facts.join(", ")).as_bytes())
@@ -330,6 +335,16 @@ mod tests {
             describe_actor(&fake),
             "bash (/tmp/bash, pid 4211, uid 33, login uid 1000, unit nginx.service, \
              container 0123456789ab)"
+        );
+        let named = Actor {
+            unit: Some("user@7.service".to_owned()),
+            user_unit: Some("backup.service".to_owned()),
+            container_name: Some("web".to_owned()),
+            ..fake
+        };
+        assert!(
+            describe_actor(&named)
+                .ends_with("unit backup.service of user@7.service, container web, 0123456789ab)")
         );
     }
 

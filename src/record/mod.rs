@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod journal;
 mod lines;
+pub mod pattern;
 mod read;
 mod recovery;
 mod segments;

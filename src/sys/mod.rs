@@ -15,6 +15,7 @@ pub mod open;
 pub mod pidfd;
 pub mod priority;
 pub mod privilege;
+pub mod read;
 pub mod rename;
 pub mod stat;
 pub mod xattr;

@@ -88,7 +88,9 @@ fn events_have_the_promised_shape() {
             "ancestry",
             "cgroup",
             "unit",
+            "user_unit",
             "container",
+            "container_name",
         ])
     );
     let ancestry = named["actor"]["ancestry"].as_array().unwrap();
@@ -140,7 +142,21 @@ fn who_ranks_the_culprits_of_a_file() {
     }
     let file = guard.file();
     let who = guard.json(0, &["who".as_ref(), "--json".as_ref(), file.as_os_str()]);
-    assert_eq!(keys(&who), set(&["path", "incidents", "culprits", "hours", "last"]));
+    assert_eq!(
+        keys(&who),
+        set(&[
+            "path",
+            "incidents",
+            "culprits",
+            "hours",
+            "weekdays",
+            "undated",
+            "pattern",
+            "pattern_unit",
+            "timeline",
+            "last",
+        ])
+    );
     assert_eq!(who["path"].as_str(), file.to_str());
     assert_eq!(who["incidents"], 3);
     let hours = who["hours"].as_array().unwrap();
@@ -156,15 +172,28 @@ fn who_ranks_the_culprits_of_a_file() {
             "user",
             "login_user",
             "unit",
+            "user_unit",
+            "timer",
             "container",
+            "container_name",
             "count",
             "first",
             "last",
+            "names",
+            "only_opener",
+            "pattern",
         ])
     );
     assert_eq!((culprit["comm"].as_str(), &culprit["count"]), (Some("chattr"), &3.into()));
     assert_eq!(culprit["user"], "root");
     assert!(who["last"]["seq"].is_u64(), "an event: {who}");
+    let timeline = who["timeline"].as_array().unwrap();
+    assert_eq!(timeline.len(), 3, "incidents, not lines: {who}");
+    assert!(timeline.iter().all(|moment| moment["culprit"] == 0), "{who}");
+    // Three times within moments are not three times a day.
+    assert!(who["pattern"].is_null(), "{who}");
+    let directory = guard.json(0, &["who".as_ref(), "--json".as_ref(), guard.dir().as_os_str()]);
+    assert_eq!(directory["incidents"], 3);
     let told = text(&guard.expect(0, "who", &file).stdout);
     assert!(told.contains("chattr"), "{told}");
 }
