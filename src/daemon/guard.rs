@@ -25,6 +25,8 @@ use crate::sense::{FileId, Hint, Observation};
 
 /// At most so many actions follow from one input before others are heard.
 const MOST_ACTIONS: usize = 256;
+/// After a heal, what is not urgent waits this long: we run before everybody else.
+const REST: Duration = Duration::from_micros(100);
 
 /// See the module.
 pub struct Guard {
@@ -40,10 +42,13 @@ pub struct Guard {
     pub(super) status: Arc<Mutex<Status>>,
     /// The last of an earlier run.
     last_beat: Option<Heartbeat>,
-    wards: HashMap<FileId, Ward>,
+    pub(super) wards: HashMap<FileId, Ward>,
     next_id: u32,
     began: Instant,
+    /// What is still to be done, the last first.
     actions: Vec<Action>,
+    /// It waits until then.
+    rest_until: Instant,
     incidents: HashMap<FileId, String>,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
@@ -96,6 +101,7 @@ impl Guard {
             next_id: 0,
             began: Instant::now(),
             actions: Vec::new(),
+            rest_until: Instant::now(),
             incidents: HashMap::new(),
             pending: Vec::new(),
             mounts_changed: false,
@@ -149,9 +155,10 @@ impl Guard {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
-        let timeout = match self.pending.is_empty() && self.actions.is_empty() {
-            true => due.map_or(sweep, |due| due.min(sweep)),
-            false => Duration::ZERO,
+        let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
+            (true, true) => due.map_or(sweep, |due| due.min(sweep)),
+            (true, false) => self.rest_until.saturating_duration_since(Instant::now()),
+            (false, _) => Duration::ZERO,
         };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
@@ -206,12 +213,19 @@ impl Guard {
         let mut asked = Vec::new();
         let now = self.now();
         self.engine.handle(now, input, &mut asked);
-        let mut actions = std::mem::take(&mut self.actions);
         // An action's answer may ask for more, which comes before what was asked earlier: a
         // heal is not kept waiting by a journal line.
-        actions.extend(asked.into_iter().rev());
+        let mut actions: Vec<Action> = asked.into_iter().rev().collect();
+        let mut healed = false;
         for _ in 0..MOST_ACTIONS {
-            let Some(action) = actions.pop() else { break };
+            let Some(action) = actions.pop().or_else(|| self.put_off()) else { break };
+            if healed && matches!(action, Action::Inspect { .. }) {
+                // The file is whole. On this processor nobody gets to see that before we sleep.
+                self.rest_until = Instant::now() + REST;
+                actions.push(action);
+                break;
+            }
+            healed |= matches!(action, Action::Heal { .. });
             if let Some(answer) = self.perform(action) {
                 let mut more = Vec::new();
                 let now = self.now();
@@ -220,8 +234,12 @@ impl Guard {
             }
         }
         // Whatever one file keeps us busy with, sensors and commands have their turn.
-        actions.append(&mut self.actions);
-        self.actions = actions;
+        self.actions.append(&mut actions);
+    }
+
+    /// The next of the actions that were put off, unless it is to wait a little longer.
+    fn put_off(&mut self) -> Option<Action> {
+        (Instant::now() >= self.rest_until).then(|| self.actions.pop())?
     }
 
     pub(super) fn observe(&mut self, observation: Observation) {
@@ -274,6 +292,7 @@ impl Guard {
         self.clear_slot(file, &mut ward);
         self.wards.insert(file, ward);
         self.watch(file);
+        self.watch_ready(file);
         self.sweep.add(file);
         self.stage(file);
         let whole_at = self.whole_before(&record);

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -147,18 +147,23 @@ impl Guard {
     }
 
     fn heal(&mut self, file: FileId, cure: Cure, keep_evidence: bool) -> Option<Input> {
-        let ward = self.ward_mut(file)?;
-        let patient = ward.patient.clone();
-        let slot = ward.slot.clone().unwrap_or_default();
+        let ward = self.wards.get(&file)?;
+        let patient = &ward.patient;
+        let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
         let ready = patient.replica.is_some() && !patient.in_place();
         let long = cure == Cure::Replace && !ready && patient.facts.size > QUICK;
         if long || cure == Cure::Rejoin {
-            self.stager.push(Chore::Cure { file, cure, patient: Box::new(patient), slot });
+            let (patient, slot) = (Box::new(patient.clone()), slot.to_owned());
+            self.stager.push(Chore::Cure { file, cure, patient, slot });
             return None;
         }
         let sensors = &mut self.sensors;
-        let mut outcome = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
-            sensors.watch_replica(file, dir, name);
+        let staged = patient.replica.as_ref().and_then(|replica| replica.path.file_name());
+        let watched = staged.filter(|_| ward.replica_watched);
+        let mut outcome = respond::perform(cure, patient, &self.vault, slot, &mut |dir, name| {
+            if watched != Some(name) {
+                sensors.watch_replica(file, dir, name);
+            }
             Ok(())
         });
         outcome.healed.evidence &= keep_evidence;
@@ -186,6 +191,7 @@ impl Guard {
         }
         if outcome.replica_used {
             ward.patient.replica = None;
+            ward.replica_watched = false;
             self.sensors.settled(file, &path);
             self.scribe.tell(Note::Replica(path.clone(), None));
         }
@@ -275,8 +281,22 @@ impl Guard {
                 ward.patient.replica = Some(replica.clone());
                 let path = ward.patient.path.clone();
                 self.scribe.tell(Note::Replica(path, Some(replica)));
+                self.watch_ready(file);
             }
             Err(why) => ward.shortcomings.push(format!("{NO_REPLICA}: {why}")),
+        }
+    }
+
+    /// Watches the replica from now on, so that a heal need not do it first.
+    pub(super) fn watch_ready(&mut self, file: FileId) {
+        let Some((slot, name)) = self.ward(file).and_then(|ward| ward.patient.slot()) else {
+            return;
+        };
+        // What cannot be opened now cannot be exchanged either, and another is made then.
+        let Ok(slot) = sys::open::open_dir(&slot) else { return };
+        self.sensors.watch_replica(file, &slot, &name);
+        if let Some(ward) = self.ward_mut(file) {
+            ward.replica_watched = true;
         }
     }
 

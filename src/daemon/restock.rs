@@ -53,6 +53,7 @@ impl Guard {
                     .is_ok_and(|dir| respond::is_untouched(replica, dir.as_fd(), &name))
             {
                 patient.replica = None;
+                ward.replica_watched = false;
                 bare.push(file);
             }
         }

@@ -26,6 +26,8 @@ pub struct Ward {
     pub mount: u64,
     /// A replica is being made.
     pub staging: bool,
+    /// The replica that lies ready is watched already.
+    pub replica_watched: bool,
     /// Why it is protected less well than it should be.
     pub shortcomings: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Ward {
             slot,
             mount: 0,
             staging: false,
+            replica_watched: false,
             shortcomings: Vec::new(),
         }
     }

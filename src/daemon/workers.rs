@@ -15,7 +15,7 @@ use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
 use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
-use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault};
+use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
@@ -65,6 +65,14 @@ pub struct Taken {
     pub asker: Arc<super::commands::Asker>,
     /// Its place among the answers.
     pub index: usize,
+}
+
+/// Whether it is for the vault's copy that no replica could be made.
+fn is_unfit(staged: &Result<Replica, StageError>) -> bool {
+    let unfit = |e: &VaultError| {
+        matches!(e, VaultError::Damaged { .. } | VaultError::Missing { .. } | VaultError::Io { .. })
+    };
+    matches!(staged, Err(StageError::Vault(e)) if unfit(e))
 }
 
 /// The vault's copy is damaged or gone. The file itself may still be good: if its digest says
@@ -169,7 +177,7 @@ pub fn stager(
             match chore {
                 Chore::Stage { file, path, facts, slot } => {
                     let mut staged = respond::stage(&facts, &vault, &slot, true);
-                    if matches!(staged, Err(StageError::Vault(_))) && mend(&path, &facts, &vault) {
+                    if is_unfit(&staged) && mend(&path, &facts, &vault) {
                         staged = respond::stage(&facts, &vault, &slot, true);
                     }
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));

@@ -21,7 +21,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
 impl Engine {
-    /// A look found the file present and not as it should be.
+    /// A look found the file present and not as it should be. It is put right first; what was
+    /// wrong with it is worked out when the engine is asked next.
     pub(super) fn drifted(
         &mut self,
         now: Moment,
@@ -30,13 +31,30 @@ impl Engine {
         cure: Cure,
         out: &mut Vec<Action>,
     ) {
+        let id = self.next_incident_id(now.wall);
+        let drift = Drift { now, file, id: id.clone(), seen: *seen, cure };
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        if guarded.permitted(cure).is_some() {
+            guarded.treat(file, id, Sight::Present(*seen), cure, out);
+            self.drift = Some(drift);
+        } else {
+            self.work_out(drift.clone());
+            if let Some(guarded) = self.files.get_mut(&file) {
+                guarded.treat(file, id, Sight::Present(*seen), cure, out);
+            }
+        }
+    }
+
+    /// What is wrong with the file that was found drifted.
+    pub(super) fn work_out(&mut self, drift: Drift) {
+        let Drift { now, file, id, seen, cure } = drift;
         let Some(guarded) = self.files.get(&file) else { return };
         let good = &guarded.protected.facts;
-        let mut found = differences(good, &good.overlaid(seen), &guarded.protected.policy);
+        let mut found = differences(good, &good.overlaid(&seen), &guarded.protected.policy);
         let other = guarded.seal.is_some_and(|s| (s.dev, s.ino) != (seen.dev, seen.ino));
         if other && good.kind != FileKind::Directory {
             found.retain(|d| d.kind != Kind::Replaced);
-            found.insert(0, inode_differs(guarded.seal.as_ref(), seen));
+            found.insert(0, inode_differs(guarded.seal.as_ref(), &seen));
         } else if cure == Cure::Replace && found.iter().all(|d| d.kind != Kind::ContentChanged) {
             // A write was seen, and the modification time moved: same length, other bytes.
             found
@@ -44,7 +62,7 @@ impl Engine {
                 .filter(|d| d.kind == Kind::MetadataChanged)
                 .for_each(|d| d.kind = Kind::ContentChanged);
         }
-        self.open_incident(now, file, Sight::Present(*seen), found, cure, out);
+        self.note(now, file, id, &Sight::Present(seen), found);
     }
 
     /// The path does not lead to the file, or to anything.
@@ -87,9 +105,23 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let id = self.next_incident_id(now.wall);
+        self.note(now, file, id.clone(), &seen, found);
+        if let Some(guarded) = self.files.get_mut(&file) {
+            guarded.treat(file, id, seen, cure, out);
+        }
+    }
+
+    /// Makes what was found part of an incident.
+    fn note(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        id: String,
+        seen: &Sight,
+        found: Vec<Difference>,
+    ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
-        let permitted = guarded.permitted(cure);
         let quiet = guarded.quiet(now.mono);
         let failing = guarded.failing.is_some();
         let round = guarded.round;
@@ -98,7 +130,7 @@ impl Engine {
         if incident.drafts.is_empty() {
             incident.learned = learned;
             incident.noticed = now.mono;
-            incident.changed = match &seen {
+            incident.changed = match seen {
                 Sight::Present(stat) => Some(stat.ctime),
                 _ => None,
             };
@@ -115,25 +147,6 @@ impl Engine {
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
-        match permitted {
-            Some(cure) => {
-                guarded.busy = true;
-                guarded.written = false;
-                out.push(Action::Heal {
-                    file,
-                    cure,
-                    incident: incident.id.clone(),
-                    keep_evidence: incident.keeps_evidence(),
-                });
-            }
-            None => {
-                guarded.tolerated = Some(seen);
-                if cure != Cure::Replace && guarded.is_file() {
-                    guarded.unread_but_tolerated = true;
-                    guarded.start_verify(file, out);
-                }
-            }
-        }
     }
 
     pub(super) fn healed(
@@ -276,6 +289,40 @@ impl Engine {
         guarded.failing = Some(Failing { attempts, why });
         self.timers.set(file, Timer::Retry, now.mono + wait);
         self.report_failure(now, file, out);
+    }
+}
+
+/// A file that was found different, and is being put right before the rest is thought about.
+#[derive(Clone)]
+pub(super) struct Drift {
+    now: Moment,
+    file: FileId,
+    id: String,
+    seen: Stat,
+    cure: Cure,
+}
+
+impl Guarded {
+    /// Has the file put right, as far as its owner wants that. `id` names the incident unless
+    /// one is open.
+    fn treat(&mut self, file: FileId, id: String, seen: Sight, cure: Cure, out: &mut Vec<Action>) {
+        let Some(permitted) = self.permitted(cure) else {
+            self.tolerated = Some(seen);
+            if cure != Cure::Replace && self.is_file() {
+                self.unread_but_tolerated = true;
+                self.start_verify(file, out);
+            }
+            return;
+        };
+        self.busy = true;
+        self.written = false;
+        let open = self.incident.as_deref();
+        out.push(Action::Heal {
+            file,
+            cure: permitted,
+            incident: open.map_or(id, |incident| incident.id.clone()),
+            keep_evidence: open.is_none_or(Incident::keeps_evidence),
+        });
     }
 }
 

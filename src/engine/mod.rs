@@ -32,6 +32,7 @@ pub use guarded::Protected;
 pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Sight};
 
 use guarded::Guarded;
+use heal::Drift;
 use heal::EVIDENCE_GRACE;
 use timers::{Timer, Timers};
 
@@ -41,6 +42,8 @@ pub struct Engine {
     by_path: HashMap<PathBuf, FileId>,
     timers: Timers,
     last_incident: Timestamp,
+    /// A heal was ordered, and what was wrong is still to be worked out.
+    drift: Option<Drift>,
 }
 
 impl Default for Engine {
@@ -50,6 +53,7 @@ impl Default for Engine {
             by_path: HashMap::new(),
             timers: Timers::default(),
             last_incident: Timestamp::UNIX_EPOCH,
+            drift: None,
         }
     }
 }
@@ -57,6 +61,9 @@ impl Default for Engine {
 impl Engine {
     /// Takes one input and appends what is to be done to `out`, in order.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Action>) {
+        if let Some(drift) = self.drift.take() {
+            self.work_out(drift);
+        }
         match input {
             Input::Watch { file, protected } => self.watch(now, file, *protected, out),
             Input::Unwatch { file } => self.unwatch(file),
@@ -96,6 +103,9 @@ impl Engine {
     /// When the next [`Input::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
+        if self.drift.is_some() {
+            return Some(Duration::ZERO);
+        }
         self.timers.next()
     }
 

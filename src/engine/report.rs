@@ -182,7 +182,8 @@ impl Engine {
         );
         if guarded.may_record(now.mono) {
             record(&mut incident, event, out);
-            guarded.alert(&incident, now.wall, out);
+            // With the next ones, if there are many.
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         } else {
             incident.unlisted = incident.unlisted.saturating_add(1);
         }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
-use super::{Patient, is_untouched, parents, repair, rewrite, stage};
+use super::replica::is_as_staged;
+use super::{Patient, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Stat};
@@ -87,10 +88,13 @@ fn put_back(
     {
         return outcome;
     }
-    let (replica, staged_now) = match ready(patient) {
-        Some(replica) => (replica, false),
+    let (outcome, staged_now) = match patient.replica.as_ref().and_then(Held::untouched) {
+        Some(held) => (exchanged(patient, held, prepare), false),
         None => match stage(&patient.facts, vault, slot, false) {
-            Ok(replica) => (replica, true),
+            Ok(replica) => {
+                let held = Held::hold(&replica);
+                (held.and_then(|held| exchanged(patient, held, prepare)), true)
+            }
             // No room for another copy: what is there can still be written over.
             Err(e) => {
                 let failed = || Outcome::of("exchange", Err(io::Error::other(e.to_string())));
@@ -98,7 +102,6 @@ fn put_back(
             }
         },
     };
-    let outcome = exchanged(patient, &replica, prepare);
     match outcome {
         Ok(mut outcome) => {
             outcome.unsynced = staged_now;
@@ -109,13 +112,6 @@ fn put_back(
         }
         Err(e) => Outcome::of("exchange", Err(e)),
     }
-}
-
-fn ready(patient: &Patient) -> Option<Replica> {
-    let (slot, name) = patient.slot()?;
-    let dir = sys::open::open_dir(&slot).ok()?;
-    let replica = patient.replica.as_ref()?;
-    is_untouched(replica, dir.as_fd(), &name).then(|| replica.clone())
 }
 
 /// The filesystem has no exchange, or the replica is not on the same mount.
@@ -138,11 +134,12 @@ fn rewritten(patient: &Patient, vault: &Vault, slot: &std::path::Path) -> Option
 
 fn exchanged(
     patient: &Patient,
-    replica: &Replica,
+    held: Held<'_>,
     prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    let mut hands = FileHands::new(patient, replica)?;
-    prepare(&hands.slot, &hands.slot_name)?;
+    let replica = held.replica;
+    prepare(&held.slot, &held.name)?;
+    let mut hands = FileHands { patient, parent: patient.open_parent()?, held };
     let (way, stat) = replace(&mut hands)?;
     let action = match way {
         Way::Exchanged => "exchange",
@@ -176,7 +173,7 @@ fn rejoin(
     let stat = sys::stat::stat_fd(inode.as_fd())?;
     let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
     let whole = patient.seal.is_some() && patient.look()? == patient.seal;
-    let mut outcome = exchanged(patient, &now, prepare)?;
+    let mut outcome = exchanged(patient, Held::hold(&now)?, prepare)?;
     outcome.healed.action = "rejoin";
     // The copy that lies ready was not needed for this.
     outcome.replica_used = false;
@@ -187,39 +184,51 @@ fn rejoin(
     Ok(outcome)
 }
 
-/// The real hands: one path, one replica, both held by descriptor.
-struct FileHands<'a> {
-    patient: &'a Patient,
+/// A replica, held by descriptor.
+struct Held<'a> {
     replica: &'a Replica,
-    parent: OwnedFd,
     slot: OwnedFd,
-    slot_name: OsString,
+    name: OsString,
     inode: OwnedFd,
 }
 
-impl<'a> FileHands<'a> {
-    fn new(patient: &'a Patient, replica: &'a Replica) -> io::Result<Self> {
+impl<'a> Held<'a> {
+    fn hold(replica: &'a Replica) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let slot = sys::open::open_dir(replica.path.parent().ok_or_else(missing)?)?;
-        let slot_name = replica.path.file_name().ok_or_else(missing)?.to_owned();
-        let inode = sys::open::open_path_at(slot.as_fd(), &slot_name)?;
-        Ok(Self { patient, replica, parent: patient.open_parent()?, slot, slot_name, inode })
+        let name = replica.path.file_name().ok_or_else(missing)?.to_owned();
+        let inode = sys::open::open_path_at(slot.as_fd(), &name)?;
+        Ok(Self { replica, slot, name, inode })
     }
+
+    /// The replica, if it is as it was staged.
+    fn untouched(replica: &'a Replica) -> Option<Self> {
+        let held = Self::hold(replica).ok()?;
+        let stat = sys::stat::stat_fd(held.inode.as_fd()).ok()?;
+        is_as_staged(replica, &stat).then_some(held)
+    }
+}
+
+/// The real hands: one path, one replica, both held by descriptor.
+struct FileHands<'a> {
+    patient: &'a Patient,
+    parent: OwnedFd,
+    held: Held<'a>,
 }
 
 impl Hands for FileHands<'_> {
     fn replica_inode(&self) -> u64 {
-        self.replica.ino
+        self.held.replica.ino
     }
 
     fn exchange(&mut self) -> io::Result<()> {
         let name = self.patient.name();
-        sys::rename::exchange(self.slot.as_fd(), &self.slot_name, self.parent.as_fd(), name)
+        sys::rename::exchange(self.held.slot.as_fd(), &self.held.name, self.parent.as_fd(), name)
     }
 
     fn place(&mut self) -> io::Result<()> {
         let name = self.patient.name();
-        sys::rename::place(self.slot.as_fd(), &self.slot_name, self.parent.as_fd(), name)
+        sys::rename::place(self.held.slot.as_fd(), &self.held.name, self.parent.as_fd(), name)
     }
 
     fn unlock(&mut self) -> io::Result<()> {
@@ -233,9 +242,11 @@ impl Hands for FileHands<'_> {
 
     fn lock(&mut self) -> io::Result<()> {
         match self.patient.facts.flags {
-            Some(flags) if flags & FS_APPEND != 0 => sys::flags::set(self.inode.as_fd(), flags),
+            Some(flags) if flags & FS_APPEND != 0 => {
+                sys::flags::set(self.held.inode.as_fd(), flags)
+            }
             Some(flags) if flags & FS_IMMUTABLE != 0 => {
-                sys::flags::set_immutable(self.inode.as_fd(), true)
+                sys::flags::set_immutable(self.held.inode.as_fd(), true)
             }
             _ => Ok(()),
         }

@@ -80,9 +80,12 @@ fn proven(facts: &Facts, path: &Path) -> io::Result<Stat> {
 /// Whether what lies in the slot is the replica as it was staged.
 #[must_use]
 pub fn is_untouched(replica: &Replica, dir: BorrowedFd<'_>, name: &OsStr) -> bool {
-    sys::stat::stat_at(dir, name).is_ok_and(|stat| {
-        (stat.ino, stat.size, stat.ctime) == (replica.ino, replica.size, replica.ctime)
-    })
+    sys::stat::stat_at(dir, name).is_ok_and(|stat| is_as_staged(replica, &stat))
+}
+
+/// Whether `stat` is what a look said of the replica when it was staged.
+pub(super) fn is_as_staged(replica: &Replica, stat: &Stat) -> bool {
+    (stat.ino, stat.size, stat.ctime) == (replica.ino, replica.size, replica.ctime)
 }
 
 /// Takes what lies at `from` into the slot, whatever it is, and returns where it is then.

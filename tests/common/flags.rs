@@ -125,3 +125,13 @@ pub fn clear_through_file_setattr(path: &Path) -> io::Result<()> {
     };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Has the calling thread run before the guard, which has the lowest real-time priority.
+pub fn run_before_the_guard() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 50 };
+    // SAFETY: thread 0 is the caller, and the kernel only reads the structure.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

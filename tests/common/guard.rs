@@ -16,7 +16,8 @@ use rustix::fs::IFlags;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::{Builder, PATIENCE, Place, Sandbox, Whole, poll, set_flags, text};
+use super::{Builder, PATIENCE, Place, Sandbox, Whole, clear_through_file_setattr, poll};
+use super::{run_before_the_guard, set_flags, text};
 
 /// A daemon on guard. Everything of [`Sandbox`] is at hand too.
 pub struct Guard {
@@ -208,6 +209,21 @@ impl Guard {
             std::fs::symlink_metadata(path)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (written.dev(), written.ino()))
         });
+    }
+
+    /// A change that lands at the first try: the bit is cleared without an event, and the writer
+    /// runs before the guard.
+    pub fn write_at_once(
+        &self,
+        path: &Path,
+        write: impl Fn(&mut File) -> std::io::Result<()> + Sync,
+    ) {
+        let write = || {
+            run_before_the_guard()?;
+            clear_through_file_setattr(path)?;
+            write(&mut File::options().read(true).write(true).open(path)?)
+        };
+        std::thread::scope(|scope| scope.spawn(write).join()).unwrap().unwrap();
     }
 
     /// [`Self::write_surely`] through a shared mapping, which makes no event. By another

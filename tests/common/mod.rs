@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
-    clear_everything, clear_through_file_setattr, clear_through_fssetxattr, is_immutable, set_flags,
+    clear_everything, clear_through_file_setattr, clear_through_fssetxattr, is_immutable,
+    run_before_the_guard, set_flags,
 };
 pub use guard::Guard;
 pub use place::Place;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, IFlags};
 
 use super::WRITE;
+use steadfast::baseline::Baseline;
+
 use crate::common::{
     self, GOOD, Guard, Incident, MARKER, Place, Sandbox, assert_code, incident_of, inode, not_root,
     set_flags, skip_unless, text,
@@ -74,7 +76,7 @@ fn a_file_on_a_full_disk_is_healed_from_the_copy_that_lies_ready_and_then_in_pla
     fill(&guard.path("filler"));
 
     let seq = guard.last_seq();
-    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.write_at_once(&file, |file| file.write_all_at(MARKER, 2));
     guard.wait_whole();
     let incident = incident_of(&guard, &file, seq);
     incident.assert_only(WRITE).assert_healed();
@@ -83,7 +85,7 @@ fn a_file_on_a_full_disk_is_healed_from_the_copy_that_lies_ready_and_then_in_pla
 
     assert!(!lies_ready(&guard), "there is room for another copy");
     let (seq, ino) = (guard.last_seq(), inode(&file));
-    guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+    guard.write_at_once(&file, |file| file.write_all_at(MARKER, 2));
     guard.wait_whole();
     let incident = incident_of(&guard, &file, seq);
     incident.assert_only(WRITE).assert_healed();
@@ -125,10 +127,12 @@ fn answers(incident: &Incident) -> Vec<String> {
     done.filter_map(|answer| answer["action"].as_str().map(str::to_owned)).collect()
 }
 
-/// Whether a copy of the protected file lies beside it.
+/// Whether a copy of the protected file lies beside it, and the daemon knows.
 fn lies_ready(guard: &Guard) -> bool {
+    let known = Baseline::open_read_only(&guard.state()).and_then(|all| all.get(&guard.file()));
+    let known = known.is_ok_and(|record| record.is_some_and(|record| record.replica.is_some()));
     let good = &guard.good(&guard.file()).content;
-    copies_below(guard.place.mount_point(), good).len() > 1
+    known && copies_below(guard.place.mount_point(), good).len() > 1
 }
 
 /// The files below `root` with this content.
