@@ -53,6 +53,8 @@ pub struct Captures {
 
 #[derive(Debug, Default)]
 struct Tables {
+    /// Opens were forgotten: who is not among them may have opened something all the same.
+    forgot: bool,
     processes: HashMap<u32, Captured>,
     /// Pids in the order in which they were captured; one may stand there twice.
     order: VecDeque<u32>,
@@ -129,6 +131,50 @@ impl Captures {
         opens.map(|open| Arc::clone(&open.actor)).collect()
     }
 
+    /// Notes that `pid` had the inode open when the watch began.
+    pub fn held(&self, pid: u32, key: InodeKey) {
+        let Some(process) = Process::open(pid) else { return };
+        let Some(actor) = self.look(&process, pid, None) else { return };
+        let (ctime, at) = (FileTime::default(), Instant::now());
+        self.tables().opened(Open { key, ctime, at, actor });
+    }
+
+    /// Which inodes this process has, or one of its parents, opened since the watch began.
+    /// `None` where that can no longer be told.
+    #[must_use]
+    pub fn opened_by(&self, actor: &Actor) -> Option<Vec<InodeKey>> {
+        let tables = self.tables();
+        let near = |other: &Actor| {
+            other.is_same(actor)
+                || other.pid == actor.ppid
+                || actor.ancestry.iter().any(|parent| parent.pid == other.pid)
+        };
+        let opens = tables.opens.iter().filter(|open| near(&open.actor));
+        (!tables.forgot).then(|| opens.map(|open| open.key).collect())
+    }
+
+    /// Processes older than that tick which opened the inode in that time, or did before and
+    /// have it open now.
+    #[must_use]
+    pub fn older_openers(
+        &self,
+        key: InodeKey,
+        tick: u64,
+        time: &RangeInclusive<Instant>,
+    ) -> Vec<Arc<Actor>> {
+        let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
+        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
+        for open in self.tables().opens.iter().filter(opens) {
+            let known = older.iter().any(|(actor, _)| actor.is_same(&open.actor));
+            if open.actor.start_time < tick && !known {
+                older.push((Arc::clone(&open.actor), time.contains(&open.at)));
+            }
+        }
+        let holds = |actor: &Actor| super::procfs::holds(actor.pid, key.ino).is_some();
+        older.retain(|(actor, lately)| *lately || holds(actor));
+        older.into_iter().map(|(actor, _)| actor).collect()
+    }
+
     /// The process of an event that was read just now. See the module for when it is believed.
     ///
     /// Reads `/proc` and `/etc/passwd`: never on the permission thread.
@@ -175,7 +221,7 @@ impl Captures {
     }
 
     /// What was captured under this pid, if nobody else can have had it since.
-    fn captured_and_gone(&self, pid: u32) -> Option<Arc<Actor>> {
+    pub(super) fn captured_and_gone(&self, pid: u32) -> Option<Arc<Actor>> {
         let captured = self.captured(pid)?;
         let lives = || Process::open(pid)?.start_time();
         let same = match lives() {
@@ -261,6 +307,7 @@ impl Tables {
         self.opens.push_back(open);
         if self.opens.len() > OPENS {
             self.opens.pop_front();
+            self.forgot = true;
         }
     }
 }

@@ -4,10 +4,14 @@ mod actor;
 mod captures;
 pub mod cgroup;
 mod circle;
+mod deeds;
+mod doer;
 pub mod procfs;
 mod suspects;
 pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
 pub use captures::{Captures, InodeKey};
-pub use suspects::{Named, Suspect, name_culprit};
+pub use deeds::{Act, Deed, Deeds, Testimony, Window, Witnessed};
+pub use doer::Doer;
+pub use suspects::{Evidence, Named, Suspect, name_culprit};

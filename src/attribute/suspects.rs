@@ -1,13 +1,14 @@
 //! From what sensors told about one file to the process behind one change.
 //!
 //! It never guesses. A process is named `exact` when an event of the very kind that makes this
-//! change carried it and no other process did the like meanwhile; `opener` when all that is
+//! change carried it, or audit recorded it, and no other process did the like meanwhile; `opener` when all that is
 //! known is that it had the file open; several candidates are all listed, and none is exact.
 //! Pure: the caller brings observations and openers.
 
 use std::sync::Arc;
 
-use super::{Actor, Attribution, Confidence, Source};
+use super::deeds::Doers;
+use super::{Actor, Attribution, Confidence, Source, Testimony, Window};
 use crate::record::Kind;
 use crate::sense::{By, Hint};
 
@@ -33,30 +34,76 @@ pub struct Named {
     pub note: Option<String>,
 }
 
+/// What is known of one change beside the suspects.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What audit says of the file.
+    pub testimony: &'a Testimony,
+    /// When it happened.
+    pub window: Window,
+    /// Inode flags other than the immutable bit differ.
+    pub flags: bool,
+}
+
 /// At most this many further candidates are listed.
 const MOST_OTHERS: usize = 16;
+/// Said of a process that only an audit record tells of.
+const NO_START: &str = "it had exited before it could be looked at: what is told of it is from its audit record, \
+     which has no start time";
 
 /// Names the process behind a change of this `kind`. `openers` are the processes that opened
 /// the file since it was last whole, newest first.
 #[must_use]
-pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
+pub fn name_culprit(
+    kind: Kind,
+    suspects: &[Suspect],
+    openers: &[Arc<Actor>],
+    evidence: &Evidence<'_>,
+) -> Named {
+    let mut named = culprit(kind, suspects, openers, evidence);
+    if named.note.is_none() && named.actor.as_ref().is_some_and(|actor| actor.start_time == 0) {
+        named.note = Some(NO_START.to_owned());
+    }
+    named
+}
+
+fn culprit(
+    kind: Kind,
+    suspects: &[Suspect],
+    openers: &[Arc<Actor>],
+    evidence: &Evidence<'_>,
+) -> Named {
     let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind)).collect();
-    let named = distinct(doers.iter().filter_map(|s| process(&s.by)));
-    let gone = doers.iter().find_map(|s| match s.by {
+    let recorded = evidence.testimony.doers(kind, evidence.flags, &evidence.window);
+    let mut named = distinct(doers.iter().filter_map(|s| process(&s.by)));
+    let mut gone = doers.iter().filter_map(|s| match s.by {
         By::Gone { pid } => Some(pid),
         _ => None,
     });
+    // A process that an event names and that was gone by then is known from its record.
+    let gone = gone.find(|pid| !recorded.actors.iter().any(|actor| actor.pid == *pid));
+    let by_event = !named.is_empty();
+    for actor in &recorded.actors {
+        if !named.iter().any(|(known, _)| known.is_same(actor)) {
+            named.push((actor.as_ref(), Source::Audit));
+        }
+    }
+    let sure = by_event || doers.iter().any(|s| is_of(&s.by, &recorded)) || recorded.complete;
     match (named.as_slice(), gone) {
         ([], Some(pid)) => Named {
             note: Some(format!("process {pid} did it and had exited before it could be looked at")),
             others: strip(openers.iter().map(Arc::as_ref)),
             ..Named::default()
         },
+        ([], None) if kind == Kind::ContentChanged => mapped(suspects, openers, evidence),
         ([], None) => opener(suspects, openers),
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
-            attribution: Attribution { source: *source, confidence: Confidence::Exact },
-            others: strip(openers.iter().map(Arc::as_ref).filter(|other| !same(other, actor))),
+            attribution: Attribution {
+                source: *source,
+                confidence: if sure { Confidence::Exact } else { Confidence::Opener },
+            },
+            others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
             note: None,
         },
         ([(actor, source), rest @ ..], _) => Named {
@@ -65,6 +112,29 @@ pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) ->
             others: strip(rest.iter().map(|(actor, _)| *actor)),
             note: gone.map(|pid| format!("process {pid}, which has exited, did the like")),
         },
+    }
+}
+
+/// Whether the record is of the process that an event names, which had exited.
+fn is_of(by: &By, recorded: &Doers<'_>) -> bool {
+    matches!(by, By::Gone { pid } if recorded.actors.iter().any(|actor| actor.pid == *pid))
+}
+
+/// Nobody was seen writing: then it was written through a mapping, by somebody who had opened
+/// it for writing.
+fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
+    let writers = evidence.testimony.writers(&evidence.window);
+    let [actor] = writers.actors.as_slice() else { return opener(suspects, openers) };
+    let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
+    let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
+    if !writers.complete || !alone {
+        return opener(suspects, openers);
+    }
+    Named {
+        actor: Some(actor.as_ref().clone()),
+        attribution: Attribution { source: Source::Audit, confidence: Confidence::Exact },
+        others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
+        note: None,
     }
 }
 
@@ -108,14 +178,10 @@ fn process(by: &By) -> Option<(&Actor, Source)> {
     }
 }
 
-fn same(a: &Actor, b: &Actor) -> bool {
-    (a.pid, a.start_time) == (b.pid, b.start_time)
-}
-
 fn distinct<'a>(actors: impl Iterator<Item = (&'a Actor, Source)>) -> Vec<(&'a Actor, Source)> {
     let mut out: Vec<(&Actor, Source)> = Vec::new();
     for (actor, source) in actors {
-        if !out.iter().any(|(known, _)| same(known, actor)) {
+        if !out.iter().any(|(known, _)| known.is_same(actor)) {
             out.push((actor, source));
         }
     }
@@ -134,6 +200,12 @@ mod tests {
         Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
     }
 
+    fn none() -> Evidence<'static> {
+        static NOTHING: Testimony =
+            Testimony { deeds: Vec::new(), complete: false, unrecorded: Vec::new() };
+        Evidence { testimony: &NOTHING, window: Window::default(), flags: false }
+    }
+
     fn suspect(hint: Hint, pid: u32) -> Suspect {
         Suspect { hint, by: By::Process { actor: actor(pid), source: Source::OpenPermission } }
     }
@@ -144,6 +216,7 @@ mod tests {
             Kind::ContentChanged,
             &[suspect(Hint::Closed, 1), suspect(Hint::Written, 2)],
             &[actor(2), actor(1)],
+            &none(),
         );
         assert_eq!(named.actor.unwrap().pid, 2);
         assert_eq!(named.attribution.confidence, Confidence::Exact);
@@ -156,6 +229,7 @@ mod tests {
             Kind::ContentChanged,
             &[suspect(Hint::Written, 1), suspect(Hint::Written, 2)],
             &[],
+            &none(),
         );
         assert_eq!(named.attribution.confidence, Confidence::Opener);
         assert_eq!(named.others[0].pid, 2);
@@ -163,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_cleared_bit_has_an_opener_at_best() {
-        let named = name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)]);
+        let named =
+            name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)], &none());
         assert_eq!(named.actor.unwrap().pid, 7);
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
@@ -171,7 +246,7 @@ mod tests {
     #[test]
     fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
         let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)]);
+        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)], &none());
         assert!(named.actor.is_none());
         assert_eq!(named.attribution.confidence, Confidence::Unknown);
         assert!(named.note.unwrap().contains('9'));
@@ -180,7 +255,8 @@ mod tests {
     #[test]
     fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
         let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named = name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[]);
+        let named =
+            name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[], &none());
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
 }

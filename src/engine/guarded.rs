@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
-use crate::attribute::Suspect;
+use crate::attribute::{InodeKey, Suspect, Window};
 use crate::judge::{Difference, Facts, FileKind, Policy, Stat, looks_whole};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
@@ -62,6 +62,8 @@ pub(super) struct Guarded {
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
+    /// The last look that found nothing wrong; what only reading shows may have been.
+    pub(super) seen_whole: Duration,
     /// Cures in a row that left open whether they worked.
     pub(super) fruitless: u32,
     /// The hands found another inode at the path than the one they were to put right.
@@ -108,6 +110,8 @@ pub(super) struct Guarded {
 /// An event is read this long after what it tells of, at most: somebody may have opened the
 /// file by the time of a look, and not be known yet.
 const LATE: Duration = Duration::from_millis(50);
+/// Between a look and the time that is noted for it, the guard may have had to wait this long.
+const SLACK: Duration = Duration::from_millis(10);
 /// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
 /// Cures in a row that left open whether they worked, or did not.
@@ -134,6 +138,7 @@ impl Guarded {
         Self {
             seal: protected.seal,
             whole_before: now.mono,
+            seen_whole: now.mono,
             whole_before_wall: protected.whole_at,
             protected,
             disowned: false,
@@ -223,6 +228,23 @@ impl Guarded {
         }
         let suspect = Suspect { hint: seen.hint.clone(), by: seen.by.clone() };
         self.suspects.push(Seen { until, at: now, suspect });
+    }
+
+    /// When the change happened that a look has just shown.
+    pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
+        let key = |stat: &Stat| InodeKey { dev: stat.dev, ino: stat.ino };
+        let inode = self.seal.as_ref().map(key);
+        let changed = match seen {
+            Sight::Present(stat) if Some(key(stat)) == inode => stat.ctime,
+            _ => now.file_time(),
+        };
+        Window { whole: self.seen_whole.saturating_sub(SLACK), until: changed, inode }
+    }
+
+    /// When everything happened that is not on record yet.
+    pub(super) fn windows(&self) -> Vec<Window> {
+        let drafts = self.incident.iter().flat_map(|incident| &incident.drafts);
+        drafts.map(|draft| draft.window).collect()
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.

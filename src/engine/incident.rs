@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
+use crate::attribute::Window;
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 
@@ -20,6 +21,8 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
+    /// When it happened, as closely as is known, and to which inode.
+    pub(super) window: Window,
 }
 
 /// See the module.
@@ -35,6 +38,8 @@ pub(super) struct Incident {
     pub(super) noticed: Duration,
     /// The inode that had the path until then.
     pub(super) inode: Option<(u64, u64)>,
+    /// When the last of the drafts happened.
+    pub(super) window: Window,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
     pub(super) drafts: Vec<Draft>,
@@ -69,6 +74,7 @@ impl Incident {
             changed: None,
             noticed: now.mono,
             inode: None,
+            window: Window::default(),
             said: Vec::new(),
             drafts: Vec::new(),
             responses: Vec::new(),
@@ -94,6 +100,7 @@ impl Incident {
                     known.before.entry(name).or_insert(value);
                 }
                 known.after.extend(draft.after);
+                known.window = known.window.with(draft.window);
             }
             None => self.drafts.push(draft),
         }

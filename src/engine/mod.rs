@@ -79,7 +79,9 @@ impl Engine {
             Input::Healed { file, healed } => self.healed(now, file, healed, out),
             Input::Evidence { file, facts } => self.evidence(now, file, &facts),
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
-            Input::Openers { file, openers } => self.finalize(now, file, &openers, out),
+            Input::Openers { file, openers, testimony } => {
+                self.finalize(now, file, &openers, &testimony, out);
+            }
             Input::Tick => self.tick(now, out),
         }
     }
@@ -176,7 +178,11 @@ impl Engine {
         };
         guarded.away = None;
         let good = &guarded.protected.facts;
-        match crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written) {
+        let remedy = crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written);
+        if remedy == Remedy::None {
+            guarded.seen_whole = now.mono;
+        }
+        match remedy {
             Remedy::None if guarded.unread => guarded.start_verify(file, out),
             Remedy::None => guarded.found_whole(now),
             Remedy::Inspect => out.push(Action::Inspect { file }),
@@ -203,6 +209,7 @@ impl Engine {
                     since: guarded.whole_before,
                     changed: guarded.incident.as_ref().and_then(|incident| incident.changed),
                     until: guarded.incident.as_ref().map_or(now.mono, |i| i.noticed),
+                    windows: guarded.windows(),
                 }),
                 Timer::Settle => self.settle(now, file, out),
             }

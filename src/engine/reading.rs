@@ -6,6 +6,7 @@ use super::heal::{GRACE, next_try};
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
+use crate::attribute::Window;
 use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
@@ -23,7 +24,8 @@ impl Engine {
         let Some(difference) = content else { return };
         let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
         if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
-            incident.draft(Draft::of(now, round, difference));
+            let window = Window { until: now.file_time(), ..incident.window };
+            incident.draft(Draft::of(now, round, window, difference));
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }
@@ -133,7 +135,8 @@ impl Engine {
         let found = differences(&protected.facts, facts, &protected.policy);
         let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
         if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
-            incident.draft(Draft::of(now, round, content));
+            let window = Window { until: now.file_time(), ..incident.window };
+            incident.draft(Draft::of(now, round, window, content));
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }

@@ -9,7 +9,7 @@ use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Suspect, name_culprit};
+use crate::attribute::{Actor, Evidence, Suspect, Testimony, Window, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -35,11 +35,12 @@ impl Engine {
         now: Moment,
         file: FileId,
         openers: &[Arc<Actor>],
+        testimony: &Testimony,
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
-        let drafted = guarded.drafted(&mut incident, openers);
+        let drafted = guarded.drafted(&mut incident, openers, testimony);
         if !drafted.is_empty() {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
@@ -159,7 +160,9 @@ impl Engine {
         let by = |s: &&Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
         let suspects: Vec<_> =
             guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
-        let named = name_culprit(Kind::Created, &suspects, &[]);
+        let nothing = Testimony::default();
+        let evidence = Evidence { testimony: &nothing, window: Window::default(), flags: false };
+        let named = name_culprit(Kind::Created, &suspects, &[], &evidence);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
         event.actor = named.actor;
@@ -226,7 +229,12 @@ impl Guarded {
     }
 
     /// The drafts as events, each with its culprit.
-    fn drafted(&self, incident: &mut Incident, openers: &[Arc<Actor>]) -> Vec<Event> {
+    fn drafted(
+        &self,
+        incident: &mut Incident,
+        openers: &[Arc<Actor>],
+        testimony: &Testimony,
+    ) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
         std::mem::take(&mut incident.drafts)
@@ -237,7 +245,9 @@ impl Guarded {
                     draft.round <= seen.until && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
-                let named = name_culprit(draft.kind, &suspects, openers);
+                let flags = draft.before.contains_key("flags");
+                let evidence = Evidence { testimony, window: draft.window, flags };
+                let named = name_culprit(draft.kind, &suspects, openers, &evidence);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use steadfast::attribute::Testimony;
 use steadfast::engine::{Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected};
 use steadfast::judge::{Policy, Stat};
 use steadfast::record::Kind;
@@ -85,7 +86,8 @@ impl Case {
                 match action {
                     Action::Look { .. } => todo.extend(self.look()),
                     Action::Openers { .. } => {
-                        todo.extend(self.feed(Input::Openers { file: FILE, openers: Vec::new() }));
+                        let (openers, testimony) = (Vec::new(), Testimony::default());
+                        todo.extend(self.feed(Input::Openers { file: FILE, openers, testimony }));
                     }
                     Action::Record(event) => kinds.push(event.kind),
                     _ => {}

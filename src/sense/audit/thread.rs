@@ -1,0 +1,409 @@
+//! The thread that listens.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::act::{acts, doer};
+use super::call::{Assembler, Call, Heard};
+use super::setup::Setup;
+use super::{Order, PATIENCE, Shared, Told};
+use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey, procfs};
+use crate::sense::{Health, MountTable};
+use crate::sys::audit::{Received, SIGNAL, Stream, signal};
+use crate::sys::clock;
+use crate::sys::open::{open_dir, open_path_at};
+
+/// How often audit itself is looked at when nothing happens.
+const CHECK: Duration = Duration::from_secs(5);
+/// After a loss, the sensor counts as degraded for this long.
+const SHAKEN: Duration = Duration::from_secs(60);
+/// Looking everywhere costs about a microsecond a file: not more often than this.
+const EVERYWHERE: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(super) struct Listener {
+    shared: Arc<Shared>,
+    captures: Arc<Captures>,
+    tell: Box<dyn Fn(Told) + Send>,
+    anchor: PathBuf,
+    setup: Setup,
+    stream: Stream,
+    assembler: Assembler,
+    us: u32,
+    first_recorded: u64,
+    /// Our own calls whose records have not come yet: number, question, deadline.
+    asked: Vec<(u32, Option<u64>, Instant)>,
+    last_signal: u32,
+    last_lost: u32,
+    lost_at: Option<Instant>,
+    last_actor: Option<(Doer, Arc<Actor>)>,
+    everywhere: Option<Instant>,
+    pending_everywhere: bool,
+    next_check: Instant,
+    trouble: Option<String>,
+}
+
+impl Listener {
+    pub(super) fn set_up(
+        shared: Arc<Shared>,
+        captures: Arc<Captures>,
+        anchor: &Path,
+        tell: Box<dyn Fn(Told) + Send>,
+    ) -> Result<Self, String> {
+        // The stream first: it is what most often is refused, and then nothing was changed.
+        let refused = |e| super::setup::Refused::Kernel(e).to_string();
+        let stream = Stream::open().map_err(refused)?;
+        let mut setup = Setup::begin(anchor).map_err(|e| e.to_string())?;
+        let status = match setup.status() {
+            Ok(status) => status,
+            Err(error) => {
+                setup.take_down();
+                return Err(refused(error));
+            }
+        };
+        let since_boot = std::fs::read_to_string("/proc/cmdline")
+            .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "audit=1"));
+        let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
+        Ok(Self {
+            shared,
+            captures,
+            tell,
+            anchor: anchor.to_owned(),
+            setup,
+            stream,
+            assembler: Assembler::default(),
+            us: std::process::id(),
+            first_recorded: if since_boot { 0 } else { now },
+            asked: Vec::new(),
+            last_signal: 0,
+            last_lost: status.lost,
+            lost_at: None,
+            last_actor: None,
+            everywhere: None,
+            pending_everywhere: false,
+            next_check: Instant::now(),
+            trouble: None,
+        })
+    }
+
+    pub(super) fn first_recorded(&self) -> u64 {
+        self.first_recorded
+    }
+
+    /// Listens until told to stop, and says once whether the first record came.
+    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+        let first = self.prove();
+        let begun = first.is_ok();
+        let _ = ready.send(first);
+        if begun {
+            self.go_round(orders);
+        }
+        self.setup.take_down();
+    }
+
+    fn go_round(&mut self, orders: &Receiver<Order>) {
+        loop {
+            self.shared.state().busy = false;
+            self.wait();
+            {
+                let mut state = self.shared.state();
+                (state.busy, state.alive) = (true, Instant::now());
+            }
+            // Before the records: what was done to an inode must find it known.
+            if !self.obey(orders) {
+                return;
+            }
+            if let Err(error) = self.read() {
+                self.trouble = Some(format!("audit records cannot be read: {error}"));
+                self.publish();
+                return;
+            }
+            self.answer();
+            self.check();
+            self.publish();
+        }
+    }
+
+    /// Makes a call that is recorded, and waits for the record.
+    fn prove(&mut self) -> Result<(), String> {
+        self.setup.renew()?;
+        self.signal(None, PATIENCE * 4);
+        while !self.asked.is_empty() {
+            self.wait();
+            self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;
+            let now = Instant::now();
+            if self.asked.iter().any(|(.., deadline)| now >= *deadline) {
+                return Err("no audit record comes, though the kernel took our rules; see \
+                            auditctl -l for rules of somebody else"
+                    .to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) {
+        let now = Instant::now();
+        let mut due = self.next_check.saturating_duration_since(now);
+        for (.., deadline) in &self.asked {
+            due = due.min(deadline.saturating_duration_since(now));
+        }
+        if self.pending_everywhere {
+            due = due.min(EVERYWHERE);
+        }
+        let due = Timespec {
+            tv_sec: i64::try_from(due.as_secs()).unwrap_or(1),
+            tv_nsec: due.subsec_nanos().into(),
+        };
+        let mut both = [
+            PollFd::new(&self.stream, PollFlags::IN),
+            PollFd::new(&self.shared.bell, PollFlags::IN),
+        ];
+        // An interrupted wait is only short.
+        let _ = poll(&mut both, Some(&due));
+    }
+
+    /// False when it is time to stop.
+    fn obey(&mut self, orders: &Receiver<Order>) -> bool {
+        let mut rung = [0; 8];
+        let _ = rustix::io::read(&self.shared.bell, &mut rung);
+        loop {
+            match orders.try_recv() {
+                Ok(Order::Tag { file, path }) => self.tag(file, &path),
+                Ok(Order::Forget { file }) => {
+                    self.shared.state().forget(file);
+                }
+                Ok(Order::Scan) => self.scan(),
+                Ok(Order::Ask(question)) => self.signal(Some(question), PATIENCE),
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn tag(&mut self, file: super::FileId, path: &Path) {
+        let Some((number, key)) = inode_at(path) else { return };
+        self.shared.state().know(file, number, key);
+        if let Err(error) = self.setup.tag(&self.anchor, path) {
+            let path = crate::text::escape_path(path);
+            tracing::debug!("{path}: what is done to it is not recorded: {error}");
+        }
+    }
+
+    /// Who has something protected open already: those descriptors were never asked about.
+    fn scan(&mut self) {
+        let inodes: Vec<InodeKey> =
+            self.shared.state().inodes.values().map(|(key, _)| *key).collect();
+        let Ok(entries) = std::fs::read_dir("/proc") else { return };
+        let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.filter(|pid| *pid != self.us) {
+            let mut held: Vec<&InodeKey> = Vec::new();
+            procfs::held(pid, |ino, _| held.extend(inodes.iter().filter(|key| key.ino == ino)));
+            for key in held {
+                self.captures.held(pid, *key);
+            }
+        }
+    }
+
+    fn signal(&mut self, question: Option<u64>, patience: Duration) {
+        self.last_signal = self.last_signal.wrapping_add(1);
+        self.asked.push((self.last_signal, question, Instant::now() + patience));
+        signal(self.shared.bell.as_fd(), self.last_signal);
+    }
+
+    fn read(&mut self) -> std::io::Result<()> {
+        loop {
+            let now = Instant::now();
+            let heard = match self.stream.receive()? {
+                Received::Nothing => return Ok(()),
+                Received::Lost => {
+                    self.lose(now);
+                    None
+                }
+                Received::Record(record) => self.assembler.take(record.kind, record.text, now),
+            };
+            match heard {
+                Some(Heard::Call(call)) => self.hear(&call, now),
+                Some(Heard::Configuration) => {
+                    self.next_check = self.next_check.min(now + EVERYWHERE);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, call: &Call, now: Instant) {
+        if call.pid == self.us {
+            let is_signal = call.arguments[1] == u64::from(SIGNAL);
+            let number = call.arguments[2];
+            if is_signal {
+                self.caught_up(number, call.serial);
+            }
+            return;
+        }
+        let acts = acts(call);
+        if acts.is_empty() {
+            return;
+        }
+        let mut found: Vec<(Act, Option<(InodeKey, super::FileId)>)> = Vec::new();
+        {
+            let state = self.shared.state();
+            for (act, name) in acts {
+                match name {
+                    None => found.push((act, None)),
+                    Some(name) => {
+                        let known = name.inode.and_then(|inode| state.inodes.get(&inode));
+                        found.extend(known.map(|known| (act, Some(*known))));
+                    }
+                }
+            }
+        }
+        if found.is_empty() {
+            return;
+        }
+        let actor = self.actor(call);
+        let mut looks = Vec::new();
+        for (act, known) in found {
+            let inode = known.map(|(key, _)| key);
+            match known {
+                Some((_, file)) if act != Act::OpenedForWriting => looks.push(file),
+                Some(_) => {}
+                None => self.look_where_opened(&actor, &mut looks),
+            }
+            let actor = Arc::clone(&actor);
+            self.shared.deeds.add(Deed { act, inode, actor, began: call.time, over: now });
+        }
+        if !looks.is_empty() {
+            (self.tell)(Told::Look(looks));
+        }
+    }
+
+    /// Flags were changed through a descriptor: of which file, only who opened it tells.
+    fn look_where_opened(&mut self, actor: &Actor, looks: &mut Vec<super::FileId>) {
+        let opened = self.captures.opened_by(actor).unwrap_or_default();
+        let state = self.shared.state();
+        let known = state.inodes.values().filter(|(key, _)| opened.contains(key));
+        let before = looks.len();
+        looks.extend(known.map(|(_, file)| *file));
+        self.pending_everywhere |= looks.len() == before;
+    }
+
+    /// The process, looked up once for a run of calls.
+    fn actor(&mut self, call: &Call) -> Arc<Actor> {
+        let doer = doer(call);
+        if let Some((last, actor)) = &self.last_actor
+            && (Doer { began: doer.began, cwd: last.cwd.clone(), ..doer.clone() })
+                == (Doer { began: doer.began, ..last.clone() })
+            && actor.start_time != 0
+        {
+            return Arc::clone(actor);
+        }
+        let actor = self.captures.by_record(&doer);
+        self.last_actor = Some((doer, Arc::clone(&actor)));
+        actor
+    }
+
+    fn caught_up(&mut self, number: u64, serial: u64) {
+        let Some(at) = self.asked.iter().position(|(asked, ..)| u64::from(*asked) == number) else {
+            return;
+        };
+        let (_, question, _) = self.asked.remove(at);
+        let Some(question) = question else { return };
+        self.count_losses();
+        let complete = self.assembler.is_gapless_to(serial) && self.trouble.is_none();
+        (self.tell)(Told::Caught { question, complete });
+    }
+
+    /// Answers those for whom the record came too late.
+    fn answer(&mut self) {
+        let now = Instant::now();
+        let late: Vec<_> = self.asked.extract_if(.., |(.., deadline)| now >= *deadline).collect();
+        for (_, question, _) in late {
+            self.lose(now);
+            if let Some(question) = question {
+                (self.tell)(Told::Caught { question, complete: false });
+            }
+        }
+        let may = self.everywhere.is_none_or(|at| now.saturating_duration_since(at) >= EVERYWHERE);
+        if self.pending_everywhere && may {
+            self.pending_everywhere = false;
+            self.everywhere = Some(now);
+            (self.tell)(Told::LookEverywhere);
+        }
+    }
+
+    fn lose(&mut self, now: Instant) {
+        self.lost_at = Some(now);
+        self.shared.deeds.missing_until(now);
+    }
+
+    fn count_losses(&mut self) {
+        let now = Instant::now();
+        if self.assembler.lost(now) {
+            self.lose(now);
+        }
+        match self.setup.status() {
+            Ok(status) if status.lost != self.last_lost => {
+                self.last_lost = status.lost;
+                self.lose(now);
+            }
+            Ok(_) => {}
+            Err(_) => self.lose(now),
+        }
+    }
+
+    /// Looks after audit itself, now and then.
+    fn check(&mut self) {
+        let now = Instant::now();
+        if now < self.next_check {
+            return;
+        }
+        self.next_check = now + CHECK;
+        self.count_losses();
+        self.trouble = match self.setup.renew() {
+            Ok(true) => None,
+            Ok(false) => {
+                self.lose(now);
+                None
+            }
+            Err(why) => {
+                self.lose(now);
+                Some(why)
+            }
+        };
+    }
+
+    fn publish(&mut self) {
+        let shaken = self.lost_at.is_some_and(|at| at.elapsed() < SHAKEN);
+        let health = match &self.trouble {
+            Some(why) => Health::Degraded(why.clone()),
+            None if shaken => Health::Degraded(
+                "audit records were lost within the last minute; a larger backlog limit or no \
+                 rate limit helps: auditctl -b 16384 -r 0"
+                    .to_owned(),
+            ),
+            None => Health::Working,
+        };
+        self.shared.state().health = health;
+    }
+}
+
+/// The inode that has this name now: as audit numbers it, and as `statx` does.
+fn inode_at(path: &Path) -> Option<(super::Number, InodeKey)> {
+    let dir = open_dir(path.parent()?).ok()?;
+    let fd = open_path_at(dir.as_fd(), path.file_name()?).ok()?;
+    let stat = crate::sys::stat::stat_fd(fd.as_fd()).ok()?;
+    // btrfs shows a device of its own for each subvolume; audit has the filesystem's.
+    const BTRFS: rustix::fs::FsWord = 0x9123_683e;
+    let on_btrfs = rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == BTRFS);
+    let dev = match on_btrfs {
+        true => MountTable::read().ok()?.in_filesystem(path)?.0,
+        false => stat.dev,
+    };
+    let number = ((rustix::fs::major(dev), rustix::fs::minor(dev)), stat.ino);
+    Some((number, InodeKey { dev: stat.dev, ino: stat.ino }))
+}
