@@ -35,6 +35,8 @@ use crate::sense::By;
 const PROCESSES: usize = 1024;
 /// Opens that are remembered, of all files together.
 const OPENS: usize = 2048;
+/// Descriptors that are older than the watch.
+const HELD: usize = 4096;
 
 /// An inode, as `statx` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,12 +55,12 @@ pub struct Captures {
 
 #[derive(Debug, Default)]
 struct Tables {
-    /// Opens were forgotten: who is not among them may have opened something all the same.
-    forgot: bool,
     processes: HashMap<u32, Captured>,
     /// Pids in the order in which they were captured; one may stand there twice.
     order: VecDeque<u32>,
     opens: VecDeque<Open>,
+    /// Descriptors that are older than the watch.
+    held: Vec<Open>,
 }
 
 #[derive(Clone, Debug)]
@@ -136,21 +138,28 @@ impl Captures {
         let Some(process) = Process::open(pid) else { return };
         let Some(actor) = self.look(&process, pid, None) else { return };
         let (ctime, at) = (FileTime::default(), Instant::now());
-        self.tables().opened(Open { key, ctime, at, actor });
+        let mut tables = self.tables();
+        if tables.held.len() < HELD {
+            tables.held.push(Open { key, ctime, at, actor });
+        }
     }
 
-    /// Which inodes this process has, or one of its parents, opened since the watch began.
-    /// `None` where that can no longer be told.
+    /// Which inodes this process has opened, and which its parents, as far as is remembered.
     #[must_use]
-    pub fn opened_by(&self, actor: &Actor) -> Option<Vec<InodeKey>> {
+    pub fn opened_by(&self, actor: &Actor) -> (Vec<InodeKey>, Vec<InodeKey>) {
         let tables = self.tables();
-        let near = |other: &Actor| {
-            other.is_same(actor)
-                || other.pid == actor.ppid
-                || actor.ancestry.iter().any(|parent| parent.pid == other.pid)
+        let parent = |other: &Actor| {
+            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.pid == other.pid)
         };
-        let opens = tables.opens.iter().filter(|open| near(&open.actor));
-        (!tables.forgot).then(|| opens.map(|open| open.key).collect())
+        let (mut own, mut above) = (Vec::new(), Vec::new());
+        for open in tables.held.iter().chain(&tables.opens) {
+            if open.actor.is_same(actor) {
+                own.push(open.key);
+            } else if parent(&open.actor) {
+                above.push(open.key);
+            }
+        }
+        (own, above)
     }
 
     /// Processes older than that tick which opened the inode in that time, or did before and
@@ -164,12 +173,14 @@ impl Captures {
     ) -> Vec<Arc<Actor>> {
         let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
         let opens = |open: &&Open| open.key == key && open.at <= *time.end();
-        for open in self.tables().opens.iter().filter(opens) {
+        let tables = self.tables();
+        for open in tables.held.iter().chain(&tables.opens).filter(opens) {
             let known = older.iter().any(|(actor, _)| actor.is_same(&open.actor));
             if open.actor.start_time < tick && !known {
                 older.push((Arc::clone(&open.actor), time.contains(&open.at)));
             }
         }
+        drop(tables);
         let holds = |actor: &Actor| super::procfs::holds(actor.pid, key.ino).is_some();
         older.retain(|(actor, lately)| *lately || holds(actor));
         older.into_iter().map(|(actor, _)| actor).collect()
@@ -307,7 +318,6 @@ impl Tables {
         self.opens.push_back(open);
         if self.opens.len() > OPENS {
             self.opens.pop_front();
-            self.forgot = true;
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::judge::FileTime;
 use crate::record::Kind;
 
 /// Deeds that are remembered.
-const MOST: usize = 8192;
+const MOST: usize = 32_768;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +46,8 @@ pub struct Deed {
     pub began: FileTime,
     /// The record of it was read then: it was over.
     pub over: Instant,
+    /// The same by the clock of file times.
+    pub ended: FileTime,
 }
 
 /// What is known of deeds. One thread writes, another reads.
@@ -95,17 +97,13 @@ impl Deeds {
 /// A deed as it concerns the files that were asked about.
 #[derive(Clone, Debug)]
 pub struct Witnessed {
-    /// What was done.
-    pub act: Act,
-    /// To which inode, where the call tells.
-    pub inode: Option<InodeKey>,
-    /// Where it does not: those that the process, or a parent of it, had opened.
+    /// The deed.
+    pub deed: Deed,
+    /// Where the call tells no inode: those that the process had opened.
     pub opened: Vec<InodeKey>,
-    /// By whom.
-    pub actor: Arc<Actor>,
-    /// Not before this.
-    pub began: FileTime,
-    /// Not after this, on the engine's clock.
+    /// And those that a parent of it had opened.
+    pub inherited: Vec<InodeKey>,
+    /// When it was over, on the engine's clock.
     pub over: Duration,
 }
 
@@ -128,90 +126,135 @@ pub struct Window {
     pub whole: Duration,
     /// The change was there at this time of the wall clock, which file times follow.
     pub until: FileTime,
-    /// The inode that had the path before.
+    /// The last change of any kind was at that very moment, and left the file as it was found.
+    pub sharp: bool,
+    /// The inode that had the path before; `None` if the change may be older than the watch.
     pub inode: Option<InodeKey>,
 }
 
-impl Window {
-    /// The time that both windows cover together. `None` where they are of different inodes.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self {
-            whole: self.whole.min(other.whole),
-            until: self.until.max(other.until),
-            inode: self.inode.filter(|inode| Some(*inode) == other.inode),
-        }
-    }
+/// Of which kind a change is, as far as it matters for who can have made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nature {
+    /// Inode flags other than the immutable bit differ.
+    pub flags: bool,
+    /// Nothing but times differ, which a write moves too.
+    pub times: bool,
+    /// Another inode has the path: what differs came with it.
+    pub replaced: bool,
 }
 
 /// Who may have made a change.
 #[derive(Debug, Default)]
 pub(super) struct Doers<'a> {
-    /// Each process once, those whose call tells the inode first.
+    /// Each process once, the earliest first.
     pub(super) actors: Vec<&'a Arc<Actor>>,
     /// Nobody else can have done it.
     pub(super) complete: bool,
 }
 
 impl Testimony {
-    /// Who did in this time what makes a change of this `kind`; `flags` where flags differ.
-    pub(super) fn doers(&self, kind: Kind, flags: bool, window: &Window) -> Doers<'_> {
-        let able = |deed: &&Witnessed| makes(deed.act, kind, flags) && deed.falls_in(window);
-        let of = |deed: &&Witnessed| deed.inode.is_some() && deed.inode == window.inode;
-        let near = |deed: &&Witnessed| {
-            deed.inode.is_none() && window.inode.is_some_and(|inode| deed.opened.contains(&inode))
-        };
-        let all = || self.deeds.iter().filter(able);
-        let mut actors = distinct(all().filter(of).chain(all().filter(near)));
-        if actors.is_empty() {
-            // Whoever did it had the descriptor before the watch began, or from somebody else.
-            // That is proof only of the one process that did anything of the kind.
-            actors = distinct(all().filter(|deed| deed.inode.is_none()));
-            if actors.len() > 1 || !self.complete {
-                actors.clear();
-            }
-        }
-        let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
-        let complete = self.complete && self.unrecorded.iter().all(recorded);
-        Doers { complete: complete && actors.len() == 1, actors }
+    /// Who did what makes a change of this `kind` and `nature`, which was seen once in each of
+    /// these windows.
+    ///
+    /// A call that tells the inode, and one by a process that had opened it, are evidence of
+    /// the file. Without any, somebody did it who got the descriptor from a parent; or who had
+    /// it before the watch began: that is proof only of the one process that did the like.
+    pub(super) fn doers(&self, kind: Kind, nature: Nature, windows: &[Window]) -> Doers<'_> {
+        self.judge(windows.iter().map(|window| {
+            let Some(inode) = window.inode else { return Vec::new() };
+            let makes = |seen: &&Witnessed| makes(seen.deed.act, kind, nature);
+            self.likeliest(window, inode, self.deeds.iter().filter(makes).collect())
+        }))
     }
 
-    /// Who opened it for writing in this time.
-    pub(super) fn writers(&self, window: &Window) -> Doers<'_> {
-        let wrote = self.deeds.iter().filter(|deed| {
-            deed.act == Act::OpenedForWriting
-                && deed.inode.is_some()
-                && deed.inode == window.inode
-                && deed.falls_in(window)
-        });
-        let actors = distinct(wrote);
+    /// Who opened it for writing in these times.
+    pub(super) fn writers(&self, windows: &[Window]) -> Doers<'_> {
+        self.judge(windows.iter().map(|window| {
+            let opened = |seen: &&Witnessed| {
+                seen.deed.act == Act::OpenedForWriting
+                    && window.inode.is_some()
+                    && seen.deed.inode == window.inode
+                    && seen.falls_in(window)
+            };
+            self.deeds.iter().filter(opened).collect()
+        }))
+    }
+
+    fn likeliest<'a>(
+        &self,
+        window: &Window,
+        inode: InodeKey,
+        all: Vec<&'a Witnessed>,
+    ) -> Vec<&'a Witnessed> {
+        let of = |seen: &Witnessed| match seen.deed.inode {
+            Some(told) => told == inode,
+            None => seen.opened.contains(&inode),
+        };
+        let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
+            let all = all.iter().copied();
+            all.filter(|seen| seen.falls_in(window) && fits(seen)).collect()
+        };
+        let mut found = pick(&of);
+        if found.is_empty() {
+            found = pick(&|seen| seen.inherited.contains(&inode));
+        }
+        if found.is_empty() {
+            found = pick(&|seen| seen.deed.inode.is_none());
+            if distinct(&found).len() > 1 || !self.complete {
+                found.clear();
+            }
+        }
+        if window.sharp && distinct(&found).len() > 1 {
+            // It was under way at that very moment.
+            let then: Vec<_> =
+                found.iter().copied().filter(|seen| seen.deed.ended >= window.until).collect();
+            if !then.is_empty() {
+                return then;
+            }
+        }
+        found
+    }
+
+    fn judge<'a>(&'a self, found: impl Iterator<Item = Vec<&'a Witnessed>>) -> Doers<'a> {
+        let found: Vec<Vec<&Witnessed>> = found.collect();
+        let all_explained = !found.is_empty() && found.iter().all(|found| !found.is_empty());
+        let found = found.concat();
+        let actors = distinct(&found);
         let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
-        let complete = self.complete && self.unrecorded.iter().all(recorded);
-        Doers { complete: complete && actors.len() == 1, actors }
+        // What a call itself tells is no conclusion, which somebody unrecorded could upset.
+        let told = found.iter().all(|seen| seen.deed.inode.is_some());
+        let complete = self.complete && (told || self.unrecorded.iter().all(recorded));
+        Doers { complete: complete && all_explained && actors.len() == 1, actors }
     }
 }
 
 impl Witnessed {
     fn falls_in(&self, window: &Window) -> bool {
-        self.over >= window.whole && self.began <= window.until
+        self.over >= window.whole && self.deed.began <= window.until
     }
 }
 
-fn distinct<'a>(deeds: impl Iterator<Item = &'a Witnessed>) -> Vec<&'a Arc<Actor>> {
+fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {
     let mut out: Vec<&Arc<Actor>> = Vec::new();
-    for deed in deeds {
-        if !out.iter().any(|known| known.is_same(&deed.actor)) {
-            out.push(&deed.actor);
+    for actor in found.iter().map(|seen| &seen.deed.actor) {
+        if !out.iter().any(|known| known.is_same(actor)) {
+            out.push(actor);
         }
     }
     out
 }
 
-fn makes(act: Act, kind: Kind, flags: bool) -> bool {
+fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
+    let arrived = nature.replaced && matches!(act, Act::Removed | Act::Moved);
     match kind {
         Kind::ImmutableCleared => act == Act::Flags,
-        Kind::ContentChanged => act == Act::Written,
-        Kind::MetadataChanged => act == Act::Metadata || (flags && act == Act::Flags),
+        Kind::ContentChanged => act == Act::Written || arrived,
+        Kind::MetadataChanged => {
+            act == Act::Metadata
+                || arrived
+                || (nature.flags && act == Act::Flags)
+                || (nature.times && act == Act::Written)
+        }
         Kind::Deleted | Kind::Replaced => matches!(act, Act::Removed | Act::Moved),
         Kind::Moved => act == Act::Moved,
         _ => false,

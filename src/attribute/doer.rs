@@ -48,7 +48,7 @@ impl Captures {
             doer.may_be(&actor).then_some(actor)
         });
         Arc::new(match living {
-            Some(actor) => doer.over(actor),
+            Some(actor) => Actor { comm: actor.comm.clone(), ..doer.over(actor) },
             None => doer.alone(),
         })
     }
@@ -76,12 +76,15 @@ impl Doer {
     }
 
     /// Whether it has not called `execve` since that capture. The two name a program as seen
-    /// from different roots, so only its own name counts.
+    /// from different roots, so only its own name counts; and the command line of a record may
+    /// be cut off in its last argument. A record has the name of the thread, which says nothing.
     fn runs_the_same(&self, actor: &Actor) -> bool {
         let name = |exe: &Option<String>| {
             exe.as_deref().and_then(|exe| exe.rsplit('/').next().map(str::to_owned))
         };
-        self.comm == actor.comm && name(&self.exe) == name(&actor.exe)
+        let whole = self.cmdline.len().saturating_sub(1);
+        name(&self.exe) == name(&actor.exe)
+            && self.cmdline.get(..whole) == actor.cmdline.get(..whole)
     }
 
     /// The same process, running what the record says.

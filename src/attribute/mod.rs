@@ -12,6 +12,6 @@ pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
 pub use captures::{Captures, InodeKey};
-pub use deeds::{Act, Deed, Deeds, Testimony, Window, Witnessed};
+pub use deeds::{Act, Deed, Deeds, Nature, Testimony, Window, Witnessed};
 pub use doer::Doer;
 pub use suspects::{Evidence, Named, Suspect, name_culprit};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::deeds::Doers;
-use super::{Actor, Attribution, Confidence, Source, Testimony, Window};
+use super::{Actor, Attribution, Confidence, Nature, Source, Testimony, Window};
 use crate::record::Kind;
 use crate::sense::{By, Hint};
 
@@ -39,10 +39,10 @@ pub struct Named {
 pub struct Evidence<'a> {
     /// What audit says of the file.
     pub testimony: &'a Testimony,
-    /// When it happened.
-    pub window: Window,
-    /// Inode flags other than the immutable bit differ.
-    pub flags: bool,
+    /// When it was seen to have happened, each time.
+    pub windows: &'a [Window],
+    /// What differs.
+    pub nature: Nature,
 }
 
 /// At most this many further candidates are listed.
@@ -73,8 +73,9 @@ fn culprit(
     openers: &[Arc<Actor>],
     evidence: &Evidence<'_>,
 ) -> Named {
-    let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind)).collect();
-    let recorded = evidence.testimony.doers(kind, evidence.flags, &evidence.window);
+    let nature = evidence.nature;
+    let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind, nature)).collect();
+    let recorded = evidence.testimony.doers(kind, nature, evidence.windows);
     let mut named = distinct(doers.iter().filter_map(|s| process(&s.by)));
     let mut gone = doers.iter().filter_map(|s| match s.by {
         By::Gone { pid } => Some(pid),
@@ -95,7 +96,9 @@ fn culprit(
             others: strip(openers.iter().map(Arc::as_ref)),
             ..Named::default()
         },
-        ([], None) if kind == Kind::ContentChanged => mapped(suspects, openers, evidence),
+        ([], None) if kind == Kind::ContentChanged || nature.times => {
+            mapped(suspects, openers, evidence)
+        }
         ([], None) => opener(suspects, openers),
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
@@ -123,7 +126,7 @@ fn is_of(by: &By, recorded: &Doers<'_>) -> bool {
 /// Nobody was seen writing: then it was written through a mapping, by somebody who had opened
 /// it for writing.
 fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
-    let writers = evidence.testimony.writers(&evidence.window);
+    let writers = evidence.testimony.writers(evidence.windows);
     let [actor] = writers.actors.as_slice() else { return opener(suspects, openers) };
     let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
     let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
@@ -159,10 +162,15 @@ fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
 }
 
 /// Whether what `hint` tells is the act that makes a change of this `kind`.
-fn makes(hint: &Hint, kind: Kind) -> bool {
+fn makes(hint: &Hint, kind: Kind, nature: Nature) -> bool {
+    let arrived = nature.replaced && matches!(hint, Hint::Arrived | Hint::Moved | Hint::Removed);
     match kind {
-        Kind::ContentChanged => matches!(hint, Hint::Written),
-        Kind::MetadataChanged => matches!(hint, Hint::Metadata),
+        Kind::ContentChanged => matches!(hint, Hint::Written) || arrived,
+        Kind::MetadataChanged => {
+            matches!(hint, Hint::Metadata)
+                || arrived
+                || (nature.times && matches!(hint, Hint::Written))
+        }
         Kind::Deleted => matches!(hint, Hint::Removed | Hint::Moved),
         Kind::Moved => matches!(hint, Hint::Moved),
         Kind::Replaced => matches!(hint, Hint::Arrived | Hint::Moved | Hint::Removed),
@@ -203,7 +211,7 @@ mod tests {
     fn none() -> Evidence<'static> {
         static NOTHING: Testimony =
             Testimony { deeds: Vec::new(), complete: false, unrecorded: Vec::new() };
-        Evidence { testimony: &NOTHING, window: Window::default(), flags: false }
+        Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
     }
 
     fn suspect(hint: Hint, pid: u32) -> Suspect {

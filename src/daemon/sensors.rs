@@ -13,7 +13,7 @@ use nix::poll::PollFlags;
 use super::api::SensorStatus;
 use super::wake::Mailer;
 use super::workers::Report;
-use crate::attribute::{Actor, Captures, Deed, InodeKey, Testimony, Window, Witnessed};
+use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
 use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::{
@@ -176,15 +176,13 @@ impl Sensors {
         let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
         let (deeds, complete) = audit.deeds(since);
         let witnessed = deeds.into_iter().filter_map(|deed| {
-            let Deed { act, inode, actor, began: not_before, over } = deed;
-            let opened = match inode {
+            let over = deed.over.saturating_duration_since(began);
+            let (opened, inherited) = match deed.inode {
                 Some(inode) if !keys.contains(&inode) => return None,
-                Some(_) => Vec::new(),
-                // Where opens were forgotten, it may have been any.
-                None => self.captures.opened_by(&actor).unwrap_or_else(|| keys.clone()),
+                Some(_) => Default::default(),
+                None => self.captures.opened_by(&deed.actor),
             };
-            let over = over.saturating_duration_since(began);
-            Some(Witnessed { act, inode, opened, actor, began: not_before, over })
+            Some(Witnessed { deed, opened, inherited, over })
         });
         let older = |key: &InodeKey| {
             self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))

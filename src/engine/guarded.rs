@@ -63,7 +63,7 @@ pub(super) struct Guarded {
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
     /// The last look that found nothing wrong; what only reading shows may have been.
-    pub(super) seen_whole: Duration,
+    pub(super) seen_whole: Option<Duration>,
     /// Cures in a row that left open whether they worked.
     pub(super) fruitless: u32,
     /// The hands found another inode at the path than the one they were to put right.
@@ -138,7 +138,7 @@ impl Guarded {
         Self {
             seal: protected.seal,
             whole_before: now.mono,
-            seen_whole: now.mono,
+            seen_whole: None,
             whole_before_wall: protected.whole_at,
             protected,
             disowned: false,
@@ -234,17 +234,19 @@ impl Guarded {
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
         let key = |stat: &Stat| InodeKey { dev: stat.dev, ino: stat.ino };
         let inode = self.seal.as_ref().map(key);
-        let changed = match seen {
-            Sight::Present(stat) if Some(key(stat)) == inode => stat.ctime,
-            _ => now.file_time(),
+        let (until, sharp) = match seen {
+            Sight::Present(stat) if Some(key(stat)) == inode => (stat.ctime, true),
+            _ => (now.file_time(), false),
         };
-        Window { whole: self.seen_whole.saturating_sub(SLACK), until: changed, inode }
+        let inode = self.seen_whole.and(inode);
+        let whole = self.seen_whole.unwrap_or_default().saturating_sub(SLACK);
+        Window { whole, until, sharp, inode }
     }
 
     /// When everything happened that is not on record yet.
     pub(super) fn windows(&self) -> Vec<Window> {
         let drafts = self.incident.iter().flat_map(|incident| &incident.drafts);
-        drafts.map(|draft| draft.window).collect()
+        drafts.flat_map(|draft| &draft.windows).copied().collect()
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.

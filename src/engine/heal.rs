@@ -91,7 +91,9 @@ impl Engine {
         let quiet = guarded.quiet(now.mono);
         let failing = guarded.failing.is_some();
         let round = guarded.round;
-        let window = guarded.window(now, &seen);
+        let mut window = guarded.window(now, &seen);
+        // Of several changes only the last was at the time that the inode has.
+        window.sharp &= found.len() == 1;
         let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
@@ -269,7 +271,7 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
-            window,
+            windows: vec![window],
         }
     }
 
@@ -280,7 +282,7 @@ impl Draft {
             round,
             before: Default::default(),
             after: Default::default(),
-            window,
+            windows: vec![window],
             note: Some(format!(
                 "no event told of it; it happened between {whole_before} and {}",
                 now.wall

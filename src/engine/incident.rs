@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
-use crate::attribute::Window;
+use crate::attribute::{Nature, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 
@@ -21,8 +21,22 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
-    /// When it happened, as closely as is known, and to which inode.
-    pub(super) window: Window,
+    /// When it happened, as closely as is known, and to which inode: each time that it was
+    /// seen.
+    pub(super) windows: Vec<Window>,
+}
+
+impl Draft {
+    /// What differs. Where another inode was found in the same incident, it may have come with
+    /// that.
+    pub(super) fn nature(&self, replaced: bool) -> Nature {
+        let only_times = self.before.keys().all(|fact| fact == "mtime");
+        Nature {
+            flags: self.before.contains_key("flags"),
+            times: self.kind == Kind::MetadataChanged && only_times,
+            replaced,
+        }
+    }
 }
 
 /// See the module.
@@ -64,6 +78,8 @@ pub(super) struct Incident {
 pub(super) const MOST_EVIDENCE: u32 = 8;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
+/// A change that is seen more often than this before it is recorded is told as one by nobody.
+const MOST_WINDOWS: usize = 32;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
@@ -100,7 +116,15 @@ impl Incident {
                     known.before.entry(name).or_insert(value);
                 }
                 known.after.extend(draft.after);
-                known.window = known.window.with(draft.window);
+                let room = MOST_WINDOWS.saturating_sub(known.windows.len());
+                let more = draft.windows.into_iter().filter(|more| !known.windows.contains(more));
+                let more: Vec<_> = more.take(room).collect();
+                known.windows.extend(more);
+                if known.windows.len() == MOST_WINDOWS {
+                    // Too often to tell apart: nobody can be said to have done all of it.
+                    known.windows.truncate(MOST_WINDOWS - 1);
+                    known.windows.push(Window::default());
+                }
             }
             None => self.drafts.push(draft),
         }

@@ -180,7 +180,7 @@ impl Engine {
         let good = &guarded.protected.facts;
         let remedy = crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written);
         if remedy == Remedy::None {
-            guarded.seen_whole = now.mono;
+            guarded.seen_whole = Some(now.mono);
         }
         match remedy {
             Remedy::None if guarded.unread => guarded.start_verify(file, out),

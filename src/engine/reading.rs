@@ -24,7 +24,7 @@ impl Engine {
         let Some(difference) = content else { return };
         let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
         if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
-            let window = Window { until: now.file_time(), ..incident.window };
+            let window = Window { until: now.file_time(), sharp: false, ..incident.window };
             incident.draft(Draft::of(now, round, window, difference));
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
@@ -135,7 +135,7 @@ impl Engine {
         let found = differences(&protected.facts, facts, &protected.policy);
         let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
         if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
-            let window = Window { until: now.file_time(), ..incident.window };
+            let window = Window { until: now.file_time(), sharp: false, ..incident.window };
             incident.draft(Draft::of(now, round, window, content));
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }

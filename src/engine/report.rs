@@ -9,7 +9,7 @@ use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Evidence, Suspect, Testimony, Window, name_culprit};
+use crate::attribute::{Actor, Evidence, Nature, Suspect, Testimony, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -161,7 +161,7 @@ impl Engine {
         let suspects: Vec<_> =
             guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
         let nothing = Testimony::default();
-        let evidence = Evidence { testimony: &nothing, window: Window::default(), flags: false };
+        let evidence = Evidence { testimony: &nothing, windows: &[], nature: Nature::default() };
         let named = name_culprit(Kind::Created, &suspects, &[], &evidence);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
@@ -237,6 +237,7 @@ impl Guarded {
     ) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
+        let replaced = incident.drafts.iter().any(|draft| draft.kind == Kind::Replaced);
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
@@ -245,8 +246,8 @@ impl Guarded {
                     draft.round <= seen.until && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
-                let flags = draft.before.contains_key("flags");
-                let evidence = Evidence { testimony, window: draft.window, flags };
+                let nature = draft.nature(replaced);
+                let evidence = Evidence { testimony, windows: &draft.windows, nature };
                 let named = name_culprit(draft.kind, &suspects, openers, &evidence);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;

@@ -275,7 +275,8 @@ impl Listener {
                 None => self.look_where_opened(&actor, &mut looks),
             }
             let actor = Arc::clone(&actor);
-            self.shared.deeds.add(Deed { act, inode, actor, began: call.time, over: now });
+            let ended = clock::wall();
+            self.shared.deeds.add(Deed { act, inode, actor, began: call.time, over: now, ended });
         }
         if !looks.is_empty() {
             (self.tell)(Told::Look(looks));
@@ -284,9 +285,12 @@ impl Listener {
 
     /// Flags were changed through a descriptor: of which file, only who opened it tells.
     fn look_where_opened(&mut self, actor: &Actor, looks: &mut Vec<super::FileId>) {
-        let opened = self.captures.opened_by(actor).unwrap_or_default();
+        let (opened, inherited) = self.captures.opened_by(actor);
         let state = self.shared.state();
-        let known = state.inodes.values().filter(|(key, _)| opened.contains(key));
+        let known = state
+            .inodes
+            .values()
+            .filter(|(key, _)| opened.contains(key) || inherited.contains(key));
         let before = looks.len();
         looks.extend(known.map(|(_, file)| *file));
         self.pending_everywhere |= looks.len() == before;
