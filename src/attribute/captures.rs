@@ -242,6 +242,11 @@ impl Captures {
         same.then_some(captured.actor)
     }
 
+    /// What was captured last under this pid, whoever has it now.
+    pub(super) fn captured_as(&self, pid: u32) -> Option<Arc<Actor>> {
+        Some(self.captured(pid)?.actor)
+    }
+
     fn captured(&self, pid: u32) -> Option<Captured> {
         self.tables().processes.get(&pid).cloned()
     }

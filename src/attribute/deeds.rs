@@ -167,6 +167,23 @@ impl Testimony {
         }))
     }
 
+    /// The process with this pid that did anything to it in these times. An event of the same
+    /// time that names the pid means this process.
+    pub(super) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
+        let touched = |seen: &&Witnessed| {
+            windows.iter().any(|window| {
+                let Some(inode) = window.inode else { return false };
+                let near = seen.deed.inode == Some(inode) || seen.opened.contains(&inode);
+                near && seen.falls_in(window)
+            })
+        };
+        let deeds = self.deeds.iter().filter(|seen| seen.deed.actor.pid == pid);
+        let actors: Vec<&Witnessed> = deeds.filter(touched).collect();
+        let actors = distinct(&actors);
+        // Two that had the same pid one after the other are not told apart.
+        (actors.len() == 1).then(|| actors.first().copied()).flatten()
+    }
+
     /// Who opened it for writing in these times.
     pub(super) fn writers(&self, windows: &[Window]) -> Doers<'_> {
         self.judge(windows.iter().map(|window| {

@@ -7,7 +7,9 @@
 //! there is, and the start time stays unknown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::circle::keeps_its_pid;
 use super::procfs::{Image, Process};
 use super::{Actor, Captures, users};
 use crate::judge::FileTime;
@@ -36,11 +38,8 @@ impl Captures {
     /// the permission thread.
     #[must_use]
     pub fn by_record(&self, doer: &Doer) -> Arc<Actor> {
-        if let Some(actor) = self.captured_and_gone(doer.pid).filter(|actor| doer.may_be(actor)) {
-            return match doer.runs_the_same(&actor) {
-                true => actor,
-                false => Arc::new(doer.over((*actor).clone())),
-            };
+        if let Some(actor) = self.of_record(doer) {
+            return actor;
         }
         users::refresh();
         let living = Process::open(doer.pid).and_then(|process| {
@@ -50,6 +49,21 @@ impl Captures {
         Arc::new(match living {
             Some(actor) => Actor { comm: actor.comm.clone(), ..doer.over(actor) },
             None => doer.alone(),
+        })
+    }
+
+    /// The process of a record, as captured before.
+    #[must_use]
+    pub fn of_record(&self, doer: &Doer) -> Option<Arc<Actor>> {
+        let actor = self.captured_as(doer.pid).filter(|actor| doer.may_be(actor))?;
+        // It was given its pid so shortly before the call that nobody else can have had it; or
+        // nobody else has had it up to now.
+        if !doer.began_shortly_after(&actor) {
+            self.captured_and_gone(doer.pid).filter(|same| same.is_same(&actor))?;
+        }
+        Some(match doer.runs_the_same(&actor) {
+            true => actor,
+            false => Arc::new(doer.over((*actor).clone())),
         })
     }
 }
@@ -63,6 +77,14 @@ impl Doer {
                 == (actor.uid, actor.login_uid, actor.session)
             && clock::wall_of_ticks(actor.start_time)
                 .is_some_and(|start| start <= self.began_late())
+    }
+
+    fn began_shortly_after(&self, actor: &Actor) -> bool {
+        let nanoseconds =
+            |time: FileTime| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
+        let Some(start) = clock::wall_of_ticks(actor.start_time) else { return false };
+        let lived = nanoseconds(self.began_late()) - nanoseconds(start);
+        u64::try_from(lived).is_ok_and(|lived| keeps_its_pid(Duration::from_nanos(lived)))
     }
 
     /// The start of a process is known to a hundredth of a second only, and the time of a call
@@ -99,9 +121,9 @@ impl Doer {
         }
     }
 
-    /// All that the record tells, and the parents, if they are still there.
-    fn alone(&self) -> Actor {
-        let born = clock::ticks_of_wall(self.began_late()).unwrap_or(0);
+    /// All that the record tells.
+    #[must_use]
+    pub fn brief(&self) -> Actor {
         Actor {
             pid: self.pid,
             start_time: 0,
@@ -116,8 +138,13 @@ impl Doer {
             login_user: self.login_uid.and_then(users::name),
             session: self.session,
             ppid: self.ppid,
-            ancestry: super::procfs::ancestry_from(self.ppid, born),
             ..Actor::default()
         }
+    }
+
+    /// And the parents, if they are still there.
+    fn alone(&self) -> Actor {
+        let born = clock::ticks_of_wall(self.began_late()).unwrap_or(0);
+        Actor { ancestry: super::procfs::ancestry_from(self.ppid, born), ..self.brief() }
     }
 }

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use super::deeds::Doers;
 use super::{Actor, Attribution, Confidence, Nature, Source, Testimony, Window};
 use crate::record::Kind;
 use crate::sense::{By, Hint};
@@ -77,19 +76,21 @@ fn culprit(
     let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind, nature)).collect();
     let recorded = evidence.testimony.doers(kind, nature, evidence.windows);
     let mut named = distinct(doers.iter().filter_map(|s| process(&s.by)));
-    let mut gone = doers.iter().filter_map(|s| match s.by {
-        By::Gone { pid } => Some(pid),
-        _ => None,
-    });
-    // A process that an event names and that was gone by then is known from its record.
-    let gone = gone.find(|pid| !recorded.actors.iter().any(|actor| actor.pid == *pid));
-    let by_event = !named.is_empty();
-    for actor in &recorded.actors {
-        if !named.iter().any(|(known, _)| known.is_same(actor)) {
-            named.push((actor.as_ref(), Source::Audit));
+    let mut gone = None;
+    for suspect in &doers {
+        let By::Gone { pid } = suspect.by else { continue };
+        // A process that had exited when the event was read is known from its records.
+        match evidence.testimony.by_pid(pid, evidence.windows) {
+            Some(actor) => add(&mut named, actor, Source::Audit),
+            None if named.iter().any(|(known, _)| known.pid == pid) => {}
+            None => gone = Some(pid),
         }
     }
-    let sure = by_event || doers.iter().any(|s| is_of(&s.by, &recorded)) || recorded.complete;
+    let by_event = !named.is_empty();
+    for actor in &recorded.actors {
+        add(&mut named, actor, Source::Audit);
+    }
+    let sure = by_event || recorded.complete;
     match (named.as_slice(), gone) {
         ([], Some(pid)) => Named {
             note: Some(format!("process {pid} did it and had exited before it could be looked at")),
@@ -118,9 +119,10 @@ fn culprit(
     }
 }
 
-/// Whether the record is of the process that an event names, which had exited.
-fn is_of(by: &By, recorded: &Doers<'_>) -> bool {
-    matches!(by, By::Gone { pid } if recorded.actors.iter().any(|actor| actor.pid == *pid))
+fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Source) {
+    if !named.iter().any(|(known, _)| known.is_same(actor)) {
+        named.push((actor, source));
+    }
 }
 
 /// Nobody was seen writing: then it was written through a mapping, by somebody who had opened

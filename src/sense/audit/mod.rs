@@ -34,7 +34,7 @@ use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use thread::Listener;
 
 /// Whoever asks is answered within this time, whether all records have come in or not.
-pub const PATIENCE: Duration = Duration::from_millis(300);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// The first record has to come within this time.
 const FIRST: Duration = Duration::from_secs(2);
 
@@ -75,8 +75,8 @@ struct Shared {
 struct State {
     /// The protected inodes, as audit numbers them.
     inodes: HashMap<Number, (InodeKey, FileId)>,
-    /// Those of each file, the latest last.
-    of_file: HashMap<FileId, VecDeque<Number>>,
+    /// The last part of each file's path, and its inodes, the latest last.
+    of_file: HashMap<FileId, (Vec<u8>, VecDeque<Number>)>,
     health: Health,
     /// When the thread last went round, to notice one that hangs.
     alive: Instant,
@@ -202,9 +202,14 @@ impl Drop for AuditSensor {
 }
 
 impl State {
-    fn know(&mut self, file: FileId, number: Number, key: InodeKey) {
+    /// Notes an inode of the file. The first one comes with the path of the file itself, later
+    /// ones may come with those of its replicas.
+    fn know(&mut self, file: FileId, path: &Path, number: Number, key: InodeKey) {
         self.inodes.insert(number, (key, file));
-        let known = self.of_file.entry(file).or_default();
+        let (_, known) = self.of_file.entry(file).or_insert_with(|| {
+            let name = path.file_name().unwrap_or_default();
+            (name.as_encoded_bytes().to_vec(), VecDeque::new())
+        });
         known.retain(|other| *other != number);
         known.push_back(number);
         if known.len() > MOST_INODES
@@ -214,8 +219,16 @@ impl State {
         }
     }
 
+    /// Whether this is a name of the file. Another one of the same inode is no concern of ours:
+    /// a hard link, or that of a later file that was given the number.
+    fn is_called(&self, file: FileId, name: Option<&[u8]>) -> bool {
+        let (Some((own, _)), Some(name)) = (self.of_file.get(&file), name) else { return true };
+        name.rsplit(|byte| *byte == b'/').next() == Some(own)
+    }
+
     fn forget(&mut self, file: FileId) {
-        for number in self.of_file.remove(&file).unwrap_or_default() {
+        let (_, numbers) = self.of_file.remove(&file).unwrap_or_default();
+        for number in numbers {
             self.inodes.remove(&number);
         }
     }

@@ -1,5 +1,6 @@
 //! The thread that listens.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,9 @@ const CHECK: Duration = Duration::from_secs(5);
 const SHAKEN: Duration = Duration::from_secs(60);
 /// Looking everywhere costs about a microsecond a file: not more often than this.
 const EVERYWHERE: Duration = Duration::from_millis(100);
+const A_SECOND: Duration = Duration::from_secs(1);
+/// So many processes that changed flags of files which may not be ours are looked at a second.
+const MOST_STRANGERS: usize = 50;
 
 /// See the module.
 pub(super) struct Listener {
@@ -42,6 +46,8 @@ pub(super) struct Listener {
     last_lost: u32,
     lost_at: Option<Instant>,
     last_actor: Option<(Doer, Arc<Actor>)>,
+    /// When strangers were looked at.
+    strangers: VecDeque<Instant>,
     everywhere: Option<Instant>,
     pending_everywhere: bool,
     next_check: Instant,
@@ -84,6 +90,7 @@ impl Listener {
             last_lost: status.lost,
             lost_at: None,
             last_actor: None,
+            strangers: VecDeque::new(),
             everywhere: None,
             pending_everywhere: false,
             next_check: Instant::now(),
@@ -187,7 +194,7 @@ impl Listener {
 
     fn tag(&mut self, file: super::FileId, path: &Path) {
         let Some((number, key)) = inode_at(path) else { return };
-        self.shared.state().know(file, number, key);
+        self.shared.state().know(file, path, number, key);
         if let Err(error) = self.setup.tag(&self.anchor, path) {
             let path = crate::text::escape_path(path);
             tracing::debug!("{path}: what is done to it is not recorded: {error}");
@@ -257,6 +264,10 @@ impl Listener {
                     None => found.push((act, None)),
                     Some(name) => {
                         let known = name.inode.and_then(|inode| state.inodes.get(&inode));
+                        let of_name = matches!(act, Act::Removed | Act::Moved);
+                        let known = known.filter(|(_, file)| {
+                            !of_name || state.is_called(*file, name.name.as_deref())
+                        });
                         found.extend(known.map(|known| (act, Some(*known))));
                     }
                 }
@@ -265,7 +276,7 @@ impl Listener {
         if found.is_empty() {
             return;
         }
-        let actor = self.actor(call);
+        let actor = self.actor(call, found.iter().any(|(_, known)| known.is_some()));
         let mut looks = Vec::new();
         for (act, known) in found {
             let inode = known.map(|(key, _)| key);
@@ -296,19 +307,37 @@ impl Listener {
         self.pending_everywhere |= looks.len() == before;
     }
 
-    /// The process, looked up once for a run of calls.
-    fn actor(&mut self, call: &Call) -> Arc<Actor> {
+    /// The process. One that opened nothing, and whose call tells no file of ours, is most
+    /// likely busy with files of its own: looking at it takes longer than it lives.
+    fn actor(&mut self, call: &Call, ours: bool) -> Arc<Actor> {
         let doer = doer(call);
         if let Some((last, actor)) = &self.last_actor
-            && (Doer { began: doer.began, cwd: last.cwd.clone(), ..doer.clone() })
-                == (Doer { began: doer.began, ..last.clone() })
-            && actor.start_time != 0
+            && last.pid == doer.pid
+            && last.exe == doer.exe
+            && doer.began.sec - last.began.sec <= 1
+            && (!ours || actor.start_time != 0)
         {
             return Arc::clone(actor);
         }
-        let actor = self.captures.by_record(&doer);
+        let actor = match self.captures.of_record(&doer) {
+            Some(actor) => actor,
+            None if ours || !self.is_noisy() => self.captures.by_record(&doer),
+            None => Arc::new(doer.brief()),
+        };
         self.last_actor = Some((doer, Arc::clone(&actor)));
         actor
+    }
+
+    /// Whether so many strangers change flags that there is no time to look at each.
+    fn is_noisy(&mut self) -> bool {
+        let now = Instant::now();
+        self.strangers.retain(|at| now.saturating_duration_since(*at) < A_SECOND);
+        self.strangers.push_back(now);
+        if self.strangers.len() <= MOST_STRANGERS {
+            return false;
+        }
+        self.strangers.pop_front();
+        true
     }
 
     fn caught_up(&mut self, number: u64, serial: u64) {
