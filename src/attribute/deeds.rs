@@ -16,6 +16,9 @@ use crate::record::Kind;
 /// Deeds that are remembered.
 const MOST: usize = 32_768;
 
+/// Who opened it for writing before it was last seen whole is a suspect for this long.
+const HELD: Duration = Duration::from_secs(1);
+
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
@@ -40,6 +43,10 @@ pub struct Deed {
     pub act: Act,
     /// To which inode, where the call tells.
     pub inode: Option<InodeKey>,
+    /// Where it does not: those that the process had opened by then.
+    pub opened: Vec<InodeKey>,
+    /// And those that a parent of it had opened.
+    pub inherited: Vec<InodeKey>,
     /// By whom.
     pub actor: Arc<Actor>,
     /// Not before this.
@@ -99,10 +106,6 @@ impl Deeds {
 pub struct Witnessed {
     /// The deed.
     pub deed: Deed,
-    /// Where the call tells no inode: those that the process had opened.
-    pub opened: Vec<InodeKey>,
-    /// And those that a parent of it had opened.
-    pub inherited: Vec<InodeKey>,
     /// When it was over, on the engine's clock.
     pub over: Duration,
 }
@@ -173,7 +176,7 @@ impl Testimony {
         let touched = |seen: &&Witnessed| {
             windows.iter().any(|window| {
                 let Some(inode) = window.inode else { return false };
-                let near = seen.deed.inode == Some(inode) || seen.opened.contains(&inode);
+                let near = seen.deed.inode == Some(inode) || seen.deed.opened.contains(&inode);
                 near && seen.falls_in(window)
             })
         };
@@ -191,7 +194,9 @@ impl Testimony {
                 seen.deed.act == Act::OpenedForWriting
                     && window.inode.is_some()
                     && seen.deed.inode == window.inode
-                    && seen.falls_in(window)
+                    // Whoever has it mapped writes when it likes.
+                    && seen.over + HELD >= window.whole
+                    && seen.deed.began <= window.until
             };
             self.deeds.iter().filter(opened).collect()
         }))
@@ -205,7 +210,7 @@ impl Testimony {
     ) -> Vec<&'a Witnessed> {
         let of = |seen: &Witnessed| match seen.deed.inode {
             Some(told) => told == inode,
-            None => seen.opened.contains(&inode),
+            None => seen.deed.opened.contains(&inode),
         };
         let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
             let all = all.iter().copied();
@@ -213,7 +218,7 @@ impl Testimony {
         };
         let mut found = pick(&of);
         if found.is_empty() {
-            found = pick(&|seen| seen.inherited.contains(&inode));
+            found = pick(&|seen| seen.deed.inherited.contains(&inode));
         }
         if found.is_empty() {
             found = pick(&|seen| seen.deed.inode.is_none());

@@ -92,11 +92,7 @@ fn culprit(
     }
     let sure = by_event || recorded.complete;
     match (named.as_slice(), gone) {
-        ([], Some(pid)) => Named {
-            note: Some(format!("process {pid} did it and had exited before it could be looked at")),
-            others: strip(openers.iter().map(Arc::as_ref)),
-            ..Named::default()
-        },
+        ([], Some(pid)) => exited(pid, openers),
         ([], None) if kind == Kind::ContentChanged || nature.times => {
             mapped(suspects, openers, evidence)
         }
@@ -116,6 +112,22 @@ fn culprit(
             others: strip(rest.iter().map(|(actor, _)| *actor)),
             note: gone.map(|pid| format!("process {pid}, which has exited, did the like")),
         },
+    }
+}
+
+/// An event names a process that was gone by then. One that had it open under that pid is most
+/// likely the same; nobody else is named.
+fn exited(pid: u32, openers: &[Arc<Actor>]) -> Named {
+    let note = Some(format!("process {pid} did it and had exited before it could be looked at"));
+    let Some(actor) = openers.iter().find(|opener| opener.pid == pid) else {
+        let others = strip(openers.iter().map(Arc::as_ref));
+        return Named { note, others, ..Named::default() };
+    };
+    Named {
+        actor: Some(actor.as_ref().clone()),
+        attribution: Attribution { source: Source::OpenPermission, confidence: Confidence::Opener },
+        others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
+        note,
     }
 }
 

@@ -172,17 +172,14 @@ impl Sensors {
         let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
             return Testimony::default();
         };
-        let since = began + whole;
+        // Whoever opened it for writing some time before may still have it mapped.
+        let since = began + whole.saturating_sub(Duration::from_secs(1));
         let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
         let (deeds, complete) = audit.deeds(since);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(began);
-            let (opened, inherited) = match deed.inode {
-                Some(inode) if !keys.contains(&inode) => return None,
-                Some(_) => Default::default(),
-                None => self.captures.opened_by(&deed.actor),
-            };
-            Some(Witnessed { deed, opened, inherited, over })
+            let ours = deed.inode.is_none_or(|inode| keys.contains(&inode));
+            ours.then_some(Witnessed { deed, over })
         });
         let older = |key: &InodeKey| {
             self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))

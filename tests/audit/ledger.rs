@@ -68,7 +68,11 @@ fn tamper_with_all(guard: &Guard, count: usize) -> Vec<Entry> {
         if all && guard.status()["open_incidents"] == 0 {
             break;
         }
-        assert!(Instant::now() < deadline, "not every tampering was told\n{}", guard.log());
+        let missing = ledger.iter().filter(|entry| !told.contains_key(&entry.file));
+        let missing: Vec<_> =
+            missing.map(|entry| (&entry.file, entry.clearing, entry.act)).collect();
+        let open = &guard.status()["open_incidents"];
+        assert!(Instant::now() < deadline, "{open} incidents open; not told of {missing:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
     ledger
@@ -98,7 +102,8 @@ fn assert_all_exact(guard: &Guard, ledger: &[Entry]) {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ledger.len(), wrong.join("\n"));
+    let (audit, lines) = (crate::sensor(guard, "audit"), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}, {audit}:\n{lines}", wrong.len(), ledger.len());
     assert_whole(guard, ledger);
 }
 
@@ -106,10 +111,15 @@ fn describe(entry: &Entry, line: &Value) -> String {
     let Entry { file, pid, clearing, act } = entry;
     let (named, comm, how) = (&line["actor"]["pid"], &line["actor"]["comm"], &line["attribution"]);
     format!(
-        "{} by {pid} with {clearing} {act}: {} is {how} by {named} {comm}, others {}, {} ({} {})",
+        "{} by {pid} with {clearing} {act}: {} is {how} by {named} {comm}, others {:?}, {} ({} {})",
         file.display(),
         line["kind"],
-        line["others"].as_array().map_or(0, Vec::len),
+        line["others"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|other| format!("{} {}", other["pid"], other["comm"]))
+            .collect::<Vec<_>>(),
         line["note"],
         line["before"],
         line["after"],
@@ -154,7 +164,7 @@ fn tamperers_are_named_exactly_among_fifty_times_as_many_other_records() {
     let guard = guard_many(count, Guard::on_disk());
     // chattr on files that nobody protects: the same call, and the record tells no file.
     let script = r#"mkdir "$0/noise"; touch "$0/noise/"{1..50}
-        while :; do chattr +d "$0"/noise/*; chattr -d "$0"/noise/*; done"#;
+        while :; do chattr +d "$0"/noise/*; sleep 0.01; chattr -d "$0"/noise/*; sleep 0.01; done"#;
     let noise = Background::start(guard.dir(), script);
     let ledger = tamper_with_all(&guard, count);
     drop(noise);

@@ -25,6 +25,8 @@ const MOST_PATHS: usize = 16;
 const GIVEN_UP: Duration = Duration::from_secs(2);
 /// A number that has been passed over for this long belongs to a record that was dropped.
 const MISSED: Duration = Duration::from_millis(250);
+/// A number that comes later than one after it comes within this time.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
 /// Numbers passed over at one time that are waited for one by one.
 const MOST_MISSING: usize = 4096;
 
@@ -126,10 +128,12 @@ impl Assembler {
         std::mem::take(&mut self.lost) || missed
     }
 
-    /// Whether every number up to this one has come in.
+    /// Whether every number has come in but those that are just on their way: on another
+    /// processor a call may have its number before ours, and come after it.
     #[must_use]
-    pub fn is_gapless_to(&self, serial: u64) -> bool {
-        self.serials.missing.range(..serial).next().is_none()
+    pub fn is_gapless(&self, now: Instant) -> bool {
+        let end = self.serials.waited_for(ON_ITS_WAY, now);
+        self.serials.missing.range(..end).next().is_none()
     }
 
     fn keep_bounds(&mut self, now: Instant) {
@@ -177,10 +181,14 @@ impl Serials {
         self.missing.extend(skipped);
     }
 
+    /// All numbers before this one have been waited for that long.
+    fn waited_for(&self, long: Duration, now: Instant) -> u64 {
+        let recent = self.since.iter().find(|(_, at)| now.saturating_duration_since(**at) < long);
+        recent.map_or(u64::MAX, |(serial, _)| *serial)
+    }
+
     fn missed(&mut self, now: Instant) -> bool {
-        // The numbers before the last old entry have been waited for long enough.
-        let recent = self.since.iter().find(|(_, at)| now.saturating_duration_since(**at) < MISSED);
-        let end = recent.map_or(u64::MAX, |(serial, _)| *serial);
+        let end = self.waited_for(MISSED, now);
         let kept = self.missing.split_off(&end);
         let missed = !std::mem::replace(&mut self.missing, kept).is_empty();
         self.since = self.since.split_off(&end);

@@ -21,6 +21,8 @@ use crate::sys::open::{open_dir, open_path_at};
 
 /// How often audit itself is looked at when nothing happens.
 const CHECK: Duration = Duration::from_secs(5);
+/// Records read before orders and deadlines have their turn.
+const AT_ONCE: usize = 2048;
 /// After a loss, the sensor counts as degraded for this long.
 const SHAKEN: Duration = Duration::from_secs(60);
 /// Looking everywhere costs about a microsecond a file: not more often than this.
@@ -44,7 +46,7 @@ pub(super) struct Listener {
     asked: Vec<(u32, Option<u64>, Instant)>,
     last_signal: u32,
     last_lost: u32,
-    lost_at: Option<Instant>,
+    lost: Option<(Instant, &'static str)>,
     last_actor: Option<(Doer, Arc<Actor>)>,
     /// When strangers were looked at.
     strangers: VecDeque<Instant>,
@@ -88,7 +90,7 @@ impl Listener {
             asked: Vec::new(),
             last_signal: 0,
             last_lost: status.lost,
-            lost_at: None,
+            lost: None,
             last_actor: None,
             strangers: VecDeque::new(),
             everywhere: None,
@@ -223,12 +225,12 @@ impl Listener {
     }
 
     fn read(&mut self) -> std::io::Result<()> {
-        loop {
+        for _ in 0..AT_ONCE {
             let now = Instant::now();
             let heard = match self.stream.receive()? {
                 Received::Nothing => return Ok(()),
                 Received::Lost => {
-                    self.lose(now);
+                    self.lose(now, "too many waited to be read");
                     None
                 }
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),
@@ -241,6 +243,7 @@ impl Listener {
                 None => {}
             }
         }
+        Ok(())
     }
 
     fn hear(&mut self, call: &Call, now: Instant) {
@@ -248,7 +251,7 @@ impl Listener {
             let is_signal = call.arguments[1] == u64::from(SIGNAL);
             let number = call.arguments[2];
             if is_signal {
-                self.caught_up(number, call.serial);
+                self.caught_up(number);
             }
             return;
         }
@@ -280,14 +283,18 @@ impl Listener {
         let mut looks = Vec::new();
         for (act, known) in found {
             let inode = known.map(|(key, _)| key);
+            let (opened, inherited) = match known {
+                Some(_) => Default::default(),
+                None => self.captures.opened_by(&actor),
+            };
             match known {
                 Some((_, file)) if act != Act::OpenedForWriting => looks.push(file),
                 Some(_) => {}
-                None => self.look_where_opened(&actor, &mut looks),
+                None => self.look_where_opened(&opened, &inherited, &mut looks),
             }
-            let actor = Arc::clone(&actor);
-            let ended = clock::wall();
-            self.shared.deeds.add(Deed { act, inode, actor, began: call.time, over: now, ended });
+            let (actor, began, ended) = (Arc::clone(&actor), call.time, clock::wall());
+            let deed = Deed { act, inode, opened, inherited, actor, began, over: now, ended };
+            self.shared.deeds.add(deed);
         }
         if !looks.is_empty() {
             (self.tell)(Told::Look(looks));
@@ -295,15 +302,16 @@ impl Listener {
     }
 
     /// Flags were changed through a descriptor: of which file, only who opened it tells.
-    fn look_where_opened(&mut self, actor: &Actor, looks: &mut Vec<super::FileId>) {
-        let (opened, inherited) = self.captures.opened_by(actor);
+    fn look_where_opened(
+        &mut self,
+        opened: &[InodeKey],
+        inherited: &[InodeKey],
+        looks: &mut Vec<super::FileId>,
+    ) {
         let state = self.shared.state();
-        let known = state
-            .inodes
-            .values()
-            .filter(|(key, _)| opened.contains(key) || inherited.contains(key));
+        let near = |key: &InodeKey| opened.contains(key) || inherited.contains(key);
         let before = looks.len();
-        looks.extend(known.map(|(_, file)| *file));
+        looks.extend(state.inodes.values().filter(|(key, _)| near(key)).map(|(_, file)| *file));
         self.pending_everywhere |= looks.len() == before;
     }
 
@@ -340,14 +348,14 @@ impl Listener {
         true
     }
 
-    fn caught_up(&mut self, number: u64, serial: u64) {
+    fn caught_up(&mut self, number: u64) {
         let Some(at) = self.asked.iter().position(|(asked, ..)| u64::from(*asked) == number) else {
             return;
         };
         let (_, question, _) = self.asked.remove(at);
         let Some(question) = question else { return };
         self.count_losses();
-        let complete = self.assembler.is_gapless_to(serial) && self.trouble.is_none();
+        let complete = self.assembler.is_gapless(Instant::now()) && self.trouble.is_none();
         (self.tell)(Told::Caught { question, complete });
     }
 
@@ -356,7 +364,6 @@ impl Listener {
         let now = Instant::now();
         let late: Vec<_> = self.asked.extract_if(.., |(.., deadline)| now >= *deadline).collect();
         for (_, question, _) in late {
-            self.lose(now);
             if let Some(question) = question {
                 (self.tell)(Told::Caught { question, complete: false });
             }
@@ -369,23 +376,24 @@ impl Listener {
         }
     }
 
-    fn lose(&mut self, now: Instant) {
-        self.lost_at = Some(now);
+    fn lose(&mut self, now: Instant, why: &'static str) {
+        tracing::debug!("audit records were lost: {why}");
+        self.lost = Some((now, why));
         self.shared.deeds.missing_until(now);
     }
 
     fn count_losses(&mut self) {
         let now = Instant::now();
         if self.assembler.lost(now) {
-            self.lose(now);
+            self.lose(now, "some are missing from the row");
         }
         match self.setup.status() {
             Ok(status) if status.lost != self.last_lost => {
                 self.last_lost = status.lost;
-                self.lose(now);
+                self.lose(now, "the kernel dropped some");
             }
             Ok(_) => {}
-            Err(_) => self.lose(now),
+            Err(_) => self.lose(now, "audit did not answer"),
         }
     }
 
@@ -400,26 +408,25 @@ impl Listener {
         self.trouble = match self.setup.renew() {
             Ok(true) => None,
             Ok(false) => {
-                self.lose(now);
+                self.lose(now, "audit was off, or rules of ours were gone");
                 None
             }
             Err(why) => {
-                self.lose(now);
+                self.lose(now, "audit is not as it should be");
                 Some(why)
             }
         };
     }
 
     fn publish(&mut self) {
-        let shaken = self.lost_at.is_some_and(|at| at.elapsed() < SHAKEN);
-        let health = match &self.trouble {
-            Some(why) => Health::Degraded(why.clone()),
-            None if shaken => Health::Degraded(
-                "audit records were lost within the last minute; a larger backlog limit or no \
-                 rate limit helps: auditctl -b 16384 -r 0"
-                    .to_owned(),
-            ),
-            None => Health::Working,
+        let lost = self.lost.filter(|(at, _)| at.elapsed() < SHAKEN);
+        let health = match (&self.trouble, lost) {
+            (Some(why), _) => Health::Degraded(why.clone()),
+            (None, Some((_, why))) => Health::Degraded(format!(
+                "audit records were lost within the last minute ({why}); a larger backlog limit \
+                 and no rate limit help: auditctl -b 16384 -r 0"
+            )),
+            (None, None) => Health::Working,
         };
         self.shared.state().health = health;
     }
