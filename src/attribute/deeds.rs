@@ -30,8 +30,10 @@ pub enum Act {
     Written,
     /// Owner, mode, times, attributes or the number of names were changed.
     Metadata,
-    /// A name of it was taken away, or given to another.
+    /// A name of it was taken away.
     Removed,
+    /// Its name was given to another.
+    Replaced,
     /// It was renamed.
     Moved,
 }
@@ -267,7 +269,7 @@ fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {
 }
 
 fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
-    let arrived = nature.replaced && matches!(act, Act::Removed | Act::Moved);
+    let arrived = nature.replaced && act == Act::Replaced;
     match kind {
         Kind::ImmutableCleared => act == Act::Flags,
         Kind::ContentChanged => act == Act::Written || arrived,
@@ -277,7 +279,9 @@ fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
                 || (nature.flags && act == Act::Flags)
                 || (nature.times && act == Act::Written)
         }
-        Kind::Deleted | Kind::Replaced => matches!(act, Act::Removed | Act::Moved),
+        Kind::Deleted | Kind::Replaced => {
+            matches!(act, Act::Removed | Act::Moved | Act::Replaced)
+        }
         Kind::Moved => act == Act::Moved,
         _ => false,
     }

@@ -177,7 +177,7 @@ fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
 
 /// Whether what `hint` tells is the act that makes a change of this `kind`.
 fn makes(hint: &Hint, kind: Kind, nature: Nature) -> bool {
-    let arrived = nature.replaced && matches!(hint, Hint::Arrived | Hint::Moved | Hint::Removed);
+    let arrived = nature.replaced && matches!(hint, Hint::Arrived);
     match kind {
         Kind::ContentChanged => matches!(hint, Hint::Written) || arrived,
         Kind::MetadataChanged => {

@@ -91,6 +91,7 @@ impl Engine {
         let quiet = guarded.quiet(now.mono);
         let failing = guarded.failing.is_some();
         let round = guarded.round;
+        let replaced = found.iter().any(|difference| difference.kind == Kind::Replaced);
         let mut window = guarded.window(now, &seen);
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
@@ -114,7 +115,8 @@ impl Engine {
             // What could not be put right so far is not news at every try.
             if !(failing && incident.said.contains(&(round, difference.kind))) {
                 let window = if difference.kind == Kind::ContentChanged { content } else { window };
-                incident.draft(Draft::of(now, round, window, difference));
+                let draft = Draft::of(now, round, window, difference);
+                incident.draft(Draft { replaced, ..draft });
             }
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
@@ -272,6 +274,7 @@ impl Draft {
             after: difference.after,
             note: None,
             windows: vec![window],
+            replaced: false,
         }
     }
 
@@ -283,6 +286,7 @@ impl Draft {
             before: Default::default(),
             after: Default::default(),
             windows: vec![window],
+            replaced: false,
             note: Some(format!(
                 "no event told of it; it happened between {whole_before} and {}",
                 now.wall

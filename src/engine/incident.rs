@@ -24,17 +24,18 @@ pub(super) struct Draft {
     /// When it happened, as closely as is known, and to which inode: each time that it was
     /// seen.
     pub(super) windows: Vec<Window>,
+    /// The look that showed it, each time, showed another inode: it came with that.
+    pub(super) replaced: bool,
 }
 
 impl Draft {
-    /// What differs. Where another inode was found in the same incident, it may have come with
-    /// that.
-    pub(super) fn nature(&self, replaced: bool) -> Nature {
+    /// What differs.
+    pub(super) fn nature(&self) -> Nature {
         let only_times = self.before.keys().all(|fact| fact == "mtime");
         Nature {
             flags: self.before.contains_key("flags"),
             times: self.kind == Kind::MetadataChanged && only_times,
-            replaced,
+            replaced: self.replaced,
         }
     }
 }
@@ -116,6 +117,7 @@ impl Incident {
                     known.before.entry(name).or_insert(value);
                 }
                 known.after.extend(draft.after);
+                known.replaced &= draft.replaced;
                 let room = MOST_WINDOWS.saturating_sub(known.windows.len());
                 let more = draft.windows.into_iter().filter(|more| !known.windows.contains(more));
                 let more: Vec<_> = more.take(room).collect();

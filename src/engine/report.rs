@@ -237,7 +237,6 @@ impl Guarded {
     ) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
-        let replaced = incident.drafts.iter().any(|draft| draft.kind == Kind::Replaced);
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
@@ -246,7 +245,7 @@ impl Guarded {
                     draft.round <= seen.until && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
-                let nature = draft.nature(replaced);
+                let nature = draft.nature();
                 let evidence = Evidence { testimony, windows: &draft.windows, nature };
                 let named = name_culprit(draft.kind, &suspects, openers, &evidence);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);

@@ -80,17 +80,20 @@ pub(super) fn acts(call: &Call) -> Vec<(Act, Option<&Name>)> {
         Role::Normal if numbers.opens.contains(&call.number) => Some(Act::OpenedForWriting),
         Role::Normal if numbers.cuts.contains(&call.number) => Some(Act::Written),
         Role::Normal => Some(Act::Metadata),
-        Role::Delete => Some(match has_arrived(call, name) {
-            true => Act::Moved,
-            false => Act::Removed,
+        Role::Delete => Some(match given(call, name) {
+            (_, true) => Act::Replaced,
+            (true, false) => Act::Moved,
+            (false, false) => Act::Removed,
         }),
         Role::Create | Role::Parent => None,
     };
     call.names.iter().filter_map(|name| Some((act(name)?, Some(name)))).collect()
 }
 
-fn has_arrived(call: &Call, gone: &Name) -> bool {
-    call.names.iter().any(|name| name.role == Role::Create && name.inode == gone.inode)
+/// Whether the inode was given a name by the same call, and the name another inode.
+fn given(call: &Call, gone: &Name) -> (bool, bool) {
+    let created = || call.names.iter().filter(|name| name.role == Role::Create);
+    (created().any(|name| name.inode == gone.inode), created().any(|name| name.name == gone.name))
 }
 
 /// The process, made safe to print.

@@ -267,7 +267,7 @@ impl Listener {
                     None => found.push((act, None)),
                     Some(name) => {
                         let known = name.inode.and_then(|inode| state.inodes.get(&inode));
-                        let of_name = matches!(act, Act::Removed | Act::Moved);
+                        let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
                         let known = known.filter(|(_, file)| {
                             !of_name || state.is_called(*file, name.name.as_deref())
                         });
