@@ -22,10 +22,14 @@ impl Engine {
         let found = differences(&protected.facts, facts, &protected.policy);
         let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
         let Some(difference) = content else { return };
-        let drafted = incident.drafts.iter().any(|d| d.kind == Kind::ContentChanged);
+        let drafted = incident.drafts.iter().find(|d| d.kind == Kind::ContentChanged);
+        // Told already, and now told in full: nothing new about how it came.
+        let replaced = drafted.is_some_and(|draft| draft.replaced);
+        let drafted = drafted.is_some();
         if drafted || !incident.said.contains(&(round, Kind::ContentChanged)) {
             let window = Window { until: now.file_time(), sharp: false, ..incident.window };
-            incident.draft(Draft::of(now, round, window, difference));
+            let draft = Draft::of(now, round, window, difference);
+            incident.draft(Draft { replaced, ..draft });
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }

@@ -62,7 +62,17 @@ fn rules_that_somebody_deletes_come_back_and_it_is_said() {
     );
     let why = crate::sensor(&guard, "audit")["why"].as_str().unwrap().to_owned();
     assert!(why.contains("lost"), "{why}");
-    tamper_and_name(&guard);
+    // What happens from then on is proof again, as soon as the file was seen whole once.
+    poll(
+        || {
+            let seq = guard.last_seq();
+            finish(start("setflags", "nothing", &guard.file()));
+            let incident = incident_of(&guard, &guard.file(), seq);
+            let exact = |line: &serde_json::Value| line["attribution"]["confidence"] == "exact";
+            incident.changes().all(exact).then_some(())
+        },
+        || guard.story(),
+    );
 }
 
 #[test]
