@@ -1,10 +1,13 @@
 //! The thread that listens.
 
+mod orders;
+mod upkeep;
+
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,18 +16,12 @@ use super::act::{acts, doer};
 use super::call::{Assembler, Call, Heard};
 use super::setup::Setup;
 use super::{Order, PATIENCE, Shared, Told};
-use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey, procfs};
-use crate::sense::{Health, MountTable};
+use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey};
 use crate::sys::audit::{Received, SIGNAL, Stream, signal};
 use crate::sys::clock;
-use crate::sys::open::{open_dir, open_path_at};
 
-/// How often audit itself is looked at when nothing happens.
-const CHECK: Duration = Duration::from_secs(5);
 /// Records read before orders and deadlines have their turn.
 const AT_ONCE: usize = 2048;
-/// After a loss, the sensor counts as degraded for this long.
-const SHAKEN: Duration = Duration::from_secs(60);
 /// Looking everywhere costs about a microsecond a file: not more often than this.
 const EVERYWHERE: Duration = Duration::from_millis(100);
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -174,48 +171,6 @@ impl Listener {
         ];
         // An interrupted wait is only short.
         let _ = poll(&mut both, Some(&due));
-    }
-
-    /// False when it is time to stop.
-    fn obey(&mut self, orders: &Receiver<Order>) -> bool {
-        let mut rung = [0; 8];
-        let _ = rustix::io::read(&self.shared.bell, &mut rung);
-        loop {
-            match orders.try_recv() {
-                Ok(Order::Tag { file, path }) => self.tag(file, &path),
-                Ok(Order::Forget { file }) => {
-                    self.shared.state().forget(file);
-                }
-                Ok(Order::Scan) => self.scan(),
-                Ok(Order::Ask(question)) => self.signal(Some(question), PATIENCE),
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
-            }
-        }
-    }
-
-    fn tag(&mut self, file: super::FileId, path: &Path) {
-        let Some((number, key)) = inode_at(path) else { return };
-        self.shared.state().know(file, path, number, key);
-        if let Err(error) = self.setup.tag(&self.anchor, path) {
-            let path = crate::text::escape_path(path);
-            tracing::debug!("{path}: what is done to it is not recorded: {error}");
-        }
-    }
-
-    /// Who has something protected open already: those descriptors were never asked about.
-    fn scan(&mut self) {
-        let inodes: Vec<InodeKey> =
-            self.shared.state().inodes.values().map(|(key, _)| *key).collect();
-        let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-        for pid in pids.filter(|pid| *pid != self.us) {
-            let mut held: Vec<&InodeKey> = Vec::new();
-            procfs::held(pid, |ino, _| held.extend(inodes.iter().filter(|key| key.ino == ino)));
-            for key in held {
-                self.captures.held(pid, *key);
-            }
-        }
     }
 
     fn signal(&mut self, question: Option<u64>, patience: Duration) {
@@ -375,75 +330,4 @@ impl Listener {
             (self.tell)(Told::LookEverywhere);
         }
     }
-
-    fn lose(&mut self, now: Instant, why: &'static str) {
-        tracing::debug!("audit records were lost: {why}");
-        self.lost = Some((now, why));
-        self.shared.deeds.missing_until(now);
-    }
-
-    fn count_losses(&mut self) {
-        let now = Instant::now();
-        if self.assembler.lost(now) {
-            self.lose(now, "some are missing from the row");
-        }
-        match self.setup.status() {
-            Ok(status) if status.lost != self.last_lost => {
-                self.last_lost = status.lost;
-                self.lose(now, "the kernel dropped some");
-            }
-            Ok(_) => {}
-            Err(_) => self.lose(now, "audit did not answer"),
-        }
-    }
-
-    /// Looks after audit itself, now and then.
-    fn check(&mut self) {
-        let now = Instant::now();
-        if now < self.next_check {
-            return;
-        }
-        self.next_check = now + CHECK;
-        self.count_losses();
-        self.trouble = match self.setup.renew() {
-            Ok(true) => None,
-            Ok(false) => {
-                self.lose(now, "audit was off, or rules of ours were gone");
-                None
-            }
-            Err(why) => {
-                self.lose(now, "audit is not as it should be");
-                Some(why)
-            }
-        };
-    }
-
-    fn publish(&mut self) {
-        let lost = self.lost.filter(|(at, _)| at.elapsed() < SHAKEN);
-        let health = match (&self.trouble, lost) {
-            (Some(why), _) => Health::Degraded(why.clone()),
-            (None, Some((_, why))) => Health::Degraded(format!(
-                "audit records were lost within the last minute ({why}); a larger backlog limit \
-                 and no rate limit help: auditctl -b 16384 -r 0"
-            )),
-            (None, None) => Health::Working,
-        };
-        self.shared.state().health = health;
-    }
-}
-
-/// The inode that has this name now: as audit numbers it, and as `statx` does.
-fn inode_at(path: &Path) -> Option<(super::Number, InodeKey)> {
-    let dir = open_dir(path.parent()?).ok()?;
-    let fd = open_path_at(dir.as_fd(), path.file_name()?).ok()?;
-    let stat = crate::sys::stat::stat_fd(fd.as_fd()).ok()?;
-    // btrfs shows a device of its own for each subvolume; audit has the filesystem's.
-    const BTRFS: rustix::fs::FsWord = 0x9123_683e;
-    let on_btrfs = rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == BTRFS);
-    let dev = match on_btrfs {
-        true => MountTable::read().ok()?.in_filesystem(path)?.0,
-        false => stat.dev,
-    };
-    let number = ((rustix::fs::major(dev), rustix::fs::minor(dev)), stat.ino);
-    Some((number, InodeKey { dev: stat.dev, ino: stat.ino }))
 }
