@@ -23,7 +23,8 @@ pub struct Ancestor {
 pub struct Actor {
     /// Process id in steadfast's pid namespace.
     pub pid: u32,
-    /// Clock ticks after boot, field 22 of `/proc/PID/stat`.
+    /// Clock ticks after boot, field 22 of `/proc/PID/stat`; 0 where it is not known, because
+    /// all there is of the process is an audit record.
     pub start_time: u64,
     /// The name in `/proc/PID/comm`.
     pub comm: String,
@@ -61,6 +62,16 @@ pub struct Actor {
     /// The container's name, where its runtime keeps one that could be read.
     #[serde(default)]
     pub container_name: Option<String>,
+}
+
+impl Actor {
+    /// Whether both are the same process. One whose start is not known is told by its pid
+    /// alone.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let started = [self.start_time, other.start_time];
+        self.pid == other.pid && (started[0] == started[1] || started.contains(&0))
+    }
 }
 
 /// Where the name of a process came from.

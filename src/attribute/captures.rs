@@ -35,6 +35,8 @@ use crate::sense::By;
 const PROCESSES: usize = 1024;
 /// Opens that are remembered, of all files together.
 const OPENS: usize = 2048;
+/// Descriptors that are older than the watch.
+const HELD: usize = 4096;
 
 /// An inode, as `statx` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +59,8 @@ struct Tables {
     /// Pids in the order in which they were captured; one may stand there twice.
     order: VecDeque<u32>,
     opens: VecDeque<Open>,
+    /// Descriptors that are older than the watch.
+    held: Vec<Open>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +133,59 @@ impl Captures {
         opens.map(|open| Arc::clone(&open.actor)).collect()
     }
 
+    /// Notes that `pid` had the inode open when the watch began.
+    pub fn held(&self, pid: u32, key: InodeKey) {
+        let Some(process) = Process::open(pid) else { return };
+        let Some(actor) = self.look(&process, pid, None) else { return };
+        let (ctime, at) = (FileTime::default(), Instant::now());
+        let mut tables = self.tables();
+        if tables.held.len() < HELD {
+            tables.held.push(Open { key, ctime, at, actor });
+        }
+    }
+
+    /// Which inodes this process has opened, and which its parents, as far as is remembered.
+    #[must_use]
+    pub fn opened_by(&self, actor: &Actor) -> (Vec<InodeKey>, Vec<InodeKey>) {
+        let tables = self.tables();
+        let parent = |other: &Actor| {
+            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.pid == other.pid)
+        };
+        let (mut own, mut above) = (Vec::new(), Vec::new());
+        for open in tables.held.iter().chain(&tables.opens) {
+            if open.actor.is_same(actor) {
+                own.push(open.key);
+            } else if parent(&open.actor) {
+                above.push(open.key);
+            }
+        }
+        (own, above)
+    }
+
+    /// Processes older than that tick which opened the inode in that time, or did before and
+    /// have it open now.
+    #[must_use]
+    pub fn older_openers(
+        &self,
+        key: InodeKey,
+        tick: u64,
+        time: &RangeInclusive<Instant>,
+    ) -> Vec<Arc<Actor>> {
+        let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
+        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
+        let tables = self.tables();
+        for open in tables.held.iter().chain(&tables.opens).filter(opens) {
+            let known = older.iter().any(|(actor, _)| actor.is_same(&open.actor));
+            if open.actor.start_time < tick && !known {
+                older.push((Arc::clone(&open.actor), time.contains(&open.at)));
+            }
+        }
+        drop(tables);
+        let holds = |actor: &Actor| super::procfs::holds(actor.pid, key.ino).is_some();
+        older.retain(|(actor, lately)| *lately || holds(actor));
+        older.into_iter().map(|(actor, _)| actor).collect()
+    }
+
     /// The process of an event that was read just now. See the module for when it is believed.
     ///
     /// Reads `/proc` and `/etc/passwd`: never on the permission thread.
@@ -175,7 +232,7 @@ impl Captures {
     }
 
     /// What was captured under this pid, if nobody else can have had it since.
-    fn captured_and_gone(&self, pid: u32) -> Option<Arc<Actor>> {
+    pub(super) fn captured_and_gone(&self, pid: u32) -> Option<Arc<Actor>> {
         let captured = self.captured(pid)?;
         let lives = || Process::open(pid)?.start_time();
         let same = match lives() {
@@ -183,6 +240,11 @@ impl Captures {
             None => !captured.circle?.may_have_given(pid, &Circle::now()?),
         };
         same.then_some(captured.actor)
+    }
+
+    /// What was captured last under this pid, whoever has it now.
+    pub(super) fn captured_as(&self, pid: u32) -> Option<Arc<Actor>> {
+        Some(self.captured(pid)?.actor)
     }
 
     fn captured(&self, pid: u32) -> Option<Captured> {

@@ -5,6 +5,8 @@ mod captures;
 pub mod cgroup;
 mod circle;
 pub mod containers;
+mod deeds;
+mod doer;
 pub mod procfs;
 mod suspects;
 pub mod units;
@@ -12,4 +14,6 @@ pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
 pub use captures::{Captures, InodeKey};
-pub use suspects::{Named, Suspect, name_culprit};
+pub use deeds::{Act, Deed, Deeds, Nature, Testimony, Window, Witnessed};
+pub use doer::Doer;
+pub use suspects::{Evidence, Named, Suspect, name_culprit};

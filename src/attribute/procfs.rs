@@ -69,9 +69,15 @@ impl Process {
     /// Everything there is to know.
     #[must_use]
     pub fn capture(&self) -> Option<Actor> {
+        self.capture_without(self.image()?)
+    }
+
+    /// Everything but what it runs, which is known already. Of a process that has ended and was
+    /// not waited for yet, that is all there is.
+    #[must_use]
+    pub fn capture_without(&self, image: Image) -> Option<Actor> {
         let stat = self.stat()?;
         let uid = effective_uid(&self.read("status", FILE)?)?;
-        let image = self.image()?;
         let login_uid = self.number("loginuid");
         let cgroup = self.cgroup();
         let part = |find: fn(&str) -> Option<&str>| {
@@ -174,8 +180,44 @@ impl Process {
     }
 }
 
+/// The parents from `ppid` upwards of a process that is gone and was there at the tick `born`.
+/// Whoever has the number now had it then, if it had started by then.
+pub(super) fn ancestry_from(ppid: u32, born: u64) -> Vec<Ancestor> {
+    let Some(parent) = Process::open(ppid) else { return Vec::new() };
+    let Some(stat) = parent.stat().filter(|stat| stat.start_time < born) else { return Vec::new() };
+    let mut all = vec![parent.ancestor(&stat)];
+    all.extend(parent.ancestry(stat.ppid, stat.start_time));
+    all
+}
+
+/// Whether the process `pid` holds a descriptor of an inode with this number, on whatever
+/// filesystem; and if it may write through it. Touches no file but in `/proc`.
+#[must_use]
+pub fn holds(pid: u32, ino: u64) -> Option<bool> {
+    let mut found = None;
+    held(pid, |number, writable| {
+        if number == ino {
+            found = Some(found == Some(true) || writable);
+        }
+    });
+    found
+}
+
+/// Calls `each` with the inode number of each descriptor of the process, and whether it can be
+/// written through.
+pub fn held(pid: u32, mut each: impl FnMut(u64, bool)) {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return };
+    for entry in entries.flatten() {
+        let Ok(info) = std::fs::read_to_string(entry.path()) else { continue };
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let Some(ino) = field("ino:").and_then(|ino| ino.parse().ok()) else { continue };
+        let flags = field("flags:").and_then(|flags| u32::from_str_radix(flags, 8).ok());
+        each(ino, flags.is_none_or(|flags| flags & libc::O_ACCMODE.cast_unsigned() != 0));
+    }
+}
+
 /// What a process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     exe: Option<Vec<u8>>,
     cmdline: Vec<u8>,
@@ -212,7 +254,7 @@ fn effective_uid(status: &[u8]) -> Option<u32> {
 }
 
 /// Arguments end with a NUL each. A process may overwrite them with anything.
-fn arguments(cmdline: &[u8]) -> Vec<String> {
+pub(crate) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let text = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
     if text.is_empty() {
         return Vec::new();
@@ -220,7 +262,7 @@ fn arguments(cmdline: &[u8]) -> Vec<String> {
     text.split(|byte| *byte == 0).take(ARGUMENTS).map(escape).collect()
 }
 
-fn path_text(target: &[u8]) -> String {
+pub(crate) fn path_text(target: &[u8]) -> String {
     let name = target.strip_suffix(b" (deleted)").unwrap_or(target);
     crate::text::escape_path(OsStr::from_bytes(name))
 }

@@ -1,13 +1,14 @@
 //! From what sensors told about one file to the process behind one change.
 //!
 //! It never guesses. A process is named `exact` when an event of the very kind that makes this
-//! change carried it and no other process made such a change meanwhile; `opener` when all that is
+//! change carried it, or audit recorded it, and no other process made such a change meanwhile;
+//! `opener` when all that is
 //! known is that it had the file open; several candidates are all listed, and none is exact.
 //! Pure: the caller brings observations and openers.
 
 use std::sync::Arc;
 
-use super::{Actor, Attribution, Confidence, Source};
+use super::{Actor, Attribution, Confidence, Nature, Source, Testimony, Window};
 use crate::record::Kind;
 use crate::sense::{By, Hint};
 
@@ -33,30 +34,77 @@ pub struct Named {
     pub note: Option<String>,
 }
 
+/// What is known of one change beside the suspects.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What audit says of the file.
+    pub testimony: &'a Testimony,
+    /// When it was seen to have happened, each time.
+    pub windows: &'a [Window],
+    /// What differs.
+    pub nature: Nature,
+}
+
 /// At most this many further candidates are listed.
 const MOST_OTHERS: usize = 16;
+/// Said of a process that only an audit record tells of.
+const NO_START: &str = "it had exited before it could be looked at: what is told of it is from its audit record, \
+     which has no start time";
 
 /// Names the process behind a change of this `kind`. `openers` are the processes that opened
 /// the file since it was last whole, newest first.
 #[must_use]
-pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
-    let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind)).collect();
-    let named = distinct(doers.iter().filter_map(|s| process(&s.by)));
-    let gone = doers.iter().find_map(|s| match s.by {
-        By::Gone { pid } => Some(pid),
-        _ => None,
-    });
+pub fn name_culprit(
+    kind: Kind,
+    suspects: &[Suspect],
+    openers: &[Arc<Actor>],
+    evidence: &Evidence<'_>,
+) -> Named {
+    let mut named = culprit(kind, suspects, openers, evidence);
+    if named.note.is_none() && named.actor.as_ref().is_some_and(|actor| actor.start_time == 0) {
+        named.note = Some(NO_START.to_owned());
+    }
+    named
+}
+
+fn culprit(
+    kind: Kind,
+    suspects: &[Suspect],
+    openers: &[Arc<Actor>],
+    evidence: &Evidence<'_>,
+) -> Named {
+    let nature = evidence.nature;
+    let doers: Vec<&Suspect> = suspects.iter().filter(|s| makes(&s.hint, kind, nature)).collect();
+    let recorded = evidence.testimony.doers(kind, nature, evidence.windows);
+    let mut named = distinct(doers.iter().filter_map(|s| process(&s.by)));
+    let mut gone = None;
+    for suspect in &doers {
+        let By::Gone { pid } = suspect.by else { continue };
+        // A process that had exited when the event was read is known from its records.
+        match evidence.testimony.by_pid(pid, evidence.windows) {
+            Some(actor) => add(&mut named, actor, Source::Audit),
+            None if named.iter().any(|(known, _)| known.pid == pid) => {}
+            None => gone = Some(pid),
+        }
+    }
+    let by_event = !named.is_empty();
+    for actor in &recorded.actors {
+        add(&mut named, actor, Source::Audit);
+    }
+    let sure = by_event || recorded.complete;
     match (named.as_slice(), gone) {
-        ([], Some(pid)) => Named {
-            note: Some(format!("process {pid} did it and had exited before it could be looked at")),
-            others: strip(openers.iter().map(Arc::as_ref)),
-            ..Named::default()
-        },
+        ([], Some(pid)) => exited(pid, openers),
+        ([], None) if kind == Kind::ContentChanged || nature.times => {
+            mapped(suspects, openers, evidence)
+        }
         ([], None) => opener(suspects, openers),
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
-            attribution: Attribution { source: *source, confidence: Confidence::Exact },
-            others: strip(openers.iter().map(Arc::as_ref).filter(|other| !same(other, actor))),
+            attribution: Attribution {
+                source: *source,
+                confidence: if sure { Confidence::Exact } else { Confidence::Opener },
+            },
+            others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
             note: None,
         },
         ([(actor, source), rest @ ..], _) => Named {
@@ -67,6 +115,46 @@ pub fn name_culprit(kind: Kind, suspects: &[Suspect], openers: &[Arc<Actor>]) ->
                     "process {pid} changed it at the same time and had exited before it could be looked at"
                 )),
         },
+    }
+}
+
+/// An event names a process that was gone by then. One that had it open under that pid is most
+/// likely the same; nobody else is named.
+fn exited(pid: u32, openers: &[Arc<Actor>]) -> Named {
+    let note = Some(format!("process {pid} did it and had exited before it could be looked at"));
+    let Some(actor) = openers.iter().find(|opener| opener.pid == pid) else {
+        let others = strip(openers.iter().map(Arc::as_ref));
+        return Named { note, others, ..Named::default() };
+    };
+    Named {
+        actor: Some(actor.as_ref().clone()),
+        attribution: Attribution { source: Source::OpenPermission, confidence: Confidence::Opener },
+        others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
+        note,
+    }
+}
+
+fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Source) {
+    if !named.iter().any(|(known, _)| known.is_same(actor)) {
+        named.push((actor, source));
+    }
+}
+
+/// Nobody was seen writing: then it was written through a mapping, by somebody who had opened
+/// it for writing.
+fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
+    let writers = evidence.testimony.writers(evidence.windows);
+    let [actor] = writers.actors.as_slice() else { return opener(suspects, openers) };
+    let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
+    let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
+    if !writers.complete || !alone {
+        return opener(suspects, openers);
+    }
+    Named {
+        actor: Some(actor.as_ref().clone()),
+        attribution: Attribution { source: Source::Audit, confidence: Confidence::Exact },
+        others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
+        note: None,
     }
 }
 
@@ -91,10 +179,15 @@ fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
 }
 
 /// Whether what `hint` tells is the act that makes a change of this `kind`.
-fn makes(hint: &Hint, kind: Kind) -> bool {
+fn makes(hint: &Hint, kind: Kind, nature: Nature) -> bool {
+    let arrived = nature.replaced && matches!(hint, Hint::Arrived);
     match kind {
-        Kind::ContentChanged => matches!(hint, Hint::Written),
-        Kind::MetadataChanged => matches!(hint, Hint::Metadata),
+        Kind::ContentChanged => matches!(hint, Hint::Written) || arrived,
+        Kind::MetadataChanged => {
+            matches!(hint, Hint::Metadata)
+                || arrived
+                || (nature.times && matches!(hint, Hint::Written))
+        }
         Kind::Deleted => matches!(hint, Hint::Removed | Hint::Moved),
         Kind::Moved => matches!(hint, Hint::Moved),
         Kind::Replaced => matches!(hint, Hint::Arrived | Hint::Moved | Hint::Removed),
@@ -110,14 +203,10 @@ fn process(by: &By) -> Option<(&Actor, Source)> {
     }
 }
 
-fn same(a: &Actor, b: &Actor) -> bool {
-    (a.pid, a.start_time) == (b.pid, b.start_time)
-}
-
 fn distinct<'a>(actors: impl Iterator<Item = (&'a Actor, Source)>) -> Vec<(&'a Actor, Source)> {
     let mut out: Vec<(&Actor, Source)> = Vec::new();
     for (actor, source) in actors {
-        if !out.iter().any(|(known, _)| same(known, actor)) {
+        if !out.iter().any(|(known, _)| known.is_same(actor)) {
             out.push((actor, source));
         }
     }
@@ -136,6 +225,12 @@ mod tests {
         Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
     }
 
+    fn none() -> Evidence<'static> {
+        static NOTHING: Testimony =
+            Testimony { deeds: Vec::new(), complete: false, unrecorded: Vec::new() };
+        Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
+    }
+
     fn suspect(hint: Hint, pid: u32) -> Suspect {
         Suspect { hint, by: By::Process { actor: actor(pid), source: Source::OpenPermission } }
     }
@@ -146,6 +241,7 @@ mod tests {
             Kind::ContentChanged,
             &[suspect(Hint::Closed, 1), suspect(Hint::Written, 2)],
             &[actor(2), actor(1)],
+            &none(),
         );
         assert_eq!(named.actor.unwrap().pid, 2);
         assert_eq!(named.attribution.confidence, Confidence::Exact);
@@ -158,6 +254,7 @@ mod tests {
             Kind::ContentChanged,
             &[suspect(Hint::Written, 1), suspect(Hint::Written, 2)],
             &[],
+            &none(),
         );
         assert_eq!(named.attribution.confidence, Confidence::Opener);
         assert_eq!(named.others[0].pid, 2);
@@ -165,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_cleared_bit_has_an_opener_at_best() {
-        let named = name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)]);
+        let named =
+            name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)], &none());
         assert_eq!(named.actor.unwrap().pid, 7);
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
@@ -173,7 +271,7 @@ mod tests {
     #[test]
     fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
         let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)]);
+        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)], &none());
         assert!(named.actor.is_none());
         assert_eq!(named.attribution.confidence, Confidence::Unknown);
         assert!(named.note.unwrap().contains('9'));
@@ -182,7 +280,8 @@ mod tests {
     #[test]
     fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
         let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named = name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[]);
+        let named =
+            name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[], &none());
         assert_eq!(named.attribution.confidence, Confidence::Opener);
     }
 }

@@ -16,6 +16,7 @@ use super::sensors::Sensors;
 use super::sweep::Sweep;
 use super::wake::Mailbox;
 use super::ward::Ward;
+use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Action, Engine, Input, Moment};
@@ -42,6 +43,7 @@ pub struct Guard {
     pub(super) status: Arc<Mutex<Status>>,
     /// The last of an earlier run.
     last_beat: Option<Heartbeat>,
+    pub(super) questions: Questions,
     pub(super) wards: HashMap<FileId, Ward>,
     next_id: u32,
     began: Instant,
@@ -97,6 +99,7 @@ impl Guard {
             sweep,
             status,
             last_beat,
+            questions: Questions::default(),
             wards: HashMap::new(),
             next_id: 0,
             began: Instant::now(),
@@ -138,6 +141,7 @@ impl Guard {
                 self.lost_events();
             }
             self.take_reports();
+            self.answer_overdue();
             self.feed(Input::Tick);
             self.sweep_some();
         }
@@ -155,8 +159,9 @@ impl Guard {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now);
+        let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
-            (true, true) => due.map_or(sweep, |due| due.min(sweep)),
+            (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
             (true, false) => self.rest_until.saturating_duration_since(Instant::now()),
             (false, _) => Duration::ZERO,
         };
@@ -190,6 +195,7 @@ impl Guard {
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),
+                Report::Audit(told) => self.told(told),
                 Report::Asked(command, request, reply) => self.asked(command, request, reply),
                 Report::Pinned(pinned) => {
                     for (file, ward) in &mut self.wards {

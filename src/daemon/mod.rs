@@ -29,6 +29,7 @@ mod sweep;
 mod wake;
 mod wanted;
 mod ward;
+mod witness;
 mod workers;
 
 pub use lock::LockError;

@@ -63,11 +63,11 @@ impl Guard {
                 self.evict(file, &name, &incident);
                 None
             }
-            Action::Openers { file, inode, since, changed, until } => {
+            Action::Openers { file, inode, since, changed, until, windows } => {
                 let within = self.instant(since)..=self.instant(until);
                 let openers = inode
                     .map_or_else(Vec::new, |inode| self.sensors.openers(inode, &within, changed));
-                Some(Input::Openers { file, openers })
+                self.question(file, openers, windows, until)
             }
             Action::Record(event) => {
                 self.scribe.tell(Note::Event(event));
@@ -280,6 +280,7 @@ impl Guard {
             Ok(replica) => {
                 ward.patient.replica = Some(replica.clone());
                 let path = ward.patient.path.clone();
+                self.sensors.expect(file, &replica.path);
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }

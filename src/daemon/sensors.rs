@@ -13,22 +13,26 @@ use nix::poll::PollFlags;
 use super::api::SensorStatus;
 use super::wake::Mailer;
 use super::workers::Report;
-use crate::attribute::{Actor, Captures, InodeKey};
+use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
 use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::{
-    By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor, Observation,
-    PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+    AuditSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor,
+    Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
 /// How often files are polled where no event ever comes.
 const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// The directory below the state that audit's rules are about.
+const ANCHOR: &str = "audit";
 
 /// See the module.
 pub struct Sensors {
     captures: Arc<Captures>,
     fanotify: Result<FanotifySensor, String>,
     permission: Result<PermissionSensor, String>,
+    audit: Result<AuditSensor, String>,
     inotify: Option<Result<InotifySensor, String>>,
     mounts: Result<MountsSensor, String>,
     poll: Option<Result<PollSensor, String>>,
@@ -39,12 +43,17 @@ pub struct Sensors {
 impl Sensors {
     /// Starts what this kernel and our privileges allow.
     #[must_use]
-    pub fn start(reports: Mailer<Report>) -> Self {
+    pub fn start(reports: Mailer<Report>, state: &Path) -> Self {
         let captures = Arc::new(Captures::new());
+        let mailer = reports.clone();
+        let audit = AuditSensor::start(Arc::clone(&captures), &state.join(ANCHOR), move |told| {
+            mailer.send(Report::Audit(told));
+        });
         Self {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
             permission: PermissionSensor::start(Arc::clone(&captures), reports.bell())
                 .map_err(|e| e.to_string()),
+            audit,
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
             poll: None,
@@ -83,6 +92,7 @@ impl Sensors {
         if patient.facts.kind == FileKind::File {
             self.ask_openers(patient);
         }
+        self.expect(file, &patient.path);
         lacks
     }
 
@@ -137,6 +147,51 @@ impl Sensors {
         }
     }
 
+    /// Has what is done to the inode at `path` recorded, which is the file's or will be.
+    pub fn expect(&self, file: FileId, path: &Path) {
+        if let Ok(sensor) = self.audit.as_ref() {
+            sensor.watch(file, path);
+        }
+    }
+
+    /// All that is protected is watched.
+    pub fn scan(&self) {
+        if let Ok(sensor) = self.audit.as_ref() {
+            sensor.scan();
+        }
+    }
+
+    /// The audit sensor, if there is one.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditSensor> {
+        self.audit.as_ref().ok()
+    }
+
+    /// What audit says of these windows, on a clock that began then. The change was `seen` then.
+    #[must_use]
+    pub fn testify(&self, windows: &[Window], began: Instant, seen: Instant) -> Testimony {
+        let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
+            return Testimony::default();
+        };
+        // Whoever opened it for writing some time before may still have it mapped.
+        let since = began + whole.saturating_sub(Duration::from_secs(1));
+        let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
+        let (deeds, complete) = audit.deeds(since);
+        let witnessed = deeds.into_iter().filter_map(|deed| {
+            let over = deed.over.saturating_duration_since(began);
+            let ours = deed.inode.is_none_or(|inode| keys.contains(&inode));
+            ours.then_some(Witnessed { deed, over })
+        });
+        let older = |key: &InodeKey| {
+            self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))
+        };
+        Testimony {
+            deeds: witnessed.collect(),
+            complete,
+            unrecorded: keys.iter().flat_map(older).collect(),
+        }
+    }
+
     /// The replica has taken the path.
     pub fn settled(&mut self, file: FileId, path: &Path) {
         if let Ok(sensor) = self.fanotify.as_mut() {
@@ -155,6 +210,9 @@ impl Sensors {
             sensor.unwatch(file);
         }
         if let Some(Ok(sensor)) = self.inotify.as_mut() {
+            sensor.unwatch(file);
+        }
+        if let Ok(sensor) = self.audit.as_ref() {
             sensor.unwatch(file);
         }
         if let Some(Ok(sensor)) = self.poll.as_mut() {
@@ -227,6 +285,7 @@ impl Sensors {
                 Sensor::OpenPermission,
                 self.permission.as_ref().map(PermissionSensor::health),
             ),
+            describe(Sensor::Audit, self.audit.as_ref().map(AuditSensor::health)),
             describe(Sensor::Mounts, self.mounts.as_ref().map(|_| Health::Working)),
         ];
         if let Some(inotify) = &self.inotify {

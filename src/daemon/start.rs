@@ -113,6 +113,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for record in plan.records {
         guard.guard(record);
     }
+    guard.sensors.scan();
     guard.publish(State::Watching);
     if let Ok(status) = status.lock() {
         (options.on_ready)(&status, &plan.warnings);
@@ -156,7 +157,7 @@ fn assemble(
         FlagSweep::Every(every) => every,
     };
     let parts = Parts {
-        sensors: Sensors::start(reports.clone()),
+        sensors: Sensors::start(reports.clone(), &state),
         stager: workers::stager(
             Arc::clone(&vault),
             quarantine_too,

@@ -19,6 +19,7 @@ use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultEr
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
+use crate::sense::audit::Told;
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -38,6 +39,8 @@ pub enum Report {
     Taken(Box<Taken>),
     /// A sensor on another thread noticed something.
     Seen(Observation),
+    /// From the audit sensor.
+    Audit(Told),
     /// Somebody asks for something over the control socket.
     Asked(api::Command, api::Request, Reply),
     /// These files are bind-mounted somewhere else, the others are not.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
-use crate::attribute::Suspect;
+use crate::attribute::{InodeKey, Suspect, Window};
 use crate::judge::{Difference, Facts, FileKind, Policy, Stat, looks_whole};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
@@ -62,6 +62,8 @@ pub(super) struct Guarded {
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
+    /// The last look that found nothing wrong; what only reading shows may have been.
+    pub(super) seen_whole: Option<Duration>,
     /// Cures in a row that left open whether they worked.
     pub(super) fruitless: u32,
     /// The hands found another inode at the path than the one they were to put right.
@@ -110,6 +112,8 @@ pub(super) struct Guarded {
 /// An event is read this long after what it tells of, at most: somebody may have opened the
 /// file by the time of a look, and not be known yet.
 const LATE: Duration = Duration::from_millis(50);
+/// Between a look and the time that is noted for it, the guard may have had to wait this long.
+const SLACK: Duration = Duration::from_millis(10);
 /// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
 /// Cures in a row that left open whether they worked, or did not.
@@ -136,6 +140,7 @@ impl Guarded {
         Self {
             seal: protected.seal,
             whole_before: now.mono,
+            seen_whole: None,
             whole_before_wall: protected.whole_at,
             protected,
             disowned: false,
@@ -232,6 +237,25 @@ impl Guarded {
     pub(super) fn is_doubtful(&self) -> bool {
         let found = self.incident.is_some() || self.tolerated.is_some() || self.away.is_some();
         found || self.unread || self.verifying.is_some() || !self.is_quiet()
+    }
+
+    /// When the change happened that a look has just shown.
+    pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
+        let key = |stat: &Stat| InodeKey { dev: stat.dev, ino: stat.ino };
+        let inode = self.seal.as_ref().map(key);
+        let (until, sharp) = match seen {
+            Sight::Present(stat) if Some(key(stat)) == inode => (stat.ctime, true),
+            _ => (now.file_time(), false),
+        };
+        let inode = self.seen_whole.and(inode);
+        let whole = self.seen_whole.unwrap_or_default().saturating_sub(SLACK);
+        Window { whole, until, sharp, inode }
+    }
+
+    /// When everything happened that is not on record yet.
+    pub(super) fn windows(&self) -> Vec<Window> {
+        let drafts = self.incident.iter().flat_map(|incident| &incident.drafts);
+        drafts.flat_map(|draft| &draft.windows).copied().collect()
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.

@@ -6,6 +6,7 @@ use super::guarded::{Failing, Guarded};
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
+use crate::attribute::Window;
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
@@ -125,6 +126,11 @@ impl Engine {
         let quiet = guarded.quiet(now.mono);
         let failing = guarded.failing.is_some();
         let round = guarded.round;
+        let replaced = found.iter().any(|difference| difference.kind == Kind::Replaced);
+        let mut window = guarded.window(now, &seen);
+        // Of several changes only the last was at the time that the inode has.
+        window.sharp &= found.len() == 1;
+        let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
@@ -136,13 +142,16 @@ impl Engine {
             };
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
+        incident.window = content;
         if !guarded.told && !found.is_empty() {
-            incident.draft(Draft::unannounced(now, round, guarded.whole_before_wall));
+            incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
         }
         for difference in found {
             // What could not be put right so far is not news at every try.
             if !(failing && incident.said.contains(&(round, difference.kind))) {
-                incident.draft(Draft::of(now, round, difference));
+                let window = if difference.kind == Kind::ContentChanged { content } else { window };
+                let draft = Draft::of(now, round, window, difference);
+                incident.draft(Draft { replaced, ..draft });
             }
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
@@ -333,7 +342,7 @@ pub(super) fn next_try(guarded: &Guarded) -> (u32, Duration) {
 }
 
 impl Draft {
-    pub(super) fn of(now: Moment, round: u32, difference: Difference) -> Self {
+    pub(super) fn of(now: Moment, round: u32, window: Window, difference: Difference) -> Self {
         Self {
             kind: difference.kind,
             time: now.wall,
@@ -342,16 +351,20 @@ impl Draft {
             after: difference.after,
             note: None,
             taken: None,
+            windows: vec![window],
+            replaced: false,
         }
     }
 
-    fn unannounced(now: Moment, round: u32, whole_before: jiff::Timestamp) -> Self {
+    fn unannounced(now: Moment, round: u32, window: Window, whole_before: jiff::Timestamp) -> Self {
         Self {
             kind: Kind::DriftFound,
             time: now.wall,
             round,
             before: Default::default(),
             after: Default::default(),
+            windows: vec![window],
+            replaced: false,
             note: Some(format!(
                 "no event told of it; it happened between {whole_before} and {}",
                 now.wall

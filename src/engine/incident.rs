@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
+use crate::attribute::{Nature, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 
@@ -23,9 +24,24 @@ pub(super) struct Draft {
     pub(super) note: Option<String>,
     /// When what it tells of was taken out of the path, where it was read only then.
     pub(super) taken: Option<Duration>,
+    /// When it happened, as closely as is known, and to which inode: each time that it was
+    /// seen.
+    pub(super) windows: Vec<Window>,
+    /// The look that showed it, each time, showed another inode: it came with that.
+    pub(super) replaced: bool,
 }
 
 impl Draft {
+    /// What differs.
+    pub(super) fn nature(&self) -> Nature {
+        let only_times = self.before.keys().all(|fact| fact == "mtime");
+        Nature {
+            flags: self.before.contains_key("flags"),
+            times: self.kind == Kind::MetadataChanged && only_times,
+            replaced: self.replaced,
+        }
+    }
+
     fn tells_digest(&self) -> bool {
         self.kind == Kind::ContentChanged
             && self.after.get("sha256").is_some_and(|digest| digest.is_string())
@@ -39,6 +55,8 @@ pub(super) struct Awaited {
     pub(super) round: u32,
     /// When it was taken out.
     pub(super) at: Moment,
+    /// When what it shows happened.
+    pub(super) window: Window,
 }
 
 /// See the module.
@@ -54,6 +72,8 @@ pub(super) struct Incident {
     pub(super) noticed: Duration,
     /// The inode that had the path until then.
     pub(super) inode: Option<(u64, u64)>,
+    /// When the last of the drafts happened.
+    pub(super) window: Window,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
@@ -86,6 +106,8 @@ const LONGEST_READING: Duration = Duration::from_secs(60);
 const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
+/// A change that is seen more often than this before it is recorded is told as one by nobody.
+const MOST_WINDOWS: usize = 32;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
@@ -96,6 +118,7 @@ impl Incident {
             changed: None,
             noticed: now.mono,
             inode: None,
+            window: Window::default(),
             said: Vec::new(),
             digests: Vec::new(),
             awaited: VecDeque::new(),
@@ -128,6 +151,16 @@ impl Incident {
                     known.before.entry(name).or_insert(value);
                 }
                 known.after.extend(draft.after);
+                known.replaced &= draft.replaced;
+                let room = MOST_WINDOWS.saturating_sub(known.windows.len());
+                let more = draft.windows.into_iter().filter(|more| !known.windows.contains(more));
+                let more: Vec<_> = more.take(room).collect();
+                known.windows.extend(more);
+                if known.windows.len() == MOST_WINDOWS {
+                    // Too often to tell apart: nobody can be said to have done all of it.
+                    known.windows.truncate(MOST_WINDOWS - 1);
+                    known.windows.push(Window::default());
+                }
             }
             None => self.drafts.push(draft),
         }
@@ -160,7 +193,7 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
         self.evidence += 1;
-        self.awaited.push_back(Awaited { round, at });
+        self.awaited.push_back(Awaited { round, at, window: self.window });
     }
 
     /// The oldest evidence that was awaited was read, or will not be: which it was, if what it

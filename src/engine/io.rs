@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Protected;
-use crate::attribute::Actor;
+use crate::attribute::{Actor, Testimony, Window};
 use crate::judge::{Facts, FileTime, Stat};
 use crate::record::Event;
 use crate::sense::{FileId, Observation};
@@ -19,6 +19,14 @@ pub struct Moment {
     pub mono: Duration,
     /// The wall clock, which may jump.
     pub wall: Timestamp,
+}
+
+impl Moment {
+    /// The wall clock, as files have it.
+    pub(super) fn file_time(&self) -> FileTime {
+        let nsec = u32::try_from(self.wall.subsec_nanosecond().max(0)).unwrap_or(0);
+        FileTime { sec: self.wall.as_second(), nsec }
+    }
 }
 
 /// What one look at a path found.
@@ -167,6 +175,8 @@ pub enum Input {
         file: FileId,
         /// Who opened it.
         openers: Vec<Arc<Actor>>,
+        /// What audit says.
+        testimony: Testimony,
     },
     /// A deadline has passed.
     Tick,
@@ -238,6 +248,8 @@ pub enum Action {
         changed: Option<FileTime>,
         /// When it was seen.
         until: Duration,
+        /// What audit is to tell of: each inode that was changed, since the earliest time.
+        windows: Vec<Window>,
     },
     /// Write it to the journal.
     Record(Box<Event>),

@@ -95,7 +95,9 @@ impl Engine {
                 self.evidence(now, file, &incident, facts.as_deref());
             }
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
-            Input::Openers { file, openers } => self.finalize(now, file, &openers, out),
+            Input::Openers { file, openers, testimony } => {
+                self.finalize(now, file, &openers, &testimony, out);
+            }
             Input::Tick => self.tick(now, out),
         }
     }
@@ -200,7 +202,11 @@ impl Engine {
         };
         guarded.away = None;
         let good = &guarded.protected.facts;
-        match crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written) {
+        let remedy = crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written);
+        if remedy == Remedy::None {
+            guarded.seen_whole = Some(now.mono);
+        }
+        match remedy {
             Remedy::None if guarded.unread => guarded.start_verify(file, out),
             Remedy::None => guarded.found_whole(now),
             Remedy::Inspect => out.push(Action::Inspect { file }),
@@ -234,6 +240,7 @@ impl Engine {
                         since: guarded.whole_before,
                         changed: incident.and_then(|incident| incident.changed),
                         until: incident.map_or(now.mono, |incident| incident.noticed),
+                        windows: guarded.windows(),
                     });
                 }
                 Timer::Settle => self.settle(now, file, out),

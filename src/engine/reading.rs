@@ -6,6 +6,7 @@ use super::heal::{EVIDENCE_GRACE, GRACE, next_try};
 use super::incident::{Awaited, Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
+use crate::attribute::Window;
 use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
@@ -23,14 +24,19 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at }), Some(facts)) = (untold, facts) {
+        if let (Some(Awaited { round, at, window }), Some(facts)) = (untold, facts) {
             let protected = &guarded.protected;
             let found = differences(&protected.facts, facts, &protected.policy);
             if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
                 let told = incident.is_on_record(round, Kind::ContentChanged);
                 let note = told.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
-                incident.draft(Draft { note, taken, ..Draft::of(at, round, content) });
+                // Told already, and now told in full: nothing new about how it came.
+                let known = incident.drafts.iter().find(|d| d.kind == Kind::ContentChanged);
+                let replaced = known.is_some_and(|draft| draft.replaced);
+                let window = Window { until: at.file_time(), sharp: false, ..window };
+                let draft = Draft::of(at, round, window, content);
+                incident.draft(Draft { note, taken, replaced, ..draft });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {
@@ -144,7 +150,8 @@ impl Engine {
         let found = differences(&protected.facts, facts, &protected.policy);
         let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
         if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
-            incident.draft(Draft::of(now, round, content));
+            let window = Window { until: now.file_time(), sharp: false, ..incident.window };
+            incident.draft(Draft::of(now, round, window, content));
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }

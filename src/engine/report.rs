@@ -10,7 +10,7 @@ use super::heal::GRACE;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Suspect, name_culprit};
+use crate::attribute::{Actor, Evidence, Nature, Suspect, Testimony, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -39,11 +39,12 @@ impl Engine {
         now: Moment,
         file: FileId,
         openers: &[Arc<Actor>],
+        testimony: &Testimony,
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
-        let drafted = guarded.drafted(&mut incident, openers);
+        let drafted = guarded.drafted(&mut incident, openers, testimony);
         if !drafted.is_empty() {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
@@ -167,7 +168,9 @@ impl Engine {
         let by = |s: &&Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
         let suspects: Vec<_> =
             guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
-        let named = name_culprit(Kind::Created, &suspects, &[]);
+        let nothing = Testimony::default();
+        let evidence = Evidence { testimony: &nothing, windows: &[], nature: Nature::default() };
+        let named = name_culprit(Kind::Created, &suspects, &[], &evidence);
         let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
         event = event.about(&guarded.child(&name));
         event.actor = named.actor;
@@ -235,7 +238,12 @@ impl Guarded {
     }
 
     /// The drafts as events, each with its culprit.
-    fn drafted(&self, incident: &mut Incident, openers: &[Arc<Actor>]) -> Vec<Event> {
+    fn drafted(
+        &self,
+        incident: &mut Incident,
+        openers: &[Arc<Actor>],
+        testimony: &Testimony,
+    ) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
         std::mem::take(&mut incident.drafts)
@@ -250,7 +258,9 @@ impl Guarded {
                         && !(reader && seen.at > incident.noticed)
                 });
                 let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
-                let named = name_culprit(draft.kind, &suspects, openers);
+                let nature = draft.nature();
+                let evidence = Evidence { testimony, windows: &draft.windows, nature };
+                let named = name_culprit(draft.kind, &suspects, openers, &evidence);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

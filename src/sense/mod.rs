@@ -3,6 +3,7 @@
 //! No sensor is trusted to tell everything; each may fail by itself, and says so. An
 //! observation is only a reason to look: what is true is read from the file afterwards.
 
+pub mod audit;
 mod error;
 mod fanotify;
 mod index;
@@ -15,6 +16,7 @@ mod poll;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use audit::AuditSensor;
 pub use error::SenseError;
 pub use fanotify::FanotifySensor;
 pub use inotify::InotifySensor;
@@ -35,6 +37,8 @@ pub enum Sensor {
     Fanotify,
     /// The fanotify permission group.
     OpenPermission,
+    /// Linux audit.
+    Audit,
     /// inotify, where fanotify is refused.
     Inotify,
     /// The polling watcher, for filesystems that notify nobody.
@@ -52,6 +56,7 @@ impl Sensor {
         match self {
             Self::Fanotify => "fanotify",
             Self::OpenPermission => "open-permission",
+            Self::Audit => "audit",
             Self::Inotify => "inotify",
             Self::Poll => "poll",
             Self::Mounts => "mounts",
@@ -83,6 +88,8 @@ pub enum Hint {
     Child(Vec<u8>),
     /// The mount table changed.
     Mounts,
+    /// A system call was recorded that may have changed it.
+    Recorded,
     /// No event: it is simply time.
     Sweep,
 }

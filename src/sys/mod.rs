@@ -6,6 +6,8 @@
 //! what a tamperer can make large is read with a bound.
 #![allow(unsafe_code)]
 
+pub mod audit;
+pub mod clock;
 pub mod fanotify;
 pub mod flags;
 pub mod handle;

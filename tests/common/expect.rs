@@ -25,7 +25,8 @@ pub const TAMPERING: [&str; 10] = [
 pub struct Incident {
     /// Every line, tampering and answer.
     pub lines: Vec<Value>,
-    story: String,
+    /// What the daemon printed and the journal, for a failing test.
+    pub story: String,
 }
 
 /// Waits until everything about `path` is settled; there has to be exactly one incident since
@@ -58,6 +59,11 @@ impl Incident {
     /// The kinds of tampering in it.
     pub fn kinds(&self) -> BTreeSet<&str> {
         self.tampering().filter_map(|line| line["kind"].as_str()).collect()
+    }
+
+    /// The lines that tell of a change, and not only that something is not as it should be.
+    pub fn changes(&self) -> impl Iterator<Item = &Value> {
+        self.tampering().filter(|line| line["kind"] != "drift-found")
     }
 
     fn tampering(&self) -> impl Iterator<Item = &Value> {

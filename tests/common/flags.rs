@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, IFlags, StatxAttributes, StatxFlags};
@@ -30,7 +30,11 @@ pub fn set_flags(path: &Path, change: impl FnOnce(IFlags) -> IFlags) -> io::Resu
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)?;
     let flags = rustix::fs::ioctl_getflags(&file)?;
-    Ok(rustix::fs::ioctl_setflags(&file, change(flags))?)
+    let wanted = change(flags);
+    if wanted != flags {
+        rustix::fs::ioctl_setflags(&file, wanted)?;
+    }
+    Ok(())
 }
 
 /// Clears `+i` and `+a` of everything below `root`, so that it can be removed.
@@ -134,4 +138,38 @@ pub fn run_before_the_guard() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Writes through a shared mapping of the whole file, which makes no event.
+pub fn write_through_mapping(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    if length < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a new mapping of a file, where the kernel wants it.
+    let at =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, access, shared, file.as_raw_fd(), 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // Where the bit comes back in the middle of it, a plain store would end the process.
+    let memory = File::options().write(true).open("/proc/self/mem");
+    let written = memory.and_then(|memory| memory.write_all_at(bytes, at as u64));
+    // SAFETY: the mapping is whole, and nobody else of ours has it.
+    unsafe { libc::munmap(at, length) };
+    written
+}
+
+/// Clears `+i` through a descriptor that is open already.
+pub fn clear_through_descriptor(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::ioctl_getflags(file)?;
+    Ok(rustix::fs::ioctl_setflags(file, flags - IFlags::IMMUTABLE)?)
+}
+
+/// Names this thread, with whatever bytes.
+pub fn call_myself(name: &std::ffi::CStr) {
+    // SAFETY: the kernel reads a NUL-terminated name.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }

@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
-    clear_everything, clear_through_file_setattr, clear_through_fssetxattr, is_immutable,
-    run_before_the_guard, set_flags,
+    call_myself, clear_everything, clear_through_descriptor, clear_through_file_setattr,
+    clear_through_fssetxattr, is_immutable, run_before_the_guard, set_flags, write_through_mapping,
 };
 pub use guard::Guard;
 pub use place::Place;

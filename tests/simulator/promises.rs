@@ -115,6 +115,22 @@ impl Ledger {
         }
     }
 
+    /// A write moves the time too; and what another inode under the name is like came with it.
+    fn came_along(&self, hint: &Hint, line: &Line) -> bool {
+        let event = &line.event;
+        let replaced =
+            |l: &Line| l.event.kind == Kind::Replaced && l.event.incident == event.incident;
+        match event.kind {
+            Kind::MetadataChanged if *hint == Hint::Written => {
+                event.before.keys().all(|fact| fact == "mtime")
+            }
+            Kind::ContentChanged | Kind::MetadataChanged => {
+                *hint == Hint::Arrived && self.journal.iter().any(replaced)
+            }
+            _ => false,
+        }
+    }
+
     /// Whoever is named did the very thing, and since the file was last known to be whole. An
     /// event that is read late cannot be told from one of an act that came later; nor can a
     /// write to an inode before the heal took it out from one after.
@@ -131,7 +147,7 @@ impl Ledger {
                 && act.at + LATEST >= since
                 && (!act.retired || act.at >= found)
                 && crate::sim::identity(act.process) == (actor.pid, actor.start_time)
-                && makes(&act.hint, kind)
+                && (makes(&act.hint, kind) || self.came_along(&act.hint, line))
         });
         match did {
             true => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use steadfast::attribute::Testimony;
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Protected,
 };
@@ -87,7 +88,8 @@ impl Case {
                 match action {
                     Action::Look { .. } => todo.extend(self.look()),
                     Action::Openers { .. } => {
-                        todo.extend(self.feed(Input::Openers { file: FILE, openers: Vec::new() }));
+                        let (openers, testimony) = (Vec::new(), Testimony::default());
+                        todo.extend(self.feed(Input::Openers { file: FILE, openers, testimony }));
                     }
                     Action::Record(event) => kinds.push(event.kind),
                     _ => {}

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steadfast::attribute::{Actor, Source};
+use steadfast::attribute::{Actor, Source, Testimony};
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected, Sight,
 };
@@ -229,7 +229,8 @@ impl Sim {
                     .filter(|p| acts.iter().any(|a| a.process == *p && a.at >= since))
                     .map(|p| Arc::clone(&self.actors[p]))
                     .collect();
-                self.feed(Input::Openers { file, openers })?;
+                let testimony = Testimony::default();
+                self.feed(Input::Openers { file, openers, testimony })?;
             }
             Action::CheckStranger { .. } | Action::Evict { .. } => {
                 return Err("a stranger in a file".to_owned());

@@ -18,7 +18,7 @@ pub fn brief(input: &Input) -> String {
             let retired = if o.retired { " (retired)" } else { "" };
             format!("event f{}: {:?} by {who}{retired}", o.file.0, o.hint)
         }
-        Input::Openers { file, openers } => {
+        Input::Openers { file, openers, .. } => {
             let pids: Vec<_> = openers.iter().map(|actor| actor.start_time).collect();
             format!("openers f{}: {pids:?}", file.0)
         }

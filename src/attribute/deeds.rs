@@ -1,0 +1,288 @@
+//! What audit says was done: system calls with the processes that made them.
+//!
+//! A call that takes a name tells the inode. The two ioctls that change flags do not: any
+//! process that changed any flag at that time may have changed these. So a deed without an
+//! inode is evidence of a file only by elimination, and that holds only while nothing is
+//! missing: [`Testimony::complete`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::{Actor, InodeKey};
+use crate::judge::FileTime;
+use crate::record::Kind;
+
+/// Deeds that are remembered.
+const MOST: usize = 32_768;
+
+/// Who opened it for writing before it was last seen whole is a suspect for this long.
+const HELD: Duration = Duration::from_secs(1);
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Inode flags were set, `+i` among them or not.
+    Flags,
+    /// It was opened for writing.
+    OpenedForWriting,
+    /// It was cut or emptied by its name.
+    Written,
+    /// Owner, mode, times, attributes or the number of names were changed.
+    Metadata,
+    /// A name of it was taken away.
+    Removed,
+    /// Its name was given to another.
+    Replaced,
+    /// It was renamed.
+    Moved,
+}
+
+/// A successful system call.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// What was done.
+    pub act: Act,
+    /// To which inode, where the call tells.
+    pub inode: Option<InodeKey>,
+    /// Where it does not: those that the process had opened by then.
+    pub opened: Vec<InodeKey>,
+    /// And those that a parent of it had opened.
+    pub inherited: Vec<InodeKey>,
+    /// By whom.
+    pub actor: Arc<Actor>,
+    /// Not before this.
+    pub began: FileTime,
+    /// The record of it was read then: it was over.
+    pub over: Instant,
+    /// The same by the clock of file times.
+    pub ended: FileTime,
+}
+
+/// What is known of deeds. One thread writes, another reads.
+#[derive(Debug, Default)]
+pub struct Deeds {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    deeds: VecDeque<Deed>,
+    /// Up to this moment something may be missing.
+    gap: Option<Instant>,
+}
+
+impl Deeds {
+    /// Keeps a deed.
+    pub fn add(&self, deed: Deed) {
+        let mut kept = self.kept();
+        kept.deeds.push_back(deed);
+        if kept.deeds.len() > MOST
+            && let Some(oldest) = kept.deeds.pop_front()
+        {
+            kept.gap = kept.gap.max(Some(oldest.over));
+        }
+    }
+
+    /// Up to `at` deeds may be missing.
+    pub fn missing_until(&self, at: Instant) {
+        let mut kept = self.kept();
+        kept.gap = kept.gap.max(Some(at));
+    }
+
+    /// What was over since then, and whether nothing is missing.
+    #[must_use]
+    pub fn since(&self, since: Instant) -> (Vec<Deed>, bool) {
+        let kept = self.kept();
+        let late = kept.deeds.iter().filter(|deed| deed.over >= since);
+        (late.cloned().collect(), kept.gap.is_none_or(|gap| gap < since))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
+
+/// A deed as it concerns the files that were asked about.
+#[derive(Clone, Debug)]
+pub struct Witnessed {
+    /// The deed.
+    pub deed: Deed,
+    /// When it was over, on the engine's clock.
+    pub over: Duration,
+}
+
+/// The answer of audit to the question what was done in some time.
+#[derive(Clone, Debug, Default)]
+pub struct Testimony {
+    /// Everything that was done to the inodes, or may have been.
+    pub deeds: Vec<Witnessed>,
+    /// Nothing that was done is missing.
+    pub complete: bool,
+    /// Processes that had it open and that audit does not record, because they are older than
+    /// its first use.
+    pub unrecorded: Vec<Arc<Actor>>,
+}
+
+/// When a change happened, and to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// It was seen whole then, on the engine's clock.
+    pub whole: Duration,
+    /// The change was there at this time of the wall clock, which file times follow.
+    pub until: FileTime,
+    /// The last change of any kind was at that very moment, and left the file as it was found.
+    pub sharp: bool,
+    /// The inode that had the path before; `None` if the change may be older than the watch.
+    pub inode: Option<InodeKey>,
+}
+
+/// Of which kind a change is, as far as it matters for who can have made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nature {
+    /// Inode flags other than the immutable bit differ.
+    pub flags: bool,
+    /// Nothing but times differ, which a write moves too.
+    pub times: bool,
+    /// Another inode has the path: what differs came with it.
+    pub replaced: bool,
+}
+
+/// Who may have made a change.
+#[derive(Debug, Default)]
+pub(super) struct Doers<'a> {
+    /// Each process once, the earliest first.
+    pub(super) actors: Vec<&'a Arc<Actor>>,
+    /// Nobody else can have done it.
+    pub(super) complete: bool,
+}
+
+impl Testimony {
+    /// Who did what makes a change of this `kind` and `nature`, which was seen once in each of
+    /// these windows.
+    ///
+    /// A call that tells the inode, and one by a process that had opened it, are evidence of
+    /// the file. Without any, somebody did it who got the descriptor from a parent; or who had
+    /// it before the watch began: that is proof only of the one process that did the like.
+    pub(super) fn doers(&self, kind: Kind, nature: Nature, windows: &[Window]) -> Doers<'_> {
+        self.judge(windows.iter().map(|window| {
+            let Some(inode) = window.inode else { return Vec::new() };
+            let makes = |seen: &&Witnessed| makes(seen.deed.act, kind, nature);
+            self.likeliest(window, inode, self.deeds.iter().filter(makes).collect())
+        }))
+    }
+
+    /// The process with this pid that did anything to it in these times. An event of the same
+    /// time that names the pid means this process.
+    pub(super) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
+        let touched = |seen: &&Witnessed| {
+            windows.iter().any(|window| {
+                let Some(inode) = window.inode else { return false };
+                let near = seen.deed.inode == Some(inode) || seen.deed.opened.contains(&inode);
+                near && seen.falls_in(window)
+            })
+        };
+        let deeds = self.deeds.iter().filter(|seen| seen.deed.actor.pid == pid);
+        let actors: Vec<&Witnessed> = deeds.filter(touched).collect();
+        let actors = distinct(&actors);
+        // Two that had the same pid one after the other are not told apart.
+        (actors.len() == 1).then(|| actors.first().copied()).flatten()
+    }
+
+    /// Who opened it for writing in these times.
+    pub(super) fn writers(&self, windows: &[Window]) -> Doers<'_> {
+        self.judge(windows.iter().map(|window| {
+            let opened = |seen: &&Witnessed| {
+                seen.deed.act == Act::OpenedForWriting
+                    && window.inode.is_some()
+                    && seen.deed.inode == window.inode
+                    // Whoever has it mapped writes when it likes.
+                    && seen.over + HELD >= window.whole
+                    && seen.deed.began <= window.until
+            };
+            self.deeds.iter().filter(opened).collect()
+        }))
+    }
+
+    fn likeliest<'a>(
+        &self,
+        window: &Window,
+        inode: InodeKey,
+        all: Vec<&'a Witnessed>,
+    ) -> Vec<&'a Witnessed> {
+        let of = |seen: &Witnessed| match seen.deed.inode {
+            Some(told) => told == inode,
+            None => seen.deed.opened.contains(&inode),
+        };
+        let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
+            let all = all.iter().copied();
+            all.filter(|seen| seen.falls_in(window) && fits(seen)).collect()
+        };
+        let mut found = pick(&of);
+        if found.is_empty() {
+            found = pick(&|seen| seen.deed.inherited.contains(&inode));
+        }
+        if found.is_empty() {
+            found = pick(&|seen| seen.deed.inode.is_none());
+            if distinct(&found).len() > 1 || !self.complete {
+                found.clear();
+            }
+        }
+        if window.sharp && distinct(&found).len() > 1 {
+            // It was under way at that very moment.
+            let then: Vec<_> =
+                found.iter().copied().filter(|seen| seen.deed.ended >= window.until).collect();
+            if !then.is_empty() {
+                return then;
+            }
+        }
+        found
+    }
+
+    fn judge<'a>(&'a self, found: impl Iterator<Item = Vec<&'a Witnessed>>) -> Doers<'a> {
+        let found: Vec<Vec<&Witnessed>> = found.collect();
+        let all_explained = !found.is_empty() && found.iter().all(|found| !found.is_empty());
+        let found = found.concat();
+        let actors = distinct(&found);
+        let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
+        // What a call itself tells is no conclusion, which somebody unrecorded could upset.
+        let told = found.iter().all(|seen| seen.deed.inode.is_some());
+        let complete = self.complete && (told || self.unrecorded.iter().all(recorded));
+        Doers { complete: complete && all_explained && actors.len() == 1, actors }
+    }
+}
+
+impl Witnessed {
+    fn falls_in(&self, window: &Window) -> bool {
+        self.over >= window.whole && self.deed.began <= window.until
+    }
+}
+
+fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {
+    let mut out: Vec<&Arc<Actor>> = Vec::new();
+    for actor in found.iter().map(|seen| &seen.deed.actor) {
+        if !out.iter().any(|known| known.is_same(actor)) {
+            out.push(actor);
+        }
+    }
+    out
+}
+
+fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
+    let arrived = nature.replaced && act == Act::Replaced;
+    match kind {
+        Kind::ImmutableCleared => act == Act::Flags,
+        Kind::ContentChanged => act == Act::Written || arrived,
+        Kind::MetadataChanged => {
+            act == Act::Metadata
+                || arrived
+                || (nature.flags && act == Act::Flags)
+                || (nature.times && act == Act::Written)
+        }
+        Kind::Deleted | Kind::Replaced => {
+            matches!(act, Act::Removed | Act::Moved | Act::Replaced)
+        }
+        Kind::Moved => act == Act::Moved,
+        _ => false,
+    }
+}

@@ -1,0 +1,105 @@
+//! Asking audit who did it, and acting on what it tells.
+//!
+//! The answer waits until every record of what was done before has come in, so the guard does
+//! not wait for it: the question stands here meanwhile, and after a while it is answered with
+//! what there is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::guard::Guard;
+use crate::attribute::{Actor, Window};
+use crate::engine::Input;
+use crate::sense::audit::{PATIENCE, Told};
+use crate::sense::{By, FileId, Hint, Observation, Sensor};
+
+/// Questions under way.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: Vec<Question>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Question {
+    number: u64,
+    file: FileId,
+    openers: Vec<Arc<Actor>>,
+    windows: Vec<Window>,
+    /// When the change was seen.
+    seen: Instant,
+    due: Instant,
+}
+
+impl Questions {
+    /// When the first of them has to be answered, whatever audit says.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.open.iter().map(|question| question.due).min()
+    }
+}
+
+impl Guard {
+    /// Asks audit about changes of a file. The answer comes at once where audit has none.
+    pub(super) fn question(
+        &mut self,
+        file: FileId,
+        openers: Vec<Arc<Actor>>,
+        windows: Vec<Window>,
+        seen: Duration,
+    ) -> Option<Input> {
+        let Some(audit) = self.sensors.audit() else {
+            return Some(Input::Openers { file, openers, testimony: Default::default() });
+        };
+        self.questions.last += 1;
+        let number = self.questions.last;
+        audit.ask(number);
+        // A little longer than the sensor takes to give up by itself.
+        let due = Instant::now() + PATIENCE + Duration::from_millis(50);
+        let seen = self.instant(seen);
+        self.questions.open.push(Question { number, file, openers, windows, seen, due });
+        None
+    }
+
+    /// What the audit sensor has to say.
+    pub(super) fn told(&mut self, told: Told) {
+        match told {
+            Told::Look(files) => {
+                for file in files {
+                    self.observe(Observation {
+                        at: Instant::now(),
+                        sensor: Sensor::Audit,
+                        file,
+                        hint: Hint::Recorded,
+                        by: By::Nobody,
+                        retired: false,
+                    });
+                }
+            }
+            Told::LookEverywhere => self.sweep.everything_now(),
+            Told::Caught { question, complete } => {
+                let at = self.questions.open.iter().position(|open| open.number == question);
+                if let Some(at) = at {
+                    let question = self.questions.open.remove(at);
+                    self.settle_question(question, complete);
+                }
+            }
+        }
+    }
+
+    /// Answers what has waited too long: the sensor hangs.
+    pub(super) fn answer_overdue(&mut self) {
+        let now = Instant::now();
+        while let Some(at) = self.questions.open.iter().position(|open| open.due <= now) {
+            let question = self.questions.open.remove(at);
+            self.settle_question(question, false);
+        }
+    }
+
+    fn settle_question(&mut self, question: Question, complete: bool) {
+        let Question { file, openers, windows, seen, .. } = question;
+        let began = self.instant(Duration::ZERO);
+        let mut testimony = self.sensors.testify(&windows, began, seen);
+        testimony.complete &= complete;
+        self.feed(Input::Openers { file, openers, testimony });
+    }
+}

@@ -1,0 +1,333 @@
+//! The thread that listens.
+
+mod orders;
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::act::{acts, doer};
+use super::call::{Assembler, Call, Heard};
+use super::setup::Setup;
+use super::{Order, PATIENCE, Shared, Told};
+use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey};
+use crate::sys::audit::{Received, SIGNAL, Stream, signal};
+use crate::sys::clock;
+
+/// Records read before orders and deadlines have their turn.
+const AT_ONCE: usize = 2048;
+/// Looking everywhere costs about a microsecond a file: not more often than this.
+const EVERYWHERE: Duration = Duration::from_millis(100);
+const A_SECOND: Duration = Duration::from_secs(1);
+/// So many processes that changed flags of files which may not be ours are looked at a second.
+const MOST_STRANGERS: usize = 50;
+
+/// See the module.
+pub(super) struct Listener {
+    shared: Arc<Shared>,
+    captures: Arc<Captures>,
+    tell: Box<dyn Fn(Told) + Send>,
+    anchor: PathBuf,
+    setup: Setup,
+    stream: Stream,
+    assembler: Assembler,
+    us: u32,
+    first_recorded: u64,
+    /// Our own calls whose records have not come yet: number, question, deadline.
+    asked: Vec<(u32, Option<u64>, Instant)>,
+    last_signal: u32,
+    last_lost: u32,
+    lost: Option<(Instant, &'static str)>,
+    last_actor: Option<(Doer, Arc<Actor>)>,
+    /// When strangers were looked at.
+    strangers: VecDeque<Instant>,
+    everywhere: Option<Instant>,
+    pending_everywhere: bool,
+    next_check: Instant,
+    trouble: Option<String>,
+}
+
+impl Listener {
+    pub(super) fn set_up(
+        shared: Arc<Shared>,
+        captures: Arc<Captures>,
+        anchor: &Path,
+        tell: Box<dyn Fn(Told) + Send>,
+    ) -> Result<Self, String> {
+        // The stream first: it is what most often is refused, and then nothing was changed.
+        let refused = |e| super::setup::Refused::Kernel(e).to_string();
+        let stream = Stream::open().map_err(refused)?;
+        let mut setup = Setup::begin(anchor).map_err(|e| e.to_string())?;
+        let status = match setup.status() {
+            Ok(status) => status,
+            Err(error) => {
+                setup.take_down();
+                return Err(refused(error));
+            }
+        };
+        let since_boot = std::fs::read_to_string("/proc/cmdline")
+            .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "audit=1"));
+        let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
+        Ok(Self {
+            shared,
+            captures,
+            tell,
+            anchor: anchor.to_owned(),
+            setup,
+            stream,
+            assembler: Assembler::default(),
+            us: std::process::id(),
+            first_recorded: if since_boot { 0 } else { now },
+            asked: Vec::new(),
+            last_signal: 0,
+            last_lost: status.lost,
+            lost: None,
+            last_actor: None,
+            strangers: VecDeque::new(),
+            everywhere: None,
+            pending_everywhere: false,
+            next_check: Instant::now(),
+            trouble: None,
+        })
+    }
+
+    pub(super) fn first_recorded(&self) -> u64 {
+        self.first_recorded
+    }
+
+    /// Listens until told to stop, and says once whether the first record came.
+    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+        let first = self.prove();
+        let begun = first.is_ok();
+        let _ = ready.send(first);
+        if begun {
+            self.go_round(orders);
+        }
+        self.setup.take_down();
+    }
+
+    fn go_round(&mut self, orders: &Receiver<Order>) {
+        loop {
+            self.shared.state().busy = false;
+            self.wait();
+            {
+                let mut state = self.shared.state();
+                (state.busy, state.alive) = (true, Instant::now());
+            }
+            // Before the records: what was done to an inode must find it known.
+            if !self.obey(orders) {
+                return;
+            }
+            if let Err(error) = self.read() {
+                self.trouble = Some(format!("audit records cannot be read: {error}"));
+                self.publish();
+                return;
+            }
+            self.answer();
+            self.check();
+            self.publish();
+        }
+    }
+
+    /// Makes a call that is recorded, and waits for the record.
+    fn prove(&mut self) -> Result<(), String> {
+        self.setup.renew()?;
+        self.signal(None, PATIENCE * 4);
+        while !self.asked.is_empty() {
+            self.wait();
+            self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;
+            let now = Instant::now();
+            if self.asked.iter().any(|(.., deadline)| now >= *deadline) {
+                return Err("no audit record comes, though the kernel took our rules; see \
+                            auditctl -l for rules of somebody else"
+                    .to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) {
+        let now = Instant::now();
+        let mut due = self.next_check.saturating_duration_since(now);
+        for (.., deadline) in &self.asked {
+            due = due.min(deadline.saturating_duration_since(now));
+        }
+        if self.pending_everywhere {
+            due = due.min(EVERYWHERE);
+        }
+        let due = Timespec {
+            tv_sec: i64::try_from(due.as_secs()).unwrap_or(1),
+            tv_nsec: due.subsec_nanos().into(),
+        };
+        let mut both = [
+            PollFd::new(&self.stream, PollFlags::IN),
+            PollFd::new(&self.shared.bell, PollFlags::IN),
+        ];
+        // An interrupted wait is only short.
+        let _ = poll(&mut both, Some(&due));
+    }
+
+    fn signal(&mut self, question: Option<u64>, patience: Duration) {
+        self.last_signal = self.last_signal.wrapping_add(1);
+        self.asked.push((self.last_signal, question, Instant::now() + patience));
+        signal(self.shared.bell.as_fd(), self.last_signal);
+    }
+
+    fn read(&mut self) -> std::io::Result<()> {
+        for _ in 0..AT_ONCE {
+            let now = Instant::now();
+            let heard = match self.stream.receive()? {
+                Received::Nothing => return Ok(()),
+                Received::Lost => {
+                    self.lose(now, "too many waited to be read");
+                    None
+                }
+                Received::Record(record) => self.assembler.take(record.kind, record.text, now),
+            };
+            match heard {
+                Some(Heard::Call(call)) => self.hear(&call, now),
+                Some(Heard::Configuration) => {
+                    self.next_check = self.next_check.min(now + EVERYWHERE);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, call: &Call, now: Instant) {
+        if call.pid == self.us {
+            let is_signal = call.arguments[1] == u64::from(SIGNAL);
+            let number = call.arguments[2];
+            if is_signal {
+                self.caught_up(number);
+            }
+            return;
+        }
+        let acts = acts(call);
+        if acts.is_empty() {
+            return;
+        }
+        let mut found: Vec<(Act, Option<(InodeKey, super::FileId)>)> = Vec::new();
+        {
+            let state = self.shared.state();
+            for (act, name) in acts {
+                match name {
+                    None => found.push((act, None)),
+                    Some(name) => {
+                        let known = name.inode.and_then(|inode| state.inodes.get(&inode));
+                        let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
+                        let known = known.filter(|(_, file)| {
+                            !of_name || state.is_called(*file, name.name.as_deref())
+                        });
+                        found.extend(known.map(|known| (act, Some(*known))));
+                    }
+                }
+            }
+        }
+        if found.is_empty() {
+            return;
+        }
+        let actor = self.actor(call, found.iter().any(|(_, known)| known.is_some()));
+        let mut looks = Vec::new();
+        for (act, known) in found {
+            let inode = known.map(|(key, _)| key);
+            let (opened, inherited) = match known {
+                Some(_) => Default::default(),
+                None => self.captures.opened_by(&actor),
+            };
+            match known {
+                Some((_, file)) if act != Act::OpenedForWriting => looks.push(file),
+                Some(_) => {}
+                None => self.look_where_opened(&opened, &inherited, &mut looks),
+            }
+            let (actor, began, ended) = (Arc::clone(&actor), call.time, clock::wall());
+            let deed = Deed { act, inode, opened, inherited, actor, began, over: now, ended };
+            self.shared.deeds.add(deed);
+        }
+        if !looks.is_empty() {
+            (self.tell)(Told::Look(looks));
+        }
+    }
+
+    /// Flags were changed through a descriptor: of which file, only who opened it tells.
+    fn look_where_opened(
+        &mut self,
+        opened: &[InodeKey],
+        inherited: &[InodeKey],
+        looks: &mut Vec<super::FileId>,
+    ) {
+        let state = self.shared.state();
+        let near = |key: &InodeKey| opened.contains(key) || inherited.contains(key);
+        let before = looks.len();
+        looks.extend(state.inodes.values().filter(|(key, _)| near(key)).map(|(_, file)| *file));
+        self.pending_everywhere |= looks.len() == before;
+    }
+
+    /// The process. One that opened nothing, and whose call tells no file of ours, is most
+    /// likely busy with files of its own: looking at it takes longer than it lives.
+    fn actor(&mut self, call: &Call, ours: bool) -> Arc<Actor> {
+        let doer = doer(call);
+        if let Some((last, actor)) = &self.last_actor
+            && last.pid == doer.pid
+            && last.exe == doer.exe
+            && doer.began.sec - last.began.sec <= 1
+            && (!ours || actor.start_time != 0)
+        {
+            return Arc::clone(actor);
+        }
+        let actor = match self.captures.of_record(&doer) {
+            Some(actor) => actor,
+            None if ours || !self.is_noisy() => self.captures.by_record(&doer),
+            None => Arc::new(doer.brief()),
+        };
+        self.last_actor = Some((doer, Arc::clone(&actor)));
+        actor
+    }
+
+    /// Whether so many strangers change flags that there is no time to look at each.
+    fn is_noisy(&mut self) -> bool {
+        let now = Instant::now();
+        self.strangers.retain(|at| now.saturating_duration_since(*at) < A_SECOND);
+        self.strangers.push_back(now);
+        if self.strangers.len() <= MOST_STRANGERS {
+            return false;
+        }
+        self.strangers.pop_front();
+        true
+    }
+
+    fn caught_up(&mut self, number: u64) {
+        let Some(at) = self.asked.iter().position(|(asked, ..)| u64::from(*asked) == number) else {
+            return;
+        };
+        let (_, question, _) = self.asked.remove(at);
+        let Some(question) = question else { return };
+        self.count_losses();
+        let complete = self.assembler.is_gapless(Instant::now()) && self.trouble.is_none();
+        (self.tell)(Told::Caught { question, complete });
+    }
+
+    /// Answers those for whom the record came too late.
+    fn answer(&mut self) {
+        let now = Instant::now();
+        let late: Vec<_> = self.asked.extract_if(.., |(.., deadline)| now >= *deadline).collect();
+        for (_, question, _) in late {
+            if let Some(question) = question {
+                (self.tell)(Told::Caught { question, complete: false });
+            }
+        }
+        let may = self.everywhere.is_none_or(|at| now.saturating_duration_since(at) >= EVERYWHERE);
+        if self.pending_everywhere && may {
+            self.pending_everywhere = false;
+            self.everywhere = Some(now);
+            (self.tell)(Told::LookEverywhere);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! From clock ticks after boot, in which `/proc` tells when a process started, to the wall
+//! clock, in which files and audit records tell theirs, and back.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::judge::FileTime;
+
+/// Ticks are of 10 ms for every program, whatever the kernel uses inside.
+const TICK: i128 = 10_000_000;
+const SECOND: i128 = 1_000_000_000;
+
+fn now(clock: ClockId) -> i128 {
+    let time = clock_gettime(clock);
+    i128::from(time.tv_sec) * SECOND + i128::from(time.tv_nsec)
+}
+
+/// The wall clock now.
+#[must_use]
+pub fn wall() -> FileTime {
+    file_time(now(ClockId::Realtime)).unwrap_or_default()
+}
+
+/// The time at which the tick began; `None` if it makes no sense.
+#[must_use]
+pub fn wall_of_ticks(ticks: u64) -> Option<FileTime> {
+    let boot = now(ClockId::Realtime) - now(ClockId::Boottime);
+    file_time(boot + i128::from(ticks) * TICK)
+}
+
+/// The tick of that time; `None` before the boot.
+#[must_use]
+pub fn ticks_of_wall(time: FileTime) -> Option<u64> {
+    let boot = now(ClockId::Realtime) - now(ClockId::Boottime);
+    let wall = i128::from(time.sec) * SECOND + i128::from(time.nsec);
+    u64::try_from((wall - boot).div_euclid(TICK)).ok()
+}
+
+fn file_time(nanoseconds: i128) -> Option<FileTime> {
+    let sec = i64::try_from(nanoseconds.div_euclid(SECOND)).ok()?;
+    let nsec = u32::try_from(nanoseconds.rem_euclid(SECOND)).ok()?;
+    Some(FileTime { sec, nsec })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_survive_the_round_trip() {
+        for ticks in [2, 77, 123_456, 10_000_000_000] {
+            let back = ticks_of_wall(wall_of_ticks(ticks).unwrap()).unwrap();
+            // Between the two readings of two clocks some nanoseconds pass.
+            assert!(back.abs_diff(ticks) <= 1, "{ticks} {back}");
+        }
+        assert_eq!(ticks_of_wall(FileTime { sec: -1, nsec: 0 }), None);
+    }
+}

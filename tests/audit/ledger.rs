@@ -1,0 +1,218 @@
+//! Many tamperers at once, each by a route of its own, and a ledger of who they were.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::{Builder, GOOD, Guard, PATIENCE, TAMPERING, missing, not_root, skip_unless};
+use crate::no_audit;
+use crate::tamper::{ACTS, CLEARINGS, finish, start};
+
+/// The ledgers are kept one after the other: four tamperers at once are enough.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// How many tamper at the same time.
+const AT_ONCE: usize = 4;
+
+/// How many there are in all: `STEADFAST_LEDGER`, or as many as a patient developer waits for.
+fn count(usual: usize) -> usize {
+    std::env::var("STEADFAST_LEDGER").map_or(usual, |count| count.parse().unwrap())
+}
+
+/// Who tampered with what, and how.
+struct Entry {
+    file: PathBuf,
+    pid: u32,
+    clearing: &'static str,
+    act: &'static str,
+}
+
+fn guard_many(count: usize, builder: Builder) -> Guard {
+    let name = |number| format!("f{number:05}");
+    (0..count).fold(builder, |builder, number| builder.file(name(number), GOOD)).start()
+}
+
+/// Lets them loose, each on a file of its own, and waits until all is told.
+fn tamper_with_all(guard: &Guard, count: usize) -> Vec<Entry> {
+    let dir = guard.dir();
+    let (next, ledger) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = &|| loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= count {
+            return;
+        }
+        let file = dir.join(format!("f{number:05}"));
+        // Every route comes, in an order that has no pattern in time.
+        let dice = number.wrapping_mul(0x9e37_79b9) >> 7;
+        let (clearing, act) = (CLEARINGS[dice % 3], ACTS[dice / 3 % ACTS.len()]);
+        let child = start(clearing, act, &file);
+        ledger.lock().unwrap().push(Entry { file, pid: child.id(), clearing, act });
+        finish(child);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    let ledger = ledger.into_inner().unwrap();
+    // Nobody but them opens the files meanwhile: whoever does is a suspect.
+    let deadline = Instant::now() + PATIENCE + Duration::from_millis(50) * count as u32;
+    loop {
+        let told = changes(guard);
+        let all = ledger.iter().all(|entry| told.contains_key(&entry.file));
+        if all && guard.status()["open_incidents"] == 0 {
+            break;
+        }
+        let missing = ledger.iter().filter(|entry| !told.contains_key(&entry.file));
+        let missing: Vec<_> =
+            missing.map(|entry| (&entry.file, entry.clearing, entry.act)).collect();
+        let open = &guard.status()["open_incidents"];
+        assert!(Instant::now() < deadline, "{open} incidents open; not told of {missing:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    ledger
+}
+
+/// Every line that tells of a change, by file.
+fn changes(guard: &Guard) -> HashMap<PathBuf, Vec<Value>> {
+    let mut all: HashMap<PathBuf, Vec<Value>> = HashMap::new();
+    for line in guard.events() {
+        let kind = line["kind"].as_str().unwrap();
+        if let (Some(path), true) = (line["path"].as_str(), TAMPERING.contains(&kind)) {
+            all.entry(path.into()).or_default().push(line);
+        }
+    }
+    all
+}
+
+/// Every line about these files names the one who did it, exactly.
+fn assert_all_exact(guard: &Guard, ledger: &[Entry]) {
+    let told = changes(guard);
+    let mut wrong = Vec::new();
+    for entry in ledger {
+        for line in told[&entry.file].iter().filter(|line| line["kind"] != "drift-found") {
+            let right = line["actor"]["pid"] == entry.pid;
+            if !right || line["attribution"]["confidence"] != "exact" {
+                wrong.push(describe(entry, line));
+            }
+        }
+    }
+    let (audit, lines) = (crate::sensor(guard, "audit"), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}, {audit}:\n{lines}", wrong.len(), ledger.len());
+    assert_whole(guard, ledger);
+}
+
+fn describe(entry: &Entry, line: &Value) -> String {
+    let Entry { file, pid, clearing, act } = entry;
+    let (named, comm, how) = (&line["actor"]["pid"], &line["actor"]["comm"], &line["attribution"]);
+    format!(
+        "{} by {pid} with {clearing} {act}: {} is {how} by {named} {comm}, others {:?}, {} ({} {})",
+        file.display(),
+        line["kind"],
+        line["others"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|other| format!("{} {}", other["pid"], other["comm"]))
+            .collect::<Vec<_>>(),
+        line["note"],
+        line["before"],
+        line["after"],
+    )
+}
+
+fn assert_whole(guard: &Guard, ledger: &[Entry]) {
+    for entry in ledger {
+        guard.wait_whole_at(&entry.file);
+    }
+}
+
+#[test]
+fn every_one_of_many_tamperers_is_named_exactly() {
+    skip_unless!(not_root().or_else(no_audit));
+    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let count = count(1000);
+    let guard = guard_many(count, Guard::on_disk());
+    let ledger = tamper_with_all(&guard, count);
+    assert_all_exact(&guard, &ledger);
+}
+
+#[test]
+fn tamperers_are_named_exactly_among_processes_that_only_read() {
+    skip_unless!(not_root().or_else(no_audit));
+    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let count = count(1000) / 10;
+    let guard = guard_many(count, Guard::on_disk());
+    let readers = [0, 1].map(|_| {
+        Background::start(guard.dir(), r#"while :; do cat "$0"/f* >/dev/null 2>&1; done"#)
+    });
+    let ledger = tamper_with_all(&guard, count);
+    drop(readers);
+    assert_all_exact(&guard, &ledger);
+}
+
+#[test]
+fn tamperers_are_named_exactly_among_fifty_times_as_many_other_records() {
+    skip_unless!(not_root().or_else(no_audit));
+    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let count = count(1000) / 10;
+    let guard = guard_many(count, Guard::on_disk());
+    // chattr on files that nobody protects: the same call, and the record tells no file.
+    let script = r#"mkdir "$0/noise"; touch "$0/noise/"{1..50}
+        while :; do chattr +d "$0"/noise/*; sleep 0.01; chattr -d "$0"/noise/*; sleep 0.01; done"#;
+    let noise = Background::start(guard.dir(), script);
+    let ledger = tamper_with_all(&guard, count);
+    drop(noise);
+    assert_all_exact(&guard, &ledger);
+}
+
+#[test]
+fn without_audit_nobody_is_named_exactly_who_did_not_do_it() {
+    skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
+    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let count = count(1000) / 4;
+    let guard = Guard::on_disk().without("audit_control").without("audit_read");
+    let guard = guard_many(count, guard);
+    let ledger = tamper_with_all(&guard, count);
+    let told = changes(&guard);
+    let mut wrong = Vec::new();
+    for entry in &ledger {
+        let lines = &told[&entry.file];
+        let named = |line: &&Value| line["actor"]["pid"] == entry.pid;
+        for line in lines.iter().filter(|line| line["actor"].is_object() && !named(line)) {
+            wrong.push(describe(entry, line));
+        }
+        // Whoever opens the file to clear the bit is seen opening it.
+        let opened = entry.clearing != "file_setattr";
+        if opened && !lines.iter().any(|line| named(&line)) {
+            wrong.extend(lines.iter().map(|line| describe(entry, line)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ledger.len(), wrong.join("\n"));
+    assert_whole(&guard, &ledger);
+}
+
+/// A shell script with a directory as `$0` that runs until it is dropped.
+struct Background(Child);
+
+impl Background {
+    fn start(dir: &Path, script: &str) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).arg(dir).stdin(Stdio::null()).process_group(0);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
