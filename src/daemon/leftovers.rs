@@ -202,8 +202,8 @@ impl Clearing<'_> {
         let events: Vec<Event> =
             self.found.iter().map(|(event, _)| event.clone()).filter(|e| !silent(e)).collect();
         let (incident, not_before) = (self.incident, Timestamp::now());
-        let message =
-            (!events.is_empty()).then(|| Note::Message(Item { incident, not_before, events }));
+        let message = (!events.is_empty())
+            .then(|| Note::Message { item: Item { incident, not_before, events }, waits: false });
         let evidence = self.found.iter().filter_map(|(_, kept)| kept.clone()).map(Note::Evidence);
         let evidence: Vec<Note> = evidence.collect();
         let events = self.found.into_iter().map(|(event, _)| Note::Event(Box::new(event)));

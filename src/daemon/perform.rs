@@ -73,8 +73,9 @@ impl Guard {
                 self.scribe.tell(Note::Event(event));
                 None
             }
-            Action::Alert { incident, not_before, events } => {
-                self.scribe.tell(Note::Message(Item { incident, not_before, events }));
+            Action::Alert { incident, not_before, events, waits } => {
+                let item = Item { incident, not_before, events };
+                self.scribe.tell(Note::Message { item, waits });
                 None
             }
         }
