@@ -69,7 +69,9 @@ struct Common {
 impl Mass {
     /// Takes note of a change. True if with it a mass began.
     pub(super) fn note(&mut self, now: Moment, event: &Event) -> bool {
-        let Some(path) = event.path.as_ref().filter(|_| event.kind.is_tampering()) else {
+        // A stranger is no protected file, and all those of a directory are one incident.
+        let counts = event.kind.is_tampering() && event.kind != Kind::Created;
+        let Some(path) = event.path.as_ref().filter(|_| counts) else {
             return false;
         };
         let change = Change {

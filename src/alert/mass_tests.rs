@@ -73,10 +73,12 @@ fn one_file_again_and_again_is_no_mass_and_neither_are_ten_that_take_longer() {
 }
 
 #[test]
-fn heals_are_not_counted() {
-    let mut all = files(30, |_| None);
-    all.iter_mut().for_each(|event| event.kind = Kind::Restored);
-    assert_eq!(tell(&all), None);
+fn heals_and_strangers_are_not_counted() {
+    for kind in [Kind::Restored, Kind::Created] {
+        let mut all = files(30, |_| None);
+        all.iter_mut().for_each(|event| event.kind = kind);
+        assert_eq!(tell(&all), None);
+    }
 }
 
 #[test]
