@@ -47,13 +47,22 @@ pub struct Turnout {
 #[derive(Debug, Default)]
 pub struct Gatherer {
     mass: Mass,
-    recent: VecDeque<(Duration, Item)>,
+    recent: VecDeque<Recent>,
     /// The message about the mass that is under way, or was last.
     together: Option<Bundle>,
     /// The incidents of that mass, once it is over.
     parts: BTreeSet<String>,
     digest: Option<Bundle>,
     turnout: Turnout,
+}
+
+/// A message about one incident, which may turn out to be part of a mass.
+#[derive(Debug)]
+struct Recent {
+    at: Duration,
+    item: Item,
+    /// It was handed out to be put.
+    put: bool,
 }
 
 /// Incidents that are told of in one message.
@@ -78,10 +87,12 @@ impl Gatherer {
         let longest = SignedDuration::try_from(LONGEST).unwrap_or(AFTERWARDS);
         let mut together = Bundle::new(id, later(now.wall, longest));
         together.head = Some(head);
-        for (_, item) in self.recent.drain(..) {
+        for Recent { item, put, .. } in self.recent.drain(..) {
             if self.mass.has(&item.incident) {
                 self.turnout.withdrawn.push(item.incident.clone());
                 together.add(item, MOST_IN_MASS);
+            } else if !put {
+                self.turnout.items.push(item);
             }
         }
         self.together = Some(together);
@@ -100,15 +111,16 @@ impl Gatherer {
             }
             return together.add(item, MOST_IN_MASS);
         }
-        self.recent.retain(|(at, old)| {
-            now.mono.saturating_sub(*at) < RECENT && old.incident != item.incident
-        });
-        if self.recent.len() >= MOST_RECENT {
-            self.recent.pop_front();
+        // What it says takes the place of what was said before.
+        self.recent.retain(|old| old.item.incident != item.incident);
+        let is_old = |old: &Recent| now.mono.saturating_sub(old.at) >= RECENT;
+        while self.recent.len() >= MOST_RECENT || self.recent.front().is_some_and(is_old) {
+            let Some(old) = self.recent.pop_front() else { break };
+            if !old.put {
+                self.turnout.items.push(old.item);
+            }
         }
-        self.recent.push_back((now.mono, item.clone()));
-        self.turnout.items.retain(|old| old.incident != item.incident);
-        self.turnout.items.push(item);
+        self.recent.push_back(Recent { at: now.mono, item, put: false });
     }
 
     fn take_for_digest(&mut self, now: Moment, item: Item) {
@@ -143,6 +155,10 @@ impl Gatherer {
             self.turnout.events.push(event);
         }
         let mut turnout = std::mem::take(&mut self.turnout);
+        for recent in self.recent.iter_mut().filter(|recent| !recent.put) {
+            recent.put = true;
+            turnout.items.push(recent.item.clone());
+        }
         let bundles = [&mut self.together, &mut self.digest];
         turnout.items.extend(bundles.into_iter().flatten().filter_map(Bundle::item));
         turnout
