@@ -378,3 +378,40 @@ fn a_full_disk_delays_what_is_to_be_noted_and_loses_nothing() {
     poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
     assert_eq!(verify(&guard).0, Some(0));
 }
+
+#[test]
+fn a_daemon_without_its_baseline_does_not_take_what_is_there_for_good() {
+    skip_unless!(not_root());
+    let mut guard = guard();
+    guard.stop();
+    let state = guard.state();
+    clear_everything(&state);
+    clear_everything(guard.dir());
+    let vault = state.join("vault");
+    fs::write(guard.file(), MARKER).unwrap();
+    for entry in fs::read_dir(&state).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("baseline.db") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let refused = |witness: &str| {
+        let config = guard.config();
+        let program = env!("CARGO_BIN_EXE_steadfast");
+        let args = ["20", program, "run", "--config"].map(std::ffi::OsStr::new);
+        let output = common::quiet("timeout", &[&args[..], &[config.as_os_str()]].concat());
+        common::assert_code(&output, 2, "run");
+        let said = common::text(&output.stderr);
+        assert!(said.contains("baseline.db is gone") && said.contains(witness), "{said}");
+        assert!(said.contains("from a backup"), "what to do: {said}");
+        assert_eq!(copies(&vault), 1, "the known-good copy is still there");
+        assert_eq!(fs::read(guard.file()).unwrap(), MARKER, "nothing was touched");
+    };
+    refused("journal");
+    fs::remove_dir_all(state.join("journal")).unwrap();
+    refused("vault");
+    // As it says: moved away, it begins anew.
+    fs::rename(&vault, state.with_file_name("vault")).unwrap();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 1);
+}

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
+use super::several;
 use super::wording::{
     bounded, clock, command_line, confidence, deed, moment, path, process, quote, rank, took, user,
     value,
@@ -45,9 +46,13 @@ pub struct Message {
     pub body: String,
 }
 
-/// Writes the message about one incident, whose `events` come oldest first.
+/// Writes the message about an incident, whose `events` come oldest first, or about several.
 #[must_use]
 pub fn compose(place: &Place, events: &[Event]) -> Message {
+    let incidents = several::incidents(events);
+    if incidents.len() > 1 {
+        return several::compose(place, &incidents);
+    }
     let Some(story) = Story::of(events) else {
         let subject = format!("[steadfast {}] nothing is known", bounded(&place.host, 64));
         return Message { body: format!("{subject}\n"), subject };
@@ -65,7 +70,7 @@ pub fn compose(place: &Place, events: &[Event]) -> Message {
 
 /// How it stands with the files of an incident, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
+pub(super) enum Outcome {
     Accepted,
     Restored,
     Relocked,
@@ -75,7 +80,7 @@ enum Outcome {
 }
 
 /// An incident, looked at as a whole.
-struct Story<'a> {
+pub(super) struct Story<'a> {
     events: &'a [Event],
     /// The event that stands for the incident.
     head: &'a Event,
@@ -87,7 +92,7 @@ struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    fn of(events: &'a [Event]) -> Option<Self> {
+    pub(super) fn of(events: &'a [Event]) -> Option<Self> {
         // Of equals the first.
         let head = events.iter().rev().max_by_key(|event| rank(event.kind))?;
         let known = events.iter().filter(|event| event.actor.is_some());
@@ -105,7 +110,7 @@ impl<'a> Story<'a> {
         Some(Self { events, head, by, paths, outcome: outcome(events) })
     }
 
-    fn headline(&self) -> String {
+    pub(super) fn headline(&self) -> String {
         let Some(subject) = self.paths.first() else {
             let mut text = deed(self.head.kind).to_owned();
             if let Some(note) = &self.head.note {
@@ -249,7 +254,7 @@ impl<'a> Story<'a> {
 }
 
 impl Outcome {
-    fn in_subject(self) -> &'static str {
+    pub(super) fn in_subject(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Restored => "restored",
@@ -260,7 +265,7 @@ impl Outcome {
         }
     }
 
-    fn sentence(self) -> &'static str {
+    pub(super) fn sentence(self) -> &'static str {
         match self {
             Self::Accepted => "What is there now was accepted as good.",
             Self::Restored => "The known-good state is back.",
@@ -276,7 +281,7 @@ impl Outcome {
 }
 
 /// The worst that holds for any of the paths; `None` if nothing was done to any.
-fn outcome(events: &[Event]) -> Option<Outcome> {
+pub(super) fn outcome(events: &[Event]) -> Option<Outcome> {
     let mut of_path: BTreeMap<Option<&str>, Outcome> = BTreeMap::new();
     for event in events {
         let path = event.path.as_ref().map(|path| path.path.as_str());

@@ -3,9 +3,10 @@
 //!
 //! 1. [`Spool`] is the daemon's end: it writes what has to be told and reads how that went.
 //! 2. `Pickup` is the other end: it finds what is due and remembers what was delivered.
-//! 3. [`compose`] writes the message.
-//! 4. `Mailer` hands one message to a mail server.
-//! 5. [`deliver`] is the second process; [`Supervisor`] is how the daemon keeps it running
+//! 3. [`Gatherer`] says which incidents are told of together.
+//! 4. [`compose`] writes the message.
+//! 5. `Mailer` hands one message to a mail server.
+//! 6. [`deliver`] is the second process; [`Supervisor`] is how the daemon keeps it running
 //!    where systemd does not.
 //!
 //! The two processes share two directories, and each of these has one writer, so neither can
@@ -23,17 +24,21 @@
 pub mod deliver;
 
 mod files;
+mod gather;
 mod mailer;
+mod mass;
 mod message;
 mod password;
 mod pickup;
 mod receipt;
 mod sendmail;
+mod several;
 mod spool;
 mod supervisor;
 mod waiting;
 mod wording;
 
+pub use gather::{Gatherer, Turnout};
 pub use message::{Message, Place, compose};
 pub use password::PasswordError;
 pub use spool::{Item, News, Spool, SpoolError};

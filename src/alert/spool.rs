@@ -168,6 +168,18 @@ impl Spool {
         Ok(())
     }
 
+    /// Takes back what was put of an incident and is not delivered yet: it is told of otherwise.
+    ///
+    /// # Errors
+    /// [`SpoolError::List`] when it cannot be removed.
+    pub fn withdraw(&mut self, incident: &str) -> Result<(), SpoolError> {
+        if self.known.contains_key(incident) {
+            files::remove(&self.items, &file_name(incident)).map_err(SpoolError::List)?;
+            self.known.remove(incident);
+        }
+        Ok(())
+    }
+
     /// Removes the items that were delivered, sets rubbish aside, and tells what is new since
     /// the last call. Cheap enough for once a second.
     pub fn collect(&mut self) -> Result<Vec<News>, SpoolError> {

@@ -32,6 +32,22 @@ pub struct Evidence {
     pub taken_at: Timestamp,
 }
 
+impl Evidence {
+    /// Where it lies in truth: what was left on its own filesystem has a link to it in the
+    /// quarantine. A symlink that was itself taken is as long as it was measured.
+    #[must_use]
+    pub fn lies_at(&self) -> PathBuf {
+        match std::fs::read_link(&self.location) {
+            Ok(to)
+                if self.kind != FileKind::Symlink || to.as_os_str().len() as u64 != self.size =>
+            {
+                to
+            }
+            _ => self.location.clone(),
+        }
+    }
+}
+
 impl Baseline {
     /// Adds a piece of evidence and returns its number.
     ///
@@ -113,6 +129,21 @@ mod tests {
             blocks: 8,
             taken_at: "2026-11-21T10:00:00.123456789Z".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn evidence_lies_where_the_link_leads_unless_it_is_the_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::os::unix::fs::symlink("/etc/passwd", at("taken")).unwrap();
+        std::os::unix::fs::symlink(at("taken"), at("kept")).unwrap();
+        let kept = |location: &str, kind, size| {
+            Evidence { location: at(location), kind, size, ..piece("/a") }.lies_at()
+        };
+        assert_eq!(kept("taken", FileKind::Symlink, 11), at("taken"));
+        assert_eq!(kept("kept", FileKind::Symlink, 11), at("taken"));
+        assert_eq!(kept("kept", FileKind::File, 11), at("taken"));
+        assert_eq!(kept("gone", FileKind::File, 11), at("gone"));
     }
 
     #[test]

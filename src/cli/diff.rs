@@ -72,7 +72,7 @@ fn quarantined(baseline: &Baseline, path: &Path) -> anyhow::Result<Other> {
         let path = escape_path(path);
         format!("nothing of {path} is in the quarantine: leave out --last to see what is there now")
     })?;
-    Ok(Other { path: evidence.location, label: "last incident", kept: true })
+    Ok(Other { path: evidence.lies_at(), label: "last incident", kept: true })
 }
 
 /// The answer, as `--json` prints it.

@@ -295,7 +295,7 @@ impl Guard {
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
-        self.clear_slot(file, &mut ward);
+        Self::trust_replica(&mut ward);
         self.wards.insert(file, ward);
         self.watch(file);
         self.watch_ready(file);

@@ -12,6 +12,7 @@ pub mod control;
 mod guard;
 mod held;
 mod keeper;
+mod leftovers;
 mod lock;
 pub mod offline;
 mod perform;

@@ -73,8 +73,9 @@ impl Guard {
                 self.scribe.tell(Note::Event(event));
                 None
             }
-            Action::Alert { incident, not_before, events } => {
-                self.scribe.tell(Note::Message(Item { incident, not_before, events }));
+            Action::Alert { incident, not_before, events, waits } => {
+                let item = Item { incident, not_before, events };
+                self.scribe.tell(Note::Message { item, waits });
                 None
             }
         }
@@ -301,41 +302,17 @@ impl Guard {
         }
     }
 
-    /// What an earlier run left in the slot: the replica, or evidence that it had no time to
-    /// put away.
-    pub(super) fn clear_slot(&mut self, file: FileId, ward: &mut super::ward::Ward) {
-        let Some(replica) = ward.patient.replica.clone() else { return };
-        let Some((slot, name)) = ward.patient.slot() else { return };
-        let there = sys::open::open_dir(&slot)
-            .and_then(|dir| Ok((sys::stat::stat_at(dir.as_fd(), &name)?, dir)));
-        match there {
-            Ok((_, dir)) if respond::is_untouched(&replica, dir.as_fd(), &name) => return,
-            Ok((stat, _)) if stat.ino == replica.ino => drop(respond::discard(&replica)),
-            Ok(_) => self.unfinished(file, ward, replica),
-            Err(_) => {}
-        }
-        ward.patient.replica = None;
-    }
-
-    /// A heal had exchanged the replica in, and the run that did it ended before it could say
-    /// so: what lies in the slot is evidence, and the file is read before it is believed.
-    fn unfinished(&mut self, file: FileId, ward: &mut super::ward::Ward, replica: Replica) {
-        let path = &ward.patient.path;
-        if !sys::stat::stat(path).is_ok_and(|stat| stat.ino == replica.ino) {
+    /// Trusts a replica of an earlier run only as it left it. One that took the path just before
+    /// that run ended has the file read before it is believed.
+    pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
+        let Some(replica) = &ward.patient.replica else { return };
+        if super::leftovers::is_ready(replica) {
             return;
         }
-        ward.patient.seal = None;
-        let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Warning).about(path);
-        let event = event.noting(
-            "it was put right just before an earlier run ended, which had no time to say by whom it was changed",
-        );
-        self.scribe.tell(Note::Event(Box::new(event)));
-        self.stager.push(Chore::Evidence {
-            file,
-            from: replica.path,
-            path: ward.patient.path.clone(),
-            incident: "before-restart".into(),
-        });
+        if super::leftovers::has_inode(&ward.patient.path, replica.ino) {
+            ward.patient.seal = None;
+        }
+        ward.patient.replica = None;
     }
 
     fn evict(&mut self, file: FileId, name: &[u8], incident: &str) {

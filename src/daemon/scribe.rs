@@ -14,9 +14,10 @@ use jiff::Timestamp;
 
 use super::backlog::Backlog;
 use super::keeper::{Keeper, Worry};
-use crate::alert::{Item, News, Spool, Supervisor, Turn};
+use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
+use crate::engine::Moment;
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
 use crate::respond::Quarantine;
@@ -27,7 +28,12 @@ pub enum Note {
     /// A journal line.
     Event(Box<Event>),
     /// A message, in place of what was said of the incident before.
-    Message(Item),
+    Message {
+        /// What is told.
+        item: Item,
+        /// It can wait, and be told of with others.
+        waits: bool,
+    },
     /// The file is whole in this state.
     Seal(PathBuf, Stat),
     /// The directories above are these now.
@@ -107,6 +113,9 @@ impl Scribe {
             desk,
             waiting: VecDeque::new(),
             messages: BTreeMap::new(),
+            withdrawn: Vec::new(),
+            gatherer: Gatherer::default(),
+            began: Instant::now(),
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
             trouble: Arc::clone(&trouble),
@@ -166,6 +175,10 @@ struct Writer {
     desk: Desk,
     waiting: VecDeque<Event>,
     messages: BTreeMap<String, Item>,
+    /// To be taken back from the spool once these are in it.
+    withdrawn: Vec<String>,
+    gatherer: Gatherer,
+    began: Instant,
     backlog: Backlog,
     /// What was said last of a thing that goes wrong each time.
     warned: BTreeMap<&'static str, String>,
@@ -191,6 +204,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
+            self.gather(!open);
             if !open {
                 self.keep();
                 self.backlog.retry(&self.desk.baseline);
@@ -212,23 +226,33 @@ impl Writer {
         match note {
             Note::Event(mut event) => {
                 name_containers(&mut self.containers, &mut event);
+                self.gatherer.recorded(now(self.began), &event);
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                     self.dropped += 1;
                 }
                 self.waiting.push_back(*event);
             }
-            Note::Message(mut item) => {
+            Note::Message { mut item, waits } => {
                 let events = item.events.iter_mut();
                 events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
                 if desk.deliverer.is_some() {
-                    self.messages.insert(item.incident.clone(), item);
+                    self.gatherer.take(now(self.began), item, waits);
                 }
             }
             Note::Then(act) => later.push(act),
             note => self.backlog.take(note, &desk.baseline),
         }
+    }
+
+    /// What is told of together, and what is recorded of that.
+    fn gather(&mut self, at_once: bool) {
+        let Turnout { events, items, withdrawn } = self.gatherer.turnout(now(self.began), at_once);
+        self.waiting.extend(events);
+        self.messages.extend(items.into_iter().map(|item| (item.incident.clone(), item)));
+        self.messages.retain(|incident, _| !withdrawn.contains(incident));
+        self.withdrawn.extend(withdrawn);
     }
 
     /// Writes what waits. Journal first: a message must not tell of what is not on record.
@@ -255,6 +279,9 @@ impl Writer {
                 true
             }
         });
+        if self.messages.is_empty() {
+            self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
+        }
         if let Ok(mut shared) = self.trouble.lock() {
             if let (Some(why), false) = (&trouble, self.failing) {
                 tracing::error!("{why}; {} lines wait", self.waiting.len());
@@ -329,6 +356,10 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn now(began: Instant) -> Moment {
+    Moment { mono: began.elapsed(), wall: Timestamp::now() }
 }
 
 /// Here and not where the process was seen: names are read from the disk.

@@ -11,6 +11,7 @@ use super::api::{Progress, State, Status};
 use super::control::{Control, ControlError};
 use super::guard::{Guard, Parts};
 use super::keeper::Keeper;
+use super::leftovers;
 use super::lock::StateLock;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
@@ -84,7 +85,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
-    let wanted = Wanted::of(config, &options.protect, &known(&config.daemon.state)?)?;
+    let known = known(&config.daemon.state)?;
+    let wanted = Wanted::of(config, &options.protect, &known)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let status = Arc::new(Mutex::new(starting()));
@@ -97,6 +99,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
+    let left_over = leftovers::clear(&store, &known, &plan.records);
     let mut guard = assemble(
         config,
         store,
@@ -110,6 +113,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
     guard.scribe.tell(Note::Event(Box::new(started(plan.records.len()))));
+    for note in left_over {
+        guard.scribe.tell(note);
+    }
     for record in plan.records {
         guard.guard(record);
     }

@@ -25,11 +25,16 @@ pub enum StoreError {
     },
     /// The baseline is gone, and what is there now would pass for known good.
     #[error(
-        "{} is gone, but the journal beside it tells of protected files: restore it from a backup, \
-         or, if what is there now is good, move the journal directory away and begin anew",
-        crate::text::escape_path(.0)
+        "{} is gone, but {witness} beside it tells of protected files: restore it from a backup, \
+         or, if what is there now is good, move journal and vault away and begin anew",
+        crate::text::escape_path(.baseline)
     )]
-    BaselineGone(PathBuf),
+    BaselineGone {
+        /// Where it was.
+        baseline: PathBuf,
+        /// What is still there.
+        witness: &'static str,
+    },
     /// Somebody else has it.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -96,14 +101,21 @@ impl Store {
     }
 }
 
-/// A journal without a baseline means that somebody took the baseline away.
+/// A journal or known-good copies without a baseline mean that somebody took the baseline away.
+/// To go on would take what is there now for good, and clear the copies away as unused.
 fn refuse_without_baseline(state: &Path) -> Result<(), StoreError> {
     let baseline = state.join("baseline.db");
-    let told = fs::metadata(state.join("journal/journal.jsonl")).is_ok_and(|meta| meta.len() > 0);
-    if told && !baseline.exists() {
-        return Err(StoreError::BaselineGone(baseline));
+    if baseline.exists() {
+        return Ok(());
     }
-    Ok(())
+    let holds = |dir: &str| fs::read_dir(state.join(dir)).is_ok_and(|mut all| all.next().is_some());
+    let told = fs::metadata(state.join("journal/journal.jsonl")).is_ok_and(|meta| meta.len() > 0);
+    let witness = match (told, holds("vault")) {
+        (true, _) => "the journal",
+        (false, true) => "the vault, which holds known-good copies,",
+        (false, false) => return Ok(()),
+    };
+    Err(StoreError::BaselineGone { baseline, witness })
 }
 
 /// The directory, for its owner alone, as a path without symlinks.

@@ -261,5 +261,7 @@ pub enum Action {
         not_before: Timestamp,
         /// The events so far.
         events: Vec<Event>,
+        /// It can wait, and be told of with others.
+        waits: bool,
     },
 }

@@ -20,8 +20,6 @@ const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
 /// What a cure does that a reader may not expect.
 const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
                         out: it was healed too and has its path back";
-/// One that can wait is told of this much later.
-const DIGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 /// An incident that does not settle is closed, and another opened, after this long.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -275,15 +273,15 @@ impl Guarded {
     }
 
     fn alert(&self, incident: &Incident, wall: Timestamp, out: &mut Vec<Action>) {
-        let delay = match self.protected.policy.alert {
-            AlertWhen::Now => MESSAGE_DELAY,
-            AlertWhen::Digest => DIGEST_DELAY,
-            AlertWhen::Never => return,
-        };
+        let when = self.protected.policy.alert;
+        if when == AlertWhen::Never {
+            return;
+        }
         out.push(Action::Alert {
             incident: incident.id.clone(),
-            not_before: wall.saturating_add(delay).unwrap_or(wall),
+            not_before: wall.saturating_add(MESSAGE_DELAY).unwrap_or(wall),
             events: incident.events.clone(),
+            waits: when == AlertWhen::Digest,
         });
     }
 }

@@ -19,6 +19,6 @@ pub use parents::known_anew;
 pub use patient::Patient;
 pub use quarantine::{Quarantine, QuarantineError, remove_path};
 pub use replace::{Hands, Way, replace};
-pub use replica::{StageError, discard, is_untouched, stage, take_out};
+pub use replica::{Make, StageError, discard, discard_at, is_untouched, make_of, stage, take_out};
 pub use rewrite::copy_out;
 pub use slot::slot_directory;

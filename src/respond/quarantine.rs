@@ -4,6 +4,7 @@
 //! there, in the slot it was exchanged into, and the directory has a symlink to it: evidence
 //! is never copied, however large it is. Bounded by age and by the space it takes.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -105,10 +106,7 @@ impl Quarantine {
     /// # Errors
     /// When it cannot be removed; one that is gone already is none.
     pub fn remove(&self, evidence: &Evidence) -> Result<(), QuarantineError> {
-        let location = &evidence.location;
-        let elsewhere =
-            std::fs::read_link(location).ok().filter(|_| evidence.kind != FileKind::Symlink);
-        for path in elsewhere.iter().chain([location]) {
+        for path in [&evidence.lies_at(), &evidence.location] {
             match remove_path(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(QuarantineError { path: path.clone(), source: e });
@@ -117,6 +115,32 @@ impl Quarantine {
             }
         }
         Ok(())
+    }
+
+    /// What lies here and is not in the index, `known`: the run that took it ended before it
+    /// could be entered. Links into one of the `slots` are followed. Which path it came from is
+    /// for the caller to find out, by the incident that its name tells.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn unlisted(
+        &self,
+        known: &HashSet<PathBuf>,
+        slots: &BTreeSet<PathBuf>,
+    ) -> Result<Vec<Evidence>, QuarantineError> {
+        let failed = |source| QuarantineError { path: self.dir.clone(), source };
+        let entries = std::fs::read_dir(&self.dir).map_err(failed)?;
+        let locations = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let adopt = |location: PathBuf| {
+            let into_slot = |to: &PathBuf| to.parent().is_some_and(|dir| slots.contains(dir));
+            let elsewhere = std::fs::read_link(&location).ok().filter(into_slot);
+            let (kind, size, blocks) = measure(elsewhere.as_ref().unwrap_or(&location)).ok()?;
+            let name = location.file_name()?.to_string_lossy();
+            let incident = name.rsplit_once('-').map_or(name.as_ref(), |(id, _)| id).to_owned();
+            let (path, taken_at) = (PathBuf::new(), Timestamp::now());
+            Some(Evidence { id: 0, incident, path, location, kind, size, blocks, taken_at })
+        };
+        Ok(locations.filter(|location| !known.contains(location)).filter_map(adopt).collect())
     }
 
     fn fresh(&self, incident: &str) -> PathBuf {

@@ -53,18 +53,64 @@ pub fn stage(
 ) -> Result<Replica, StageError> {
     let failed = |source| StageError::Io { slot: slot.to_owned(), source };
     let dir = open_slot(slot).map_err(failed)?;
-    let name = fresh_name();
-    let made = fill(facts, vault, slot, dir.as_fd(), &name, durable).map_err(|e| match e {
+    let mut unfinished = OsString::from(UNFINISHED);
+    unfinished.push(fresh_name());
+    let made = fill(facts, vault, slot, dir.as_fd(), &unfinished, durable);
+    let made = made.and_then(|()| Ok(finish(facts, dir.as_fd(), &unfinished)?));
+    if made.is_err() {
+        let _ = remove(dir.as_fd(), &unfinished);
+    }
+    let name = made.map_err(|e| match e {
         Filling::Vault(e) => StageError::Vault(e),
         Filling::NoRoom(e) => StageError::NoRoom(e),
         Filling::Io(e) => failed(e),
-    });
-    if made.is_err() {
-        let _ = remove(dir.as_fd(), &name);
-    }
-    made?;
+    })?;
     let stat = proven(facts, &slot.join(&name)).map_err(failed)?;
     Ok(Replica { path: slot.join(&name), ino: stat.ino, size: stat.size, ctime: stat.ctime })
+}
+
+/// How the name of a copy begins that is not whole yet.
+const UNFINISHED: &str = "unfinished-";
+/// How the name of a copy begins that was made of tampered content before it was written over.
+pub(super) const REWRITTEN: &str = "rewritten";
+
+/// Gives a copy that is whole the name that says so. It tells the inode that the protected file
+/// had at first, and the copy's own: what is found there later with another inode was exchanged
+/// into its place.
+fn finish(facts: &Facts, dir: BorrowedFd<'_>, unfinished: &OsStr) -> io::Result<OsString> {
+    let ino = sys::stat::stat_at(dir, unfinished)?.ino;
+    let mut name = fresh_name();
+    name.push(format!("-{:x}-{ino:x}", facts.ino));
+    sys::rename::place(dir, unfinished, dir, &name)?;
+    Ok(name)
+}
+
+/// What something in a slot is, by its name and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Make {
+    /// A copy of ours that was cut short while it was made.
+    Unfinished,
+    /// A copy of ours that was whole when it got its name.
+    Copy,
+    /// It was taken out of a protected place: of the file that has, or first had, this inode.
+    Taken(Option<u64>),
+}
+
+/// What lies in a slot under `name`, with the inode `ino`.
+#[must_use]
+pub fn make_of(name: &OsStr, ino: u64) -> Make {
+    let name = name.to_string_lossy();
+    if name.starts_with(UNFINISHED) {
+        return Make::Unfinished;
+    }
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let parts: Vec<_> = name.split('-').collect();
+    match parts.as_slice() {
+        [_, _, _, _, own] if number(own) == Some(ino) => Make::Copy,
+        [_, _, _, first, _] => Make::Taken(number(first)),
+        [rewritten, _, of] if *rewritten == REWRITTEN => Make::Taken(number(of)),
+        _ => Make::Taken(None),
+    }
 }
 
 /// What a look says of a copy that was just made, once it is read again: somebody may have
@@ -107,7 +153,15 @@ pub fn take_out(from: &Path, slot: &Path) -> io::Result<std::path::PathBuf> {
 /// # Errors
 /// As `unlink` has them; one that is gone already is none.
 pub fn discard(replica: &Replica) -> io::Result<()> {
-    let (Some(slot), Some(name)) = (replica.path.parent(), replica.path.file_name()) else {
+    discard_at(&replica.path)
+}
+
+/// Removes a copy of ours from the slot it lies in.
+///
+/// # Errors
+/// As [`discard`].
+pub fn discard_at(path: &Path) -> io::Result<()> {
+    let (Some(slot), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };
     match sys::open::open_dir(slot).and_then(|dir| remove(dir.as_fd(), name)) {
@@ -246,4 +300,21 @@ fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         sys::flags::set_immutable(sys::open::open_path_at(dir, name)?.as_fd(), false)?;
     }
     Ok(rustix::fs::unlinkat(dir, name, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_copy_tells_whether_it_still_lies_there() {
+        let make = |name: &str| make_of(OsStr::new(name), 0x2f);
+        assert_eq!(make("64a1f0-1c-0-e-2f"), Make::Copy);
+        assert_eq!(make("64a1f0-1c-0-e-30"), Make::Taken(Some(0xe)));
+        assert_eq!(make("64a1f0-1c-2f"), Make::Taken(None), "a stranger that was taken out");
+        assert_eq!(make("rewritten-64a1f0-2f"), Make::Taken(Some(0x2f)));
+        assert_eq!(make("unfinished-64a1f0-1c-0"), Make::Unfinished);
+        assert_eq!(make_of(OsStr::from_bytes(b"\xff-\n---2f"), 0x2f), Make::Copy);
+        assert_eq!(make(""), Make::Taken(None));
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::Patient;
 use super::cure::unlock_fd;
-use super::replica::set_metadata;
+use super::replica::{REWRITTEN, set_metadata};
 use crate::baseline::{Vault, VaultError, copy_sparse};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
@@ -81,7 +81,8 @@ pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
 /// fit the disk is not worth failing the heal for.
 fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
     let from = File::from(sys::open::reopen_read(inode)?);
-    let name = format!("rewritten-{:x}", jiff::Timestamp::now().as_microsecond());
+    let (now, ino) = (jiff::Timestamp::now().as_microsecond(), sys::stat::stat_fd(inode)?.ino);
+    let name = format!("{REWRITTEN}-{now:x}-{ino:x}");
     let path = slot.join(name);
     let copied =
         File::create_new(&path).and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));

@@ -109,7 +109,8 @@ impl Tally {
 
     pub fn add(&mut self, entry: &Entry) {
         let event = &entry.event;
-        if !event.kind.is_tampering() {
+        // What a mass change tells of has its own incidents too.
+        if !event.kind.is_tampering() || event.kind == Kind::MassChange {
             return;
         }
         let id = event.incident.clone().unwrap_or_else(|| format!("#{}", entry.seq));

@@ -1,0 +1,245 @@
+//! What earlier runs left in the slots and in the quarantine when they ended suddenly.
+//!
+//! Looked for before this run makes a copy of its own. A slot holds copies of ours, which its
+//! names tell, and what was taken out of protected places. A copy that the database knows and
+//! that nobody touched stays; any other, whole or cut short, goes. The rest is evidence, whatever
+//! it is, and goes to the quarantine with a line in the journal. What lies in the quarantine and
+//! not in its index is entered again. What cannot be moved now is found by the next start.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::scribe::Note;
+use super::store::Store;
+use crate::alert::Item;
+use crate::baseline::snapshot::snapshot;
+use crate::baseline::{Content, Evidence, Record, Replica};
+use crate::judge::{AlertWhen, Facts, FileKind};
+use crate::record::{self, Event, Filter, Kind, Severity};
+use crate::respond::{self, Make};
+use crate::sys;
+use crate::text::escape_path;
+
+/// A larger copy is told by its size and metadata alone, so that no start waits for it, in bytes.
+const MOST_READ: u64 = 64 << 20;
+
+/// Clears what is left over of `before`, the paths that were protected when this run began, and
+/// `records`, those that are now. Returns what is to be written.
+pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec<Note> {
+    let evidence = match store.baseline.evidence(None) {
+        Ok(evidence) => evidence,
+        Err(e) => {
+            tracing::warn!("{e}; what earlier runs left over stays where it is");
+            return Vec::new();
+        }
+    };
+    let now = Timestamp::now();
+    let incident = format!("restart-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
+    let mut clearing = Clearing { store, records, incident, found: Vec::new() };
+    let slots = slots(&store.state, before.iter().chain(records));
+    let adopted = clearing.adopt(&evidence, &slots);
+    let mut known: HashSet<PathBuf> =
+        evidence.iter().chain(&adopted).map(Evidence::lies_at).collect();
+    let replicas = records.iter().filter_map(|record| record.replica.as_ref());
+    known.extend(replicas.filter(|replica| is_ready(replica)).map(|replica| replica.path.clone()));
+    let left: BTreeSet<PathBuf> = slots.iter().flat_map(|slot| names(slot)).collect();
+    for path in left.difference(&known.into_iter().collect()) {
+        clearing.see_to(path);
+    }
+    clearing.tell_of_placed();
+    clearing.notes()
+}
+
+/// Whether a replica lies where it was left, untouched.
+pub(super) fn is_ready(replica: &Replica) -> bool {
+    let (Some(slot), Some(name)) = (replica.path.parent(), replica.path.file_name()) else {
+        return false;
+    };
+    sys::open::open_dir(slot).is_ok_and(|dir| respond::is_untouched(replica, dir.as_fd(), name))
+}
+
+/// Whether what is at `path` has this inode.
+pub(super) fn has_inode(path: &Path, ino: u64) -> bool {
+    sys::stat::stat(path).is_ok_and(|stat| stat.ino == ino)
+}
+
+struct Clearing<'a> {
+    store: &'a Store,
+    records: &'a [Record],
+    incident: String,
+    /// What is told, and the evidence that it is about.
+    found: Vec<(Event, Option<Evidence>)>,
+}
+
+impl Clearing<'_> {
+    fn see_to(&mut self, left: &Path) {
+        let Ok(stat) = sys::stat::stat(left) else { return };
+        let name = left.file_name().unwrap_or_default();
+        let (ours, of) = match respond::make_of(name, stat.ino) {
+            Make::Unfinished => (true, None),
+            Make::Copy => (self.is_known_good(left), None),
+            Make::Taken(of) => (false, of),
+        };
+        if ours {
+            match respond::discard_at(left) {
+                Ok(()) => return,
+                Err(e) => tracing::warn!("{}: {e}", escape_path(left)),
+            }
+        }
+        let owner = self.owner(left, of);
+        let path = owner.map_or(PathBuf::new(), |record| record.path.clone());
+        let kept = self.store.quarantine.take(left, &path, &self.incident);
+        match kept {
+            Ok(evidence) => {
+                let what = "it was taken out of a protected place by an earlier run, which ended \
+                            suddenly and had no time to say so";
+                self.tell(what, evidence);
+            }
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    /// Whose copy lay there, or whose inode was, or first had been, `of`: what is there now came
+    /// from its path.
+    fn owner(&self, left: &Path, of: Option<u64>) -> Option<&Record> {
+        let lay = |r: &&Record| r.replica.as_ref().is_some_and(|replica| replica.path == left);
+        let had = |r: &&Record| {
+            of.is_some_and(|of| of == r.facts.ino || r.seal.is_some_and(|seal| seal.ino == of))
+        };
+        let mut with_inode = self.records.iter().filter(had);
+        let only = with_inode.next().filter(|_| with_inode.next().is_none());
+        self.records.iter().find(lay).or(only)
+    }
+
+    /// Whether it is what some path is known to be good as, so that it tells nothing.
+    fn is_known_good(&self, left: &Path) -> bool {
+        let Ok(found) = snapshot(left, Content::Hash(0, MOST_READ), &|_| ()) else { return false };
+        self.records.iter().any(|record| is_copy(&record.facts, &found.facts))
+    }
+
+    /// Enters what lies in the quarantine and is not in the index.
+    fn adopt(&mut self, known: &[Evidence], slots: &BTreeSet<PathBuf>) -> Vec<Evidence> {
+        let known = known.iter().map(|one| one.location.clone()).collect();
+        let mut unlisted = match self.store.quarantine.unlisted(&known, slots) {
+            Ok(unlisted) => unlisted,
+            Err(e) => {
+                tracing::warn!("{e}");
+                return Vec::new();
+            }
+        };
+        if unlisted.is_empty() {
+            return unlisted;
+        }
+        let paths = self.paths_of_incidents();
+        for evidence in &mut unlisted {
+            if let Some(path) = paths.get(&evidence.incident) {
+                evidence.path.clone_from(path);
+            }
+            let what = "it was taken to the quarantine by an earlier run, which ended suddenly and \
+                        had no time to enter it there";
+            self.tell(what, evidence.clone());
+        }
+        unlisted
+    }
+
+    /// Which path each incident on record is about, where it is one.
+    fn paths_of_incidents(&self) -> HashMap<String, PathBuf> {
+        let mut paths: HashMap<String, Option<PathBuf>> = HashMap::new();
+        let entries = record::read(&self.store.state, Filter::default());
+        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
+            let (Some(incident), Some(path)) = (entry.event.incident, entry.event.path) else {
+                continue;
+            };
+            let path = path.to_path();
+            let known = paths.entry(incident).or_insert_with(|| Some(path.clone()));
+            if known.as_ref() != Some(&path) {
+                *known = None;
+            }
+        }
+        paths.into_iter().filter_map(|(incident, path)| Some((incident, path?))).collect()
+    }
+
+    /// A heal that gave a path its name back took nothing out, and may not be on record either.
+    fn tell_of_placed(&mut self) {
+        for record in self.records {
+            let told = |(_, kept): &(Event, Option<Evidence>)| {
+                kept.as_ref().is_some_and(|kept| kept.path == record.path)
+            };
+            if let Some(replica) = &record.replica
+                && has_inode(&record.path, replica.ino)
+                && !self.found.iter().any(told)
+            {
+                let event = self.event(&record.path).noting(
+                    "it was put right just before an earlier run ended, which had no time to say \
+                     by whom it was changed",
+                );
+                self.found.push((event, None));
+            }
+        }
+    }
+
+    fn tell(&mut self, what: &str, evidence: Evidence) {
+        let place = escape_path(&evidence.location);
+        let event = self.event(&evidence.path).noting(format!("{what}; it is kept at {place}"));
+        self.found.push((event, Some(evidence)));
+    }
+
+    fn event(&self, path: &Path) -> Event {
+        let mut event = Event::new(Timestamp::now(), Kind::Restored, Severity::Warning);
+        event.incident = Some(self.incident.clone());
+        if path.as_os_str().is_empty() { event } else { event.about(path) }
+    }
+
+    fn notes(self) -> Vec<Note> {
+        let silent = |event: &Event| {
+            let path = event.path.as_ref().map(record::PathText::to_path);
+            let of = self.records.iter().find(|record| Some(&record.path) == path.as_ref());
+            of.is_some_and(|record| record.policy.alert == AlertWhen::Never)
+        };
+        let events: Vec<Event> =
+            self.found.iter().map(|(event, _)| event.clone()).filter(|e| !silent(e)).collect();
+        let (incident, not_before) = (self.incident, Timestamp::now());
+        let message = (!events.is_empty())
+            .then(|| Note::Message { item: Item { incident, not_before, events }, waits: false });
+        let evidence = self.found.iter().filter_map(|(_, kept)| kept.clone()).map(Note::Evidence);
+        let evidence: Vec<Note> = evidence.collect();
+        let events = self.found.into_iter().map(|(event, _)| Note::Event(Box::new(event)));
+        evidence.into_iter().chain(events).chain(message).collect()
+    }
+}
+
+/// Whether `found` is a copy of `good` as it lies ready: without its flags, under one name.
+fn is_copy(good: &Facts, found: &Facts) -> bool {
+    let read = found.kind != FileKind::File || found.size > MOST_READ;
+    (good.kind, good.size, good.mode, good.uid, good.gid)
+        == (found.kind, found.size, found.mode, found.uid, found.gid)
+        && good.target == found.target
+        && (good.kind == FileKind::Directory || good.mtime == found.mtime)
+        && (read || good.sha256 == found.sha256)
+}
+
+/// Every directory where copies for these records lie.
+fn slots<'a>(state: &Path, records: impl Iterator<Item = &'a Record>) -> BTreeSet<PathBuf> {
+    let mut slots = BTreeSet::from([state.join("replicas")]);
+    for record in records {
+        slots.extend(respond::slot_directory(&record.path, state).ok());
+        let lain = record.replica.as_ref().and_then(|replica| replica.path.parent());
+        slots.extend(lain.map(Path::to_owned));
+    }
+    slots
+}
+
+/// What lies in `slot`, if that is a directory of ours.
+fn names(slot: &Path) -> Vec<PathBuf> {
+    let Ok(dir) = sys::open::open_dir(slot) else { return Vec::new() };
+    let own = rustix::process::geteuid().as_raw();
+    let private = |stat: crate::judge::Stat| stat.uid == own && stat.mode & 0o022 == 0;
+    if !sys::stat::stat_fd(dir.as_fd()).is_ok_and(private) {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(sys::open::self_path(dir.as_fd())).into_iter().flatten();
+    entries.filter_map(Result::ok).map(|entry| slot.join(entry.file_name())).collect()
+}
