@@ -164,12 +164,23 @@ impl Testimony {
     /// A call that tells the inode, and one by a process that had opened it, are evidence of
     /// the file. Without any, somebody did it who got the descriptor from a parent; or who had
     /// it before the watch began: that is proof only of the one process that did the like.
+    ///
+    /// A window in which nobody did anything of the kind shows what was done in another.
     pub(super) fn doers(&self, kind: Kind, nature: Nature, windows: &[Window]) -> Doers<'_> {
-        self.judge(windows.iter().map(|window| {
-            let Some(inode) = window.inode else { return Vec::new() };
-            let makes = |seen: &&Witnessed| makes(seen.deed.act, kind, nature);
-            self.likeliest(window, inode, self.deeds.iter().filter(makes).collect())
-        }))
+        let all: Vec<&Witnessed> =
+            self.deeds.iter().filter(|seen| makes(seen.deed.act, kind, nature)).collect();
+        let mut found: Vec<&Witnessed> =
+            windows.iter().flat_map(|window| likeliest(window, &all)).collect();
+        if found.is_empty() && self.complete {
+            let stranger = |seen: &&&Witnessed| {
+                seen.deed.inode.is_none() && windows.iter().any(|window| seen.falls_in(window))
+            };
+            found = all.iter().filter(stranger).copied().collect();
+            if distinct(&found).len() > 1 || windows.iter().any(|window| window.inode.is_none()) {
+                found.clear();
+            }
+        }
+        self.judge(&found, windows)
     }
 
     /// The process with this pid that did anything to it in these times. An event of the same
@@ -191,65 +202,53 @@ impl Testimony {
 
     /// Who opened it for writing in these times.
     pub(super) fn writers(&self, windows: &[Window]) -> Doers<'_> {
-        self.judge(windows.iter().map(|window| {
-            let opened = |seen: &&Witnessed| {
-                seen.deed.act == Act::OpenedForWriting
-                    && window.inode.is_some()
-                    && seen.deed.inode == window.inode
-                    // Whoever has it mapped writes when it likes.
-                    && seen.over + HELD >= window.whole
-                    && seen.deed.began <= window.until
-            };
-            self.deeds.iter().filter(opened).collect()
-        }))
+        let opened = |seen: &&Witnessed| {
+            seen.deed.act == Act::OpenedForWriting
+                && windows.iter().any(|window| {
+                    window.inode.is_some()
+                        && seen.deed.inode == window.inode
+                        // Whoever has it mapped writes when it likes.
+                        && seen.over + HELD >= window.whole
+                        && seen.deed.began <= window.until
+                })
+        };
+        self.judge(&self.deeds.iter().filter(opened).collect::<Vec<_>>(), windows)
     }
 
-    fn likeliest<'a>(
-        &self,
-        window: &Window,
-        inode: InodeKey,
-        all: Vec<&'a Witnessed>,
-    ) -> Vec<&'a Witnessed> {
-        let of = |seen: &Witnessed| match seen.deed.inode {
-            Some(told) => told == inode,
-            None => seen.deed.opened.contains(&inode),
-        };
-        let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
-            let all = all.iter().copied();
-            all.filter(|seen| seen.falls_in(window) && fits(seen)).collect()
-        };
-        let mut found = pick(&of);
-        if found.is_empty() {
-            found = pick(&|seen| seen.deed.inherited.contains(&inode));
-        }
-        if found.is_empty() {
-            found = pick(&|seen| seen.deed.inode.is_none());
-            if distinct(&found).len() > 1 || !self.complete {
-                found.clear();
-            }
-        }
-        if window.sharp && distinct(&found).len() > 1 {
-            // It was under way at that very moment.
-            let then: Vec<_> =
-                found.iter().copied().filter(|seen| seen.deed.ended >= window.until).collect();
-            if !then.is_empty() {
-                return then;
-            }
-        }
-        found
-    }
-
-    fn judge<'a>(&'a self, found: impl Iterator<Item = Vec<&'a Witnessed>>) -> Doers<'a> {
-        let found: Vec<Vec<&Witnessed>> = found.collect();
-        let all_explained = !found.is_empty() && found.iter().all(|found| !found.is_empty());
-        let found = found.concat();
-        let actors = distinct(&found);
+    fn judge<'a>(&'a self, found: &[&'a Witnessed], windows: &[Window]) -> Doers<'a> {
+        let known = windows.iter().all(|window| window.inode.is_some());
+        let actors = distinct(found);
         let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
         // What a call itself tells is no conclusion, which somebody unrecorded could upset.
         let told = found.iter().all(|seen| seen.deed.inode.is_some());
         let complete = self.complete && (told || self.unrecorded.iter().all(recorded));
-        Doers { complete: complete && all_explained && actors.len() == 1, actors }
+        Doers { complete: complete && known && actors.len() == 1, actors }
     }
+}
+
+/// Those of `all` that are evidence of the file in this window.
+fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
+    let Some(inode) = window.inode else { return Vec::new() };
+    let of = |seen: &Witnessed| match seen.deed.inode {
+        Some(told) => told == inode,
+        None => seen.deed.opened.contains(&inode),
+    };
+    let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
+        all.iter().copied().filter(|seen| seen.falls_in(window) && fits(seen)).collect()
+    };
+    let mut found = pick(&of);
+    if found.is_empty() {
+        found = pick(&|seen| seen.deed.inherited.contains(&inode));
+    }
+    if window.sharp && distinct(&found).len() > 1 {
+        // It was under way at that very moment.
+        let then: Vec<_> =
+            found.iter().copied().filter(|seen| seen.deed.ended >= window.until).collect();
+        if !then.is_empty() {
+            return then;
+        }
+    }
+    found
 }
 
 impl Witnessed {

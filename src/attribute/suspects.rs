@@ -135,8 +135,11 @@ fn exited(pid: u32, openers: &[Arc<Actor>]) -> Named {
 }
 
 fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Source) {
-    if !named.iter().any(|(known, _)| known.is_same(actor)) {
-        named.push((actor, source));
+    match named.iter_mut().find(|(known, _)| known.is_same(actor)) {
+        // The event found it dying, when it had no program any more; the record has it.
+        Some(known) if known.0.exe.is_none() => *known = (actor, source),
+        Some(_) => {}
+        None => named.push((actor, source)),
     }
 }
 

@@ -22,11 +22,9 @@ const MOST_PENDING: usize = 1024;
 /// Names of one call that are kept; no call that matters has more.
 const MOST_PATHS: usize = 16;
 /// Records of one call come together; one that lacks its end for this long lacks it for good.
-const GIVEN_UP: Duration = Duration::from_secs(2);
+const GIVEN_UP: Duration = Duration::from_secs(3);
 /// A number that has been passed over for this long belongs to a record that was dropped.
-const MISSED: Duration = Duration::from_millis(250);
-/// A number that comes later than one after it comes within this time.
-const ON_ITS_WAY: Duration = Duration::from_millis(20);
+const MISSED: Duration = Duration::from_secs(3);
 /// Numbers passed over at one time that are waited for one by one.
 const MOST_MISSING: usize = 4096;
 
@@ -128,12 +126,12 @@ impl Assembler {
         std::mem::take(&mut self.lost) || missed
     }
 
-    /// Whether every number has come in but those that are just on their way: on another
-    /// processor a call may have its number before ours, and come after it.
+    /// Whether everything with an earlier number has come in, to its end. A process may have
+    /// been given a number, and kept from going on before it could use it.
     #[must_use]
-    pub fn is_gapless(&self, now: Instant) -> bool {
-        let end = self.serials.waited_for(ON_ITS_WAY, now);
-        self.serials.missing.range(..end).next().is_none()
+    pub fn is_whole_to(&self, serial: u64) -> bool {
+        self.serials.missing.range(..serial).next().is_none()
+            && self.pending.range(..serial).next().is_none()
     }
 
     fn keep_bounds(&mut self, now: Instant) {
@@ -181,14 +179,10 @@ impl Serials {
         self.missing.extend(skipped);
     }
 
-    /// All numbers before this one have been waited for that long.
-    fn waited_for(&self, long: Duration, now: Instant) -> u64 {
-        let recent = self.since.iter().find(|(_, at)| now.saturating_duration_since(**at) < long);
-        recent.map_or(u64::MAX, |(serial, _)| *serial)
-    }
-
     fn missed(&mut self, now: Instant) -> bool {
-        let end = self.waited_for(MISSED, now);
+        let recent = self.since.iter().find(|(_, at)| now.saturating_duration_since(**at) < MISSED);
+        // The numbers before it have been waited for long enough.
+        let end = recent.map_or(u64::MAX, |(serial, _)| *serial);
         let kept = self.missing.split_off(&end);
         let missed = !std::mem::replace(&mut self.missing, kept).is_empty();
         self.since = self.since.split_off(&end);

@@ -34,7 +34,9 @@ use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use thread::Listener;
 
 /// Whoever asks is answered within this time, whether all records have come in or not.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// The start waits this long until all files are known.
+const SCAN: Duration = Duration::from_secs(10);
 /// The first record has to come within this time.
 const FIRST: Duration = Duration::from_secs(2);
 
@@ -75,6 +77,8 @@ struct Shared {
 struct State {
     /// The protected inodes, as audit numbers them.
     inodes: HashMap<Number, (InodeKey, FileId)>,
+    /// The same, as `statx` numbers them.
+    by_key: HashMap<InodeKey, FileId>,
     /// The last part of each file's path, and its inodes, the latest last.
     of_file: HashMap<FileId, (Vec<u8>, VecDeque<Number>)>,
     health: Health,
@@ -93,7 +97,7 @@ const MOST_INODES: usize = 4;
 enum Order {
     Tag { file: FileId, path: PathBuf },
     Forget { file: FileId },
-    Scan,
+    Scan(Sender<()>),
     Ask(u64),
     Stop,
 }
@@ -118,6 +122,7 @@ impl AuditSensor {
             deeds: Deeds::default(),
             state: Mutex::new(State {
                 inodes: HashMap::new(),
+                by_key: HashMap::new(),
                 of_file: HashMap::new(),
                 health: Health::Working,
                 alive: Instant::now(),
@@ -155,7 +160,10 @@ impl AuditSensor {
 
     /// Everything that is protected is watched by now: find out who has it open already.
     pub fn scan(&self) {
-        self.order(Order::Scan);
+        let (done, wait) = channel();
+        self.order(Order::Scan(done));
+        // It goes on without, and the first tampering may find less known of it.
+        let _ = wait.recv_timeout(SCAN);
     }
 
     /// Asks to be told when all records of what was done until now have come in.
@@ -206,6 +214,7 @@ impl State {
     /// ones may come with those of its replicas.
     fn know(&mut self, file: FileId, path: &Path, number: Number, key: InodeKey) {
         self.inodes.insert(number, (key, file));
+        self.by_key.insert(key, file);
         let (_, known) = self.of_file.entry(file).or_insert_with(|| {
             let name = path.file_name().unwrap_or_default();
             (name.as_encoded_bytes().to_vec(), VecDeque::new())
@@ -215,7 +224,7 @@ impl State {
         if known.len() > MOST_INODES
             && let Some(oldest) = known.pop_front()
         {
-            self.inodes.remove(&oldest);
+            self.remove(&oldest);
         }
     }
 
@@ -226,10 +235,16 @@ impl State {
         name.rsplit(|byte| *byte == b'/').next() == Some(own)
     }
 
+    fn remove(&mut self, number: &Number) {
+        if let Some((key, _)) = self.inodes.remove(number) {
+            self.by_key.remove(&key);
+        }
+    }
+
     fn forget(&mut self, file: FileId) {
         let (_, numbers) = self.of_file.remove(&file).unwrap_or_default();
         for number in numbers {
-            self.inodes.remove(&number);
+            self.remove(&number);
         }
     }
 }

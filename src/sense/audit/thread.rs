@@ -41,6 +41,8 @@ pub(super) struct Listener {
     first_recorded: u64,
     /// Our own calls whose records have not come yet: number, question, deadline.
     asked: Vec<(u32, Option<u64>, Instant)>,
+    /// Questions whose record has come: question, serial number, deadline.
+    caught: Vec<(u64, u64, Instant)>,
     last_signal: u32,
     last_lost: u32,
     lost: Option<(Instant, &'static str)>,
@@ -85,6 +87,7 @@ impl Listener {
             us: std::process::id(),
             first_recorded: if since_boot { 0 } else { now },
             asked: Vec::new(),
+            caught: Vec::new(),
             last_signal: 0,
             last_lost: status.lost,
             lost: None,
@@ -155,7 +158,8 @@ impl Listener {
     fn wait(&self) {
         let now = Instant::now();
         let mut due = self.next_check.saturating_duration_since(now);
-        for (.., deadline) in &self.asked {
+        let caught = self.caught.iter().map(|(.., deadline)| deadline);
+        for deadline in self.asked.iter().map(|(.., deadline)| deadline).chain(caught) {
             due = due.min(deadline.saturating_duration_since(now));
         }
         if self.pending_everywhere {
@@ -206,7 +210,7 @@ impl Listener {
             let is_signal = call.arguments[1] == u64::from(SIGNAL);
             let number = call.arguments[2];
             if is_signal {
-                self.caught_up(number);
+                self.caught_up(number, call.serial);
             }
             return;
         }
@@ -264,9 +268,9 @@ impl Listener {
         looks: &mut Vec<super::FileId>,
     ) {
         let state = self.shared.state();
-        let near = |key: &InodeKey| opened.contains(key) || inherited.contains(key);
         let before = looks.len();
-        looks.extend(state.inodes.values().filter(|(key, _)| near(key)).map(|(_, file)| *file));
+        let near = opened.iter().chain(inherited);
+        looks.extend(near.filter_map(|key| state.by_key.get(key)).copied());
         self.pending_everywhere |= looks.len() == before;
     }
 
@@ -303,25 +307,31 @@ impl Listener {
         true
     }
 
-    fn caught_up(&mut self, number: u64) {
+    fn caught_up(&mut self, number: u64, serial: u64) {
         let Some(at) = self.asked.iter().position(|(asked, ..)| u64::from(*asked) == number) else {
             return;
         };
-        let (_, question, _) = self.asked.remove(at);
-        let Some(question) = question else { return };
-        self.count_losses();
-        let complete = self.assembler.is_gapless(Instant::now()) && self.trouble.is_none();
-        (self.tell)(Told::Caught { question, complete });
+        let (_, question, deadline) = self.asked.remove(at);
+        self.caught.extend(question.map(|question| (question, serial, deadline)));
     }
 
-    /// Answers those for whom the record came too late.
+    /// Answers those for whom everything has come in, or too late.
     fn answer(&mut self) {
         let now = Instant::now();
-        let late: Vec<_> = self.asked.extract_if(.., |(.., deadline)| now >= *deadline).collect();
-        for (_, question, _) in late {
-            if let Some(question) = question {
-                (self.tell)(Told::Caught { question, complete: false });
-            }
+        let whole = |serial: u64| self.assembler.is_whole_to(serial);
+        let ready: Vec<_> = self
+            .caught
+            .extract_if(.., |(_, serial, deadline)| whole(*serial) || now >= *deadline)
+            .map(|(question, serial, _)| (question, whole(serial)))
+            .collect();
+        if !ready.is_empty() {
+            self.count_losses();
+        }
+        let late = self.asked.extract_if(.., |(.., deadline)| now >= *deadline);
+        let late = late.filter_map(|(_, question, _)| Some((question?, false)));
+        for (question, complete) in ready.into_iter().chain(late) {
+            let complete = complete && self.trouble.is_none();
+            (self.tell)(Told::Caught { question, complete });
         }
         let may = self.everywhere.is_none_or(|at| now.saturating_duration_since(at) >= EVERYWHERE);
         if self.pending_everywhere && may {

@@ -21,7 +21,11 @@ impl Listener {
                 Ok(Order::Forget { file }) => {
                     self.shared.state().forget(file);
                 }
-                Ok(Order::Scan) => self.scan(),
+                Ok(Order::Scan(done)) => {
+                    self.scan();
+                    // Whoever asked may have gone on without.
+                    let _ = done.send(());
+                }
                 Ok(Order::Ask(question)) => self.signal(Some(question), PATIENCE),
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
