@@ -143,6 +143,7 @@ impl Engine {
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
         incident.window = content;
+        incident.replaced = replaced;
         if !guarded.told && !found.is_empty() {
             incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
         }

@@ -57,6 +57,8 @@ pub(super) struct Awaited {
     pub(super) at: Moment,
     /// When what it shows happened.
     pub(super) window: Window,
+    /// It came with another inode.
+    pub(super) replaced: bool,
 }
 
 /// See the module.
@@ -74,6 +76,8 @@ pub(super) struct Incident {
     pub(super) inode: Option<(u64, u64)>,
     /// When the last of the drafts happened.
     pub(super) window: Window,
+    /// It came with another inode.
+    pub(super) replaced: bool,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
@@ -119,6 +123,7 @@ impl Incident {
             noticed: now.mono,
             inode: None,
             window: Window::default(),
+            replaced: false,
             said: Vec::new(),
             digests: Vec::new(),
             awaited: VecDeque::new(),
@@ -193,7 +198,7 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
         self.evidence += 1;
-        self.awaited.push_back(Awaited { round, at, window: self.window });
+        self.awaited.push_back(Awaited { round, at, window: self.window, replaced: self.replaced });
     }
 
     /// The oldest evidence that was awaited was read, or will not be: which it was, if what it

@@ -24,16 +24,13 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at, window }), Some(facts)) = (untold, facts) {
+        if let (Some(Awaited { round, at, window, replaced }), Some(facts)) = (untold, facts) {
             let protected = &guarded.protected;
             let found = differences(&protected.facts, facts, &protected.policy);
             if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
                 let told = incident.is_on_record(round, Kind::ContentChanged);
                 let note = told.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
-                // Told already, and now told in full: nothing new about how it came.
-                let known = incident.drafts.iter().find(|d| d.kind == Kind::ContentChanged);
-                let replaced = known.is_some_and(|draft| draft.replaced);
                 let window = Window { until: at.file_time(), sharp: false, ..window };
                 let draft = Draft::of(at, round, window, content);
                 incident.draft(Draft { note, taken, replaced, ..draft });
