@@ -19,6 +19,7 @@ pub mod protect;
 mod reconcile;
 mod restock;
 mod scribe;
+mod selftest;
 mod sensors;
 mod shortcoming;
 mod signals;
@@ -32,5 +33,6 @@ mod ward;
 mod workers;
 
 pub use lock::LockError;
+pub use selftest::tamper;
 pub use start::{RunError, RunOptions, run};
 pub use store::{Store, StoreError};

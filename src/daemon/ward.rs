@@ -26,6 +26,8 @@ pub struct Ward {
     pub mount: u64,
     /// A replica is being made.
     pub staging: bool,
+    /// No event tells of changes, or not of all.
+    pub eventless: bool,
     /// Why it is protected less well than it should be.
     pub shortcomings: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Ward {
             slot,
             mount: 0,
             staging: false,
+            eventless: false,
             shortcomings: Vec::new(),
         }
     }
