@@ -252,3 +252,28 @@ impl Guard {
         self.doubt_sensors();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sweep_rests_only_while_it_is_safe_and_the_owner_leaves_it_to_us() {
+        let mut auto = Sweep::new(FlagSweep::Auto, Duration::from_secs(3600));
+        assert_eq!(auto.worst_case_ms(), 1000);
+        auto.rest(true);
+        assert_eq!(auto.worst_case_ms(), 30_000);
+        let now = Duration::from_secs(100);
+        auto.next_round = now + SLOW;
+        auto.hurry(now);
+        assert_eq!((auto.worst_case_ms(), auto.next_round), (1000, now + FAST));
+        auto.rest(false);
+        assert_eq!(auto.worst_case_ms(), 1000);
+
+        let mut fixed =
+            Sweep::new(FlagSweep::Every(Duration::from_secs(5)), Duration::from_secs(3600));
+        fixed.rest(true);
+        fixed.hurry(now);
+        assert_eq!(fixed.worst_case_ms(), 5000);
+    }
+}
