@@ -16,7 +16,8 @@
 //!
 //! Around that line stand [`baseline`] (what is known to be good, and where the copies are),
 //! [`config`], [`daemon`] (the shell that performs the engine's actions), [`doctor`] (is this
-//! host fit for it?), [`cli`] (the only module that prints) and [`sys`] (the only module with `unsafe`).
+//! host fit for it?), [`selftest`] (does it really see, name and heal?), [`cli`] (the only module
+//! that prints) and [`sys`] (the only module with `unsafe`).
 
 pub mod sense;
 
@@ -37,5 +38,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod selftest;
 pub mod sys;
 pub mod text;

@@ -106,6 +106,25 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Tamper with a canary by every route: was it seen, its process named, and healed?
+    ///
+    /// The running daemon does it: a file of its own is tampered with by other processes, by each
+    /// way to clear +i and each way to change a file, and nobody is alerted of it. It does so by
+    /// itself, too, after its start and every hour; 'steadfast status' has the last result.
+    ///
+    /// A route passes if it was seen and healed and the very process that did it was named. Where
+    /// only Linux audit could name it, and the daemon has no audit, that is a limit of this host:
+    /// it is told, and counts as passed.
+    ///
+    /// Exit codes: 0 every route passed; 1 one failed; 2 it could not be carried out, for example
+    /// since no daemon runs.
+    Selftest {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The process that a self-test starts for each route
+    #[command(hide = true)]
+    Tamper { route: String, path: PathBuf },
     /// About the configuration
     Config {
         #[command(subcommand)]
@@ -184,6 +203,8 @@ mod tests {
             "events /a --since 24h --follow --json",
             "who /a --json",
             "diff /a --last",
+            "selftest",
+            "selftest --json",
             "doctor",
             "doctor --who-could --json",
             "config check",

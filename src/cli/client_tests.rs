@@ -34,6 +34,7 @@ fn client_and_server_understand_each_other() {
         open_incidents: 0,
         shortcomings: Vec::new(),
         worst_case_notice_ms: 1,
+        selftest: None,
     };
     let told = answer.clone();
     let control = crate::daemon::control::Control::start(

@@ -16,6 +16,7 @@ mod look;
 mod progress;
 mod run;
 mod screen;
+mod selftest;
 mod status;
 mod strangers;
 #[cfg(test)]
@@ -93,6 +94,9 @@ fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
     if let Command::Config { command: ConfigCommand::Check { file: named } } = &cli.command {
         return check::config(screen, named.as_deref().or(file));
     }
+    if let Command::Tamper { route, path } = &cli.command {
+        return selftest::tamper(screen, route, path);
+    }
     let config = load(file)?;
     let change = |command, paths, reason| change::change(screen, &config, command, paths, reason);
     match cli.command {
@@ -113,7 +117,8 @@ fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
         Command::Journal { command: JournalCommand::Verify { output } } => {
             check::journal(screen, &config, output)
         }
-        Command::Config { .. } => Ok(Outcome::Fine),
+        Command::Selftest { output } => selftest::selftest(screen, &config, output),
+        Command::Config { .. } | Command::Tamper { .. } => Ok(Outcome::Fine),
     }
 }
 

@@ -8,6 +8,7 @@ use super::Outcome;
 use super::args::Output;
 use super::client;
 use super::screen::{BAD, GOOD, STRONG, Screen, WARNING, count};
+use super::selftest::summary;
 use crate::config::{Config, show_duration};
 use crate::daemon::api::{self, State};
 use crate::text::{escape, escape_path};
@@ -53,6 +54,10 @@ fn render(status: &api::Status, zone: &TimeZone) -> String {
         let gap = if why.is_empty() { 0 } else { 13_usize.saturating_sub(state.len()) };
         text += &format!("  {name:<16} {style}{state}{style:#}{:gap$}{why}\n", "");
     }
+    if let Some(test) = &status.selftest {
+        let time = test.time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S");
+        text += &format!("\n{STRONG}self-test{STRONG:#} at {time}\n  {}\n", summary(test));
+    }
     if !status.shortcomings.is_empty() {
         text += &format!("\n{STRONG}protected less well than they should be{STRONG:#}\n");
     }
@@ -96,6 +101,7 @@ mod tests {
                 why: "tmpfs has no immutable bit".to_owned(),
             }],
             worst_case_notice_ms: 1000,
+            selftest: None,
         };
         let plain = anstream::adapter::strip_str(&render(&status, &TimeZone::UTC)).to_string();
         assert_eq!(

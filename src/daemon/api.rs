@@ -1,7 +1,7 @@
 //! What the command line and the daemon say to each other over the control socket.
 //!
-//! HTTP with JSON bodies: `GET /status`; `POST /protect`, `/release`, `/restore` and
-//! `/accept` take a [`Request`] and answer with a [`Report`]. Whoever accepts [`LINES`] is told
+//! HTTP with JSON bodies: `GET /status`; `POST /protect`, `/release`, `/restore`, `/accept` and
+//! `/selftest` take a [`Request`] and answer with a [`Report`]. Whoever accepts [`LINES`] is told
 //! how far it is meanwhile, one [`Line`] a second, the report last.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::record::PathText;
+use crate::selftest::SelfTest;
 
 /// The daemon's state of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +78,15 @@ pub struct Status {
     pub shortcomings: Vec<Shortcoming>,
     /// The longest that a change can stay unnoticed when no event tells of it, milliseconds.
     pub worst_case_notice_ms: u64,
+    /// The last self-test; `null` before the first, and where it cannot be carried out.
+    #[serde(default)]
+    pub selftest: Option<SelfTest>,
 }
 
 /// A command that changes something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// What it is about.
+    /// What it is about; nothing for `/selftest`.
     pub paths: Vec<PathText>,
     /// Why, in the person's words; for `/accept`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,6 +113,12 @@ pub struct Report {
     /// For `/restore`: what is in a protected directory, does not belong there, and stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<PathText>,
+    /// For `/selftest`: what it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selftest: Option<Box<SelfTest>>,
+    /// For `/selftest`: why it could not be carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<String>,
 }
 
 /// The media type of an answer in [`Line`]s.
@@ -156,6 +166,11 @@ impl Gauge {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many paths are done.
+    pub fn set_done(&self, count: usize) {
+        self.done.store(count as u64, Ordering::Relaxed);
+    }
+
     /// So many more bytes were read.
     pub fn add_bytes(&self, count: u64) {
         self.bytes.fetch_add(count, Ordering::Relaxed);
@@ -181,6 +196,7 @@ impl Command {
             Self::Release => "release",
             Self::Restore => "restore",
             Self::Accept => "accept",
+            Self::Selftest => "selftest",
         }
     }
 }
@@ -196,4 +212,6 @@ pub enum Command {
     Restore,
     /// What is there now becomes known good.
     Accept,
+    /// Tamper with a canary by every route.
+    Selftest,
 }

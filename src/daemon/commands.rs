@@ -64,7 +64,8 @@ impl Asker {
         if answers.iter().all(Option::is_some)
             && let Some(Open { reply, answers, strangers }) = open.take()
         {
-            reply.send(Report { paths: answers.into_iter().flatten().collect(), strangers });
+            let paths = answers.into_iter().flatten().collect();
+            reply.send(Report { paths, strangers, ..Report::default() });
         }
     }
 }
@@ -85,12 +86,15 @@ enum Job {
 impl Guard {
     /// Does what is asked, or has it done.
     pub(super) fn asked(&mut self, command: Command, request: Request, reply: Reply) {
+        if command == Command::Selftest {
+            return self.selftest_asked(reply);
+        }
         let mut jobs = Vec::new();
         for asked in request.paths.iter().map(PathText::to_path) {
             match command {
                 Command::Protect => self.plan_protect(&asked, &mut jobs),
                 Command::Accept => self.plan_accept(&canonical_path(&asked), &mut jobs),
-                Command::Release | Command::Restore => {
+                Command::Release | Command::Restore | Command::Selftest => {
                     self.plan_known(command, &canonical_path(&asked), &mut jobs);
                 }
             }
@@ -211,7 +215,7 @@ impl Guard {
         let mut all: Vec<PathBuf> = self
             .wards()
             .map(|(_, ward)| &ward.patient.path)
-            .filter(|known| known.starts_with(path))
+            .filter(|known| known.starts_with(path) && !self.canaries.is_theirs(known))
             .cloned()
             .collect();
         all.sort();

@@ -12,6 +12,7 @@ use nix::sys::time::TimeSpec;
 
 use super::api::{State, Status};
 use super::scribe::{Note, Scribe};
+use super::selftest::Canaries;
 use super::sensors::Sensors;
 use super::sweep::Sweep;
 use super::wake::Mailbox;
@@ -40,6 +41,7 @@ pub struct Guard {
     pub(super) reader: Worker<Reading>,
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
+    pub(super) canaries: Canaries,
     pub(super) status: Arc<Mutex<Status>>,
     /// The last of an earlier run.
     last_beat: Option<Heartbeat>,
@@ -69,6 +71,7 @@ pub(super) struct Parts {
     pub(super) reader: Worker<Reading>,
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
+    pub(super) canaries: Canaries,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) last_beat: Option<Heartbeat>,
 }
@@ -84,6 +87,7 @@ impl Guard {
             reader,
             reports,
             sweep,
+            canaries,
             status,
             last_beat,
         } = parts;
@@ -97,6 +101,7 @@ impl Guard {
             reader,
             reports,
             sweep,
+            canaries,
             status,
             last_beat,
             questions: Questions::default(),
@@ -144,6 +149,7 @@ impl Guard {
             self.answer_overdue();
             self.feed(Input::Tick);
             self.sweep_some();
+            self.test_some();
         }
         Ok(())
     }
@@ -158,7 +164,7 @@ impl Guard {
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now);
+        let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
             (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
@@ -202,6 +208,7 @@ impl Guard {
                         ward.patient.pinned = pinned.contains(file);
                     }
                 }
+                Report::Selftest(news) => self.test_news(news),
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
@@ -249,6 +256,7 @@ impl Guard {
     }
 
     pub(super) fn observe(&mut self, observation: Observation) {
+        self.canaries.notice(&observation);
         self.feed(Input::Observed(observation));
     }
 
@@ -290,7 +298,10 @@ impl Guard {
     pub(super) fn guard(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
-        let slot = respond::slot_directory(&record.path, &self.state);
+        let slot = match Canaries::slot(&record.path) {
+            Some(slot) => Ok(slot),
+            None => respond::slot_directory(&record.path, &self.state),
+        };
         let mut ward = Ward::new(&record, slot.as_ref().ok().cloned());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
@@ -321,7 +332,9 @@ impl Guard {
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.shortcomings = super::shortcoming::of(ward);
-        ward.shortcomings.extend(self.sensors.watch(file, &ward.patient));
+        let lacks = self.sensors.watch(file, &ward.patient);
+        ward.eventless = !lacks.is_empty();
+        ward.shortcomings.extend(lacks);
     }
 
     /// Guards the path no longer. The file stays as it is.
@@ -364,6 +377,7 @@ impl Guard {
         let trouble = self.scribe.trouble();
         sensors.push(super::shortcoming::journal(trouble));
         sensors.push(super::shortcoming::state(self.scribe.worry()));
+        sensors.push(self.canaries.status());
         let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
         let broken = self.engine.broken();
         let shortcomings = self
@@ -371,15 +385,19 @@ impl Guard {
             .values()
             .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
             .chain(broken)
+            .filter(|(path, _)| !self.canaries.is_theirs(path))
             .map(|(path, why)| super::api::Shortcoming {
                 path: PathText::new(path),
                 why: why.to_owned(),
             })
             .collect();
+        let canaries = self.canaries.files();
+        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
         let Ok(mut status) = self.status.lock() else { return };
         status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
-        status.protected = self.wards.len();
-        status.open_incidents = self.engine.open_incidents();
+        status.protected = self.wards.len() - self.canaries.files().count();
+        status.open_incidents = self.engine.open_incidents() - tested;
+        status.selftest = self.canaries.last().cloned();
         status.worst_case_notice_ms = self.sweep.worst_case_ms();
         status.shortcomings = shortcomings;
         status.sensors = sensors;

@@ -20,6 +20,7 @@ pub mod protect;
 mod reconcile;
 mod restock;
 mod scribe;
+mod selftest;
 mod sensors;
 mod shortcoming;
 mod signals;
@@ -34,5 +35,6 @@ mod witness;
 mod workers;
 
 pub use lock::LockError;
+pub use selftest::tamper;
 pub use start::{RunError, RunOptions, run};
 pub use store::{Store, StoreError};

@@ -45,7 +45,8 @@ impl Guard {
             }
             Action::Heal { file, cure, incident, keep_evidence } => {
                 self.set_incident(file, incident);
-                self.heal(file, cure, keep_evidence)
+                // What the self-test left at a canary is no evidence.
+                self.heal(file, cure, keep_evidence && !self.canaries.has(file))
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
@@ -70,7 +71,9 @@ impl Guard {
                 self.question(file, openers, windows, until)
             }
             Action::Record(event) => {
-                self.scribe.tell(Note::Event(event));
+                if let Some(event) = self.canaries.sift(event) {
+                    self.scribe.tell(Note::Event(event));
+                }
                 None
             }
             Action::Alert { incident, not_before, events, waits } => {
@@ -184,6 +187,9 @@ impl Guard {
 
     /// Evidence, replica and sensors after a cure.
     fn after_cure(&mut self, file: FileId, outcome: &Outcome, keep_evidence: bool) {
+        if outcome.healed.result.is_ok() {
+            self.canaries.healed(file);
+        }
         let incident = self.incident(file);
         let Some(ward) = self.ward_mut(file) else { return };
         let path = ward.patient.path.clone();

@@ -28,6 +28,11 @@ pub(super) fn state(worry: Option<String>) -> SensorStatus {
     line("state", worry)
 }
 
+/// The self-test as a line of `status`.
+pub(super) fn selftest(trouble: Option<String>) -> SensorStatus {
+    line("selftest", trouble)
+}
+
 fn line(name: &str, trouble: Option<String>) -> SensorStatus {
     let state = if trouble.is_some() { "degraded" } else { "working" };
     SensorStatus { name: name.into(), state: state.into(), why: trouble.unwrap_or_default() }

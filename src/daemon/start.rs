@@ -15,6 +15,7 @@ use super::leftovers;
 use super::lock::StateLock;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
+use super::selftest::Canaries;
 use super::sensors::Sensors;
 use super::signals;
 use super::store::{Store, StoreError};
@@ -24,7 +25,7 @@ use super::wanted::{Obstacles, Wanted};
 use super::workers::{self, Report};
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
-use crate::config::{Config, FlagSweep};
+use crate::config::Config;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
@@ -69,8 +70,6 @@ pub enum RunError {
     System(#[from] std::io::Error),
 }
 
-/// Without an event, a change is noticed within this time.
-const FLAG_SWEEP: Duration = Duration::from_secs(1);
 /// The end of the daemon waits this long for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -158,10 +157,6 @@ fn assemble(
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
     let scribe = Scribe::start(desk)?;
-    let every = match config.daemon.flag_sweep {
-        FlagSweep::Auto => FLAG_SWEEP,
-        FlagSweep::Every(every) => every,
-    };
     let parts = Parts {
         sensors: Sensors::start(reports.clone(), &state),
         stager: workers::stager(
@@ -171,7 +166,8 @@ fn assemble(
             reports.clone(),
         )?,
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
-        sweep: Sweep::new(every, config.daemon.content_sweep),
+        sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
+        canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         reports: mailbox,
         status: Arc::clone(status),
         last_beat,
@@ -239,6 +235,7 @@ fn starting() -> Status {
         open_incidents: 0,
         shortcomings: Vec::new(),
         worst_case_notice_ms: 0,
+        selftest: None,
     }
 }
 

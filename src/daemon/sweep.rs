@@ -12,11 +12,18 @@ use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::Reading;
 use crate::baseline::Heartbeat;
+use crate::config::FlagSweep;
 use crate::engine::{Input, Sight};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
 use crate::sys;
 
+/// How often files are looked at where no better is known…
+const FAST: Duration = Duration::from_secs(1);
+/// …and where a self-test has shown that events tell of every way to clear the bit.
+const SLOW: Duration = Duration::from_secs(30);
+/// How often the rest is seen to.
+const CHORES: Duration = Duration::from_secs(1);
 /// Files looked at before events are served again: about half a millisecond.
 const SLICE: usize = 256;
 /// Every so many rounds each path is walked anew, so that a directory above that became a
@@ -36,8 +43,11 @@ pub struct Sweep {
     cursor: usize,
     round: u32,
     every: Duration,
+    /// The owner leaves `every` to us.
+    auto: bool,
     content_every: Duration,
     next_round: Duration,
+    next_chores: Duration,
     next_content: Duration,
     next_pinned: Duration,
     under_way: bool,
@@ -49,16 +59,22 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Looks at every file each `every`, and reads each `content_every`.
+    /// Looks at every file as often as `flags` says, and reads each `content_every`.
     #[must_use]
-    pub fn new(every: Duration, content_every: Duration) -> Self {
+    pub fn new(flags: FlagSweep, content_every: Duration) -> Self {
+        let (every, auto) = match flags {
+            FlagSweep::Auto => (FAST, true),
+            FlagSweep::Every(every) => (every, false),
+        };
         Self {
             files: Vec::new(),
             cursor: 0,
             round: 0,
             every,
+            auto,
             content_every,
             next_round: Duration::ZERO,
+            next_chores: Duration::ZERO,
             next_content: content_every,
             next_pinned: Duration::ZERO,
             under_way: false,
@@ -79,13 +95,29 @@ impl Sweep {
 
     /// How long there is nothing to do.
     pub(super) fn wait(&self, now: Duration) -> Duration {
-        if self.under_way { Duration::ZERO } else { self.next_round.saturating_sub(now) }
+        let next = self.next_round.min(self.next_chores);
+        if self.under_way { Duration::ZERO } else { next.saturating_sub(now) }
     }
 
     /// Begins a round at once.
     pub(super) fn everything_now(&mut self) {
         self.next_round = Duration::ZERO;
         self.cursor = 0;
+    }
+
+    /// Looks often again: it is not known what events tell of.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        if self.auto {
+            self.every = FAST;
+            self.next_round = self.next_round.min(now + FAST);
+        }
+    }
+
+    /// Looks seldom where that is `safe`.
+    pub(super) fn rest(&mut self, safe: bool) {
+        if self.auto {
+            self.every = if safe { SLOW } else { FAST };
+        }
     }
 
     pub(super) fn worst_case_ms(&self) -> u64 {
@@ -105,6 +137,10 @@ impl Guard {
     /// Does a slice of the round that is under way, or begins one that is due.
     pub(super) fn sweep_some(&mut self) {
         let now = self.now().mono;
+        if now >= self.sweep.next_chores {
+            self.sweep.next_chores = now + CHORES;
+            self.do_chores(now);
+        }
         if !self.sweep.under_way {
             if now < self.sweep.next_round {
                 return;
@@ -114,7 +150,8 @@ impl Guard {
         let end = (self.sweep.cursor + SLICE).min(self.sweep.files.len());
         let slice: Vec<FileId> =
             self.sweep.files.get(self.sweep.cursor..end).unwrap_or_default().to_vec();
-        let thorough = self.sweep.round.is_multiple_of(THOROUGH);
+        let seldom = self.sweep.every >= SLOW;
+        let thorough = seldom || self.sweep.round.is_multiple_of(THOROUGH);
         for file in slice {
             self.look_again(file, thorough);
         }
@@ -135,6 +172,9 @@ impl Guard {
         self.sweep.began = Timestamp::now();
         self.sweep.round = self.sweep.round.wrapping_add(1);
         self.sweep.next_round = now + self.sweep.every;
+    }
+
+    fn do_chores(&mut self, now: Duration) {
         if now >= self.sweep.next_content {
             self.sweep.next_content = now + self.sweep.content_every;
             self.read_everything();
@@ -163,7 +203,7 @@ impl Guard {
     }
 
     /// One file without an event. The common case is a single `statx`.
-    fn look_again(&mut self, file: FileId, thorough: bool) {
+    pub(super) fn look_again(&mut self, file: FileId, thorough: bool) {
         let Some(ward) = self.ward(file) else { return };
         let quick = if thorough { None } else { sys::stat::stat(&ward.patient.path).ok() };
         let sight = match quick {
@@ -209,5 +249,31 @@ impl Guard {
         };
         self.scribe.tell(Note::Event(Box::new(event)));
         self.sweep.last_health = health;
+        self.doubt_sensors();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sweep_rests_only_while_it_is_safe_and_the_owner_leaves_it_to_us() {
+        let mut auto = Sweep::new(FlagSweep::Auto, Duration::from_secs(3600));
+        assert_eq!(auto.worst_case_ms(), 1000);
+        auto.rest(true);
+        assert_eq!(auto.worst_case_ms(), 30_000);
+        let now = Duration::from_secs(100);
+        auto.next_round = now + SLOW;
+        auto.hurry(now);
+        assert_eq!((auto.worst_case_ms(), auto.next_round), (1000, now + FAST));
+        auto.rest(false);
+        assert_eq!(auto.worst_case_ms(), 1000);
+
+        let mut fixed =
+            Sweep::new(FlagSweep::Every(Duration::from_secs(5)), Duration::from_secs(3600));
+        fixed.rest(true);
+        fixed.hurry(now);
+        assert_eq!(fixed.worst_case_ms(), 5000);
     }
 }

@@ -28,6 +28,8 @@ pub struct Ward {
     pub staging: bool,
     /// The replica that lies ready is watched already.
     pub replica_watched: bool,
+    /// No event tells of changes, or not of all.
+    pub eventless: bool,
     /// Why it is protected less well than it should be.
     pub shortcomings: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl Ward {
             mount: 0,
             staging: false,
             replica_watched: false,
+            eventless: false,
             shortcomings: Vec::new(),
         }
     }

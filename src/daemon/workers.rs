@@ -45,6 +45,8 @@ pub enum Report {
     Asked(api::Command, api::Request, Reply),
     /// These files are bind-mounted somewhere else, the others are not.
     Pinned(Vec<FileId>),
+    /// The tester of the self-test has something to tell.
+    Selftest(super::selftest::News),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// These known-good copies are gone, and the files are not good either.
@@ -206,7 +208,9 @@ pub fn stager(
                     }
                 }
                 Chore::Discard(path) => {
-                    if let Err(e) = respond::remove_path(&path) {
+                    if let Err(e) = respond::remove_path(&path)
+                        && e.kind() != io::ErrorKind::NotFound
+                    {
                         tracing::warn!("{}: {e}", crate::text::escape_path(&path));
                     }
                 }

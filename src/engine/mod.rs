@@ -135,6 +135,18 @@ impl Engine {
         self.files.values().filter(|g| g.is_doubtful()).map(|g| g.protected.path.as_path())
     }
 
+    /// Whether an incident of this file has not settled.
+    #[must_use]
+    pub fn has_incident(&self, file: FileId) -> bool {
+        self.files.get(&file).is_some_and(|g| g.incident.is_some())
+    }
+
+    /// Whether nothing is under way for the file, though an incident may not have settled.
+    #[must_use]
+    pub fn is_quiet(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(Guarded::is_quiet)
+    }
+
     /// Whether the file is whole as far as the engine knows, with nothing under way.
     #[must_use]
     pub fn is_settled(&self, file: FileId) -> bool {
@@ -222,7 +234,11 @@ impl Engine {
             let Some(guarded) = self.files.get_mut(&file) else { continue };
             match timer {
                 Timer::Relook if guarded.busy => guarded.again = true,
-                Timer::Relook => out.push(Action::Look { file }),
+                Timer::Relook => {
+                    // It was an open that told to look again.
+                    guarded.told = true;
+                    out.push(Action::Look { file });
+                }
                 Timer::Retry => {
                     guarded.persisting = None;
                     out.push(Action::Look { file });

@@ -118,7 +118,9 @@ fn none_if_unsupported(read: io::Result<u32>) -> io::Result<Option<u32>> {
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+/// Whether the filesystem, or the kernel, has no such flags or call.
+#[must_use]
+pub fn is_unsupported(error: &io::Error) -> bool {
     // ENOSYS is what some FUSE filesystems answer.
     error.kind() == io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ENOSYS))
@@ -135,7 +137,7 @@ struct FileAttr {
     cowextsize: u32,
 }
 
-const FS_XFLAG_IMMUTABLE: u64 = 0x8;
+pub(super) const FS_XFLAG_IMMUTABLE: u64 = 0x8;
 
 /// The seven flags that both ways know: `FS_*_FL`, and `FS_XFLAG_*`.
 const BOTH: [(u32, u64); 7] = [
@@ -171,7 +173,7 @@ pub(crate) fn has_path_calls() -> bool {
 
 /// Reads the attributes and writes them back with the flags that `wanted` makes of those that
 /// are there, if they differ. Gives back both.
-fn by_path(
+pub(super) fn by_path(
     fd: BorrowedFd<'_>,
     wanted: impl FnOnce(u64) -> io::Result<u64>,
 ) -> io::Result<(u64, u64)> {

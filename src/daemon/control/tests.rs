@@ -21,6 +21,7 @@ fn a_status(state: api::State) -> api::Status {
         open_incidents: 0,
         shortcomings: Vec::new(),
         worst_case_notice_ms: 1000,
+        selftest: None,
     }
 }
 

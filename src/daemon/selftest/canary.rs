@@ -1,0 +1,121 @@
+//! The canaries: two small files in a directory of their own below the state directory, one with
+//! the immutable bit and one without. They are there only while a self-test runs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::baseline::{Origin, Record, Vault};
+use crate::daemon::protect;
+use crate::judge::{AlertWhen, Policy, Unexpected};
+use crate::text::escape_path;
+
+/// The directory below the state directory.
+const ROOM: &str = "canary";
+/// The names in it.
+const LOCKED: &str = "steadfast-canary-locked";
+const PLAIN: &str = "steadfast-canary-plain";
+/// Where their replicas lie.
+const SLOT: &str = "ready";
+/// What they hold.
+const CONTENT: &[u8] =
+    b"This file is tampered with by steadfast itself, to see whether it notices.\n\
+    It is there only while a self-test runs.\n";
+
+/// The directory of the canaries.
+pub(super) fn room(state: &Path) -> PathBuf {
+    state.join(ROOM)
+}
+
+/// The slot of a canary's replicas: its own, so that everything goes with the directory.
+pub(super) fn slot(path: &Path) -> Option<PathBuf> {
+    is_canary(path).then(|| path.parent().map(|room| room.join(SLOT))).flatten()
+}
+
+/// What [`Route::RenameOver`](crate::selftest::Route::RenameOver) renames.
+pub(super) fn other(path: &Path) -> PathBuf {
+    path.with_file_name("steadfast-canary-other")
+}
+
+/// Whether `path` can be nothing but a canary.
+pub(super) fn is_canary(path: &Path) -> bool {
+    let is = |name: Option<&std::ffi::OsStr>, wanted: &str| name.is_some_and(|name| name == wanted);
+    let room = path.parent().and_then(Path::file_name);
+    is(room, ROOM) && (is(path.file_name(), LOCKED) || is(path.file_name(), PLAIN))
+}
+
+/// Makes both anew, the locked one first, whatever an earlier run left there.
+///
+/// # Errors
+/// A sentence: what cannot be made.
+pub(super) fn make(state: &Path, vault: &Vault) -> Result<[Record; 2], String> {
+    let room = room(state);
+    let failed = |e: io::Error| format!("no canary can be made in {}: {e}", escape_path(&room));
+    clear(&room).map_err(failed)?;
+    match fs::DirBuilder::new().mode(0o700).create(&room) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
+        _ => {}
+    }
+    let take = |name: &str, immutable| {
+        let path = room.join(name);
+        fs::write(&path, CONTENT).map_err(failed)?;
+        let policy = Policy {
+            immutable,
+            restore: true,
+            alert: AlertWhen::Never,
+            unexpected: Unexpected::Report,
+        };
+        protect::take(&path, policy, Origin::Command, vault, &|_| ()).map_err(|e| e.to_string())
+    };
+    Ok([take(LOCKED, true)?, take(PLAIN, false)?])
+}
+
+/// Takes away everything in the directory, and it.
+pub(super) fn clear(room: &Path) -> io::Result<()> {
+    for dir in [room.join(SLOT), room.to_owned()] {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                protect::unlock(&entry.path())?;
+                gone(fs::remove_file(entry.path()))?;
+            }
+        }
+        match fs::remove_dir(&dir) {
+            // Something was mounted there, or put there: it is not ours to take away.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty
+                ) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Somebody else may have been faster.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_else_is_a_canary() {
+        assert!(is_canary(Path::new("/state/canary/steadfast-canary-plain")));
+        for path in ["/state/canary/x", "/etc/steadfast-canary-plain", "/canary", "/"] {
+            assert!(!is_canary(Path::new(path)), "{path}");
+        }
+    }
+}

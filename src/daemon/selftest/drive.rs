@@ -1,0 +1,252 @@
+//! What the guard does for a self-test, step by step: it never waits, and each step is short.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{EVERY, LONGEST, News, PAUSE, RETRIES, Stage, UNNOTICED, UNREADY};
+use crate::alert::Item;
+use crate::baseline::Record;
+use crate::daemon::api::{self, SensorStatus};
+use crate::daemon::control::Reply;
+use crate::daemon::guard::Guard;
+use crate::daemon::scribe::{Afterwards, Note};
+use crate::engine::Input;
+use crate::record::{Event, Kind, Severity};
+use crate::selftest::{self, Culprit, Mark, Means, NotPossible, Route, SelfTest, Tampering, Trial};
+use crate::sense::FileId;
+
+impl Guard {
+    /// Somebody wants a test now; one that is under way answers as well.
+    pub(in crate::daemon) fn selftest_asked(&mut self, reply: Reply) {
+        reply.gauge.set_paths(Route::ALL.len());
+        self.canaries.askers.push(reply);
+    }
+
+    /// Does what is due of a self-test.
+    pub(in crate::daemon) fn test_some(&mut self) {
+        let now = self.now().mono;
+        match self.canaries.stage {
+            Stage::Idle if now >= self.canaries.next || !self.canaries.askers.is_empty() => {
+                self.begin_test(now);
+            }
+            Stage::Calm(route, since) if now >= since + PAUSE => {
+                self.begin_trial(route, now, since)
+            }
+            Stage::Trying(since) => self.watch_trial(now, since),
+            Stage::Closing(since) => self.end_test(now, since),
+            _ => {}
+        }
+    }
+
+    fn begin_test(&mut self, now: Duration) {
+        self.sweep.hurry(now);
+        let canaries = &mut self.canaries;
+        canaries.stage = Stage::Making;
+        canaries.began = now;
+        canaries.next = now + EVERY;
+        canaries.queue = Route::ALL.into();
+        canaries.results.clear();
+        canaries.not_possible.clear();
+        canaries.retried.clear();
+        canaries.tester.make();
+    }
+
+    /// The tester has something to tell.
+    pub(in crate::daemon) fn test_news(&mut self, news: News) {
+        match news {
+            News::Made(Ok(records)) => self.guard_canaries(*records),
+            News::Made(Err(why)) => self.hindered(&why),
+            News::Tampered(culprit, said) => self.tampered(culprit, said),
+            News::Ended if self.canaries.stage == Stage::Ending => self.next_trial(),
+            News::Ended => self.canaries.ended = true,
+        }
+    }
+
+    fn guard_canaries(&mut self, records: [Record; 2]) {
+        let files = records.map(|record| self.guard(record));
+        self.canaries.files = Some(files);
+        self.next_trial();
+    }
+
+    fn next_trial(&mut self) {
+        let now = self.now().mono;
+        match self.canaries.queue.pop_front() {
+            Some(route) => self.canaries.stage = Stage::Calm(route, now),
+            None => self.canaries.stage = Stage::Closing(now),
+        }
+    }
+
+    fn canary_of(&self, route: Route) -> Option<FileId> {
+        let [locked, plain] = self.canaries.files?;
+        Some(if route.clears_the_bit() { locked } else { plain })
+    }
+
+    /// Begins once the canary is whole and a copy lies ready, as with a file that was left alone.
+    fn begin_trial(&mut self, route: Route, now: Duration, since: Duration) {
+        let Some(file) = self.canary_of(route) else { return self.next_trial() };
+        let Some(ward) = self.ward(file) else { return self.next_trial() };
+        let ready = ward.patient.replica.is_some() && self.engine.is_quiet(file);
+        if !ready && now < since + UNREADY {
+            return;
+        }
+        let path = ward.patient.path.clone();
+        // Nothing of the route before is to be laid on this one, nor its heals counted.
+        let protected = Box::new(ward.protected(Timestamp::now()));
+        self.feed(Input::Unwatch { file });
+        self.feed(Input::Watch { file, protected });
+        self.canaries.ended = false;
+        self.canaries.trial = Some(Trial::new(route));
+        self.canaries.stage = Stage::Trying(now);
+        self.canaries.tester.tamper(route, path);
+    }
+
+    fn tampered(&mut self, culprit: Option<Culprit>, said: Tampering) {
+        let now = self.now().mono;
+        let Some(trial) = self.canaries.trial.as_mut() else { return };
+        trial.culprit = culprit;
+        let route = trial.route();
+        match said {
+            Tampering::Done(at) => {
+                trial.done_at = Some(Duration::from_nanos(at));
+                self.canaries.stage = Stage::Trying(now);
+                return;
+            }
+            Tampering::Failed(why) => trial.undone = Some(why),
+            Tampering::Absent(why) => {
+                self.canaries.not_possible.push(NotPossible { route, absent: true, why });
+                self.canaries.trial = None;
+            }
+            Tampering::NotPossible(why) => {
+                self.canaries.not_possible.push(NotPossible { route, absent: false, why });
+                self.canaries.trial = None;
+            }
+        }
+        self.end_trial();
+    }
+
+    /// Ends the route when it is over, or when nothing more is to be expected.
+    fn watch_trial(&mut self, now: Duration, since: Duration) {
+        let Some(trial) = self.canaries.trial.as_mut() else { return };
+        if trial.done_at.is_none() {
+            return;
+        }
+        if trial.is_over() || now >= since + LONGEST {
+            return self.end_trial();
+        }
+        if now >= since + UNNOTICED && !trial.is_seen() && !trial.hurried {
+            trial.hurried = true;
+            let route = trial.route();
+            if let Some(file) = self.canary_of(route) {
+                self.look_again(file, true);
+            }
+        }
+    }
+
+    /// Keeps what the route showed, and lets the tamperer go. Its end is told.
+    fn end_trial(&mut self) {
+        let means = self.means();
+        let canaries = &mut self.canaries;
+        canaries.stage = Stage::Ending;
+        canaries.tester.release();
+        if let Some(trial) = canaries.trial.take() {
+            let (route, result) = (trial.route(), trial.conclude(means));
+            let again = canaries.retried.len() < RETRIES && !canaries.retried.contains(&route);
+            if result.result == Mark::Failed && again {
+                canaries.retried.push(route);
+                canaries.queue.push_front(route);
+            } else {
+                canaries.results.push(result);
+            }
+        }
+        let left = canaries.queue.len();
+        canaries.askers.iter().for_each(|asker| asker.gauge.set_done(Route::ALL.len() - left));
+        if canaries.ended {
+            self.next_trial();
+        }
+    }
+
+    fn means(&self) -> Means {
+        let works = |sensor: &SensorStatus| sensor.name == "audit" && sensor.state == "working";
+        Means { audit: self.sensors.status().iter().any(works) }
+    }
+
+    fn end_test(&mut self, now: Duration, since: Duration) {
+        let staging = |file| self.ward(file).is_some_and(|ward| ward.staging);
+        if self.canaries.files().any(staging) && now < since + UNREADY {
+            return;
+        }
+        self.forget_canaries();
+        let canaries = &mut self.canaries;
+        let took = now.saturating_sub(canaries.began).as_millis();
+        let test = SelfTest::new(
+            Timestamp::now(),
+            std::mem::take(&mut canaries.results),
+            std::mem::take(&mut canaries.not_possible),
+            u64::try_from(took).unwrap_or(u64::MAX),
+        );
+        let news = canaries.memory.learn(&test);
+        canaries.last = Some(test.clone());
+        let told = self.wards().all(|(_, ward)| !ward.eventless);
+        self.sweep.rest(selftest::sweep_may_rest(&test) && told);
+        self.tell_news(news);
+        let selftest = Some(Box::new(test));
+        self.answer_askers(&api::Report { selftest, ..api::Report::default() });
+    }
+
+    fn hindered(&mut self, why: &str) {
+        self.forget_canaries();
+        self.canaries.last = None;
+        let news = self.canaries.memory.hinder(why);
+        self.tell_news(news);
+        let undone = Some(why.to_owned());
+        self.answer_askers(&api::Report { undone, ..api::Report::default() });
+    }
+
+    /// Answers once everything that was told is on the disk: whoever asked may look there next.
+    fn answer_askers(&mut self, report: &api::Report) {
+        for asker in self.canaries.askers.drain(..) {
+            let report = report.clone();
+            self.scribe.tell(Note::Then(Afterwards::new(move || asker.send(report))));
+        }
+    }
+
+    fn forget_canaries(&mut self) {
+        for file in self.canaries.files.into_iter().flatten() {
+            self.forget(file);
+        }
+        self.canaries.files = None;
+        self.canaries.trial = None;
+        self.canaries.stage = Stage::Idle;
+        self.canaries.tester.clear();
+    }
+
+    /// A journal line and a message: a test that fails says that the guard may fail too.
+    fn tell_news(&mut self, news: Option<selftest::News>) {
+        let now = Timestamp::now();
+        let event = match news {
+            None => return,
+            Some(selftest::News::Worse(why)) => {
+                Event::new(now, Kind::SensorDegraded, Severity::Critical).noting(why)
+            }
+            Some(selftest::News::Better(what)) => {
+                Event::new(now, Kind::SensorRecovered, Severity::Info).noting(what)
+            }
+        };
+        self.scribe.tell(Note::Event(Box::new(event.clone())));
+        let incident = format!("selftest-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
+        self.scribe.tell(Note::Message {
+            item: Item { incident, not_before: now, events: vec![event] },
+            waits: false,
+        });
+    }
+
+    /// A sensor got worse or better: the sweep takes over until a test has shown what still holds.
+    pub(in crate::daemon) fn doubt_sensors(&mut self) {
+        let now = self.now().mono;
+        if self.canaries.is_idle() {
+            self.sweep.hurry(now);
+        }
+        self.canaries.doubt(now);
+    }
+}
