@@ -13,9 +13,6 @@ use crate::common::{Builder, GOOD, Guard, PATIENCE, TAMPERING, missing, not_root
 use crate::no_audit;
 use crate::tamper::{ACTS, CLEARINGS, finish, start};
 
-/// The ledgers are kept one after the other: four tamperers at once are enough.
-static ONE: Mutex<()> = Mutex::new(());
-
 /// How many tamper at the same time.
 const AT_ONCE: usize = 4;
 
@@ -147,7 +144,7 @@ fn assert_whole(guard: &Guard, ledger: &[Entry]) {
 #[test]
 fn many_tamperers_are_named_and_nobody_else_is() {
     skip_unless!(not_root().or_else(no_audit));
-    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let _alone = crate::alone();
     let count = count(1000);
     let guard = guard_many(count, Guard::on_disk());
     let ledger = tamper_with_all(&guard, count);
@@ -157,7 +154,7 @@ fn many_tamperers_are_named_and_nobody_else_is() {
 #[test]
 fn tamperers_are_named_among_processes_that_only_read() {
     skip_unless!(not_root().or_else(no_audit));
-    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let _alone = crate::alone();
     let count = count(1000) / 10;
     let guard = guard_many(count, Guard::on_disk());
     let readers = [0, 1].map(|_| {
@@ -171,7 +168,7 @@ fn tamperers_are_named_among_processes_that_only_read() {
 #[test]
 fn tamperers_are_named_among_fifty_times_as_many_other_records() {
     skip_unless!(not_root().or_else(no_audit));
-    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let _alone = crate::alone();
     let count = count(1000) / 10;
     let guard = guard_many(count, Guard::on_disk());
     // chattr on files that nobody protects: the same call, and the record tells no file.
@@ -186,7 +183,7 @@ fn tamperers_are_named_among_fifty_times_as_many_other_records() {
 #[test]
 fn without_audit_nobody_is_named_exactly_who_did_not_do_it() {
     skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
-    let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let _alone = crate::alone();
     let count = count(1000) / 4;
     let guard = Guard::on_disk().without("audit_control").without("audit_read");
     let guard = guard_many(count, guard);

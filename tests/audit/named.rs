@@ -48,6 +48,7 @@ macro_rules! routes {
         #[test]
         fn $name() {
             skip_unless!(not_root().or_else(no_audit));
+            let _room = crate::beside_others();
             check($clearing, $act, &$kinds);
         }
     )*};
@@ -72,6 +73,7 @@ routes! {
 #[test]
 fn whoever_clears_the_bit_through_a_descriptor_older_than_the_daemon_is_named() {
     skip_unless!(not_root().or_else(no_audit));
+    let _room = crate::beside_others();
     // Audit records no process that is older than its own first use.
     drop(Guard::on_disk().file("first", GOOD).start());
     let holder = std::cell::RefCell::new(None);
@@ -94,6 +96,7 @@ fn whoever_clears_the_bit_through_a_descriptor_older_than_the_daemon_is_named() 
 #[test]
 fn a_process_that_is_gone_is_told_of_in_full() {
     skip_unless!(not_root().or_else(no_audit));
+    let _room = crate::beside_others();
     let guard = Guard::on_disk().file("main.py", GOOD).start();
     let (file, seq) = (guard.file(), guard.last_seq());
     let script = guard.path("maintenance.sh");
