@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Patient;
@@ -78,17 +79,23 @@ pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
-/// fit the disk is not worth failing the heal for.
+/// fit the disk, or has no slot that is ours, is not worth failing the heal for.
 fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
     let from = File::from(sys::open::reopen_read(inode)?);
+    // No symlink in place of the slot leads the copy elsewhere.
+    let Ok(dir) = sys::open::open_dir(slot) else { return Ok(None) };
     let (now, ino) = (jiff::Timestamp::now().as_microsecond(), sys::stat::stat_fd(inode)?.ino);
     let name = format!("{REWRITTEN}-{now:x}-{ino:x}");
-    let path = slot.join(name);
-    let copied =
-        File::create_new(&path).and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));
+    let held = sys::open::self_path(dir.as_fd()).join(&name);
+    let copied = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&held)
+        .and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));
     if copied.is_err() {
-        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(&held);
         return Ok(None);
     }
-    Ok(Some(path))
+    Ok(Some(slot.join(name)))
 }
