@@ -127,7 +127,7 @@ impl Engine {
         let failing = guarded.failing.is_some();
         let round = guarded.round;
         let replaced = found.iter().any(|difference| difference.kind == Kind::Replaced);
-        let mut window = guarded.window(now, &seen);
+        let mut window = guarded.window(now, seen);
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
         let content = Window { whole: window.whole.min(guarded.whole_before), ..window };

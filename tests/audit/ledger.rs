@@ -109,7 +109,6 @@ fn assert_named(guard: &Guard, ledger: &[Entry]) {
         }
     }
     let audit = crate::sensor(guard, "audit");
-    println!("{lines} lines, {} not exact; {audit}", open.len());
     assert!(wrong.is_empty(), "exactly, and wrong, {audit}:\n{}", wrong.join("\n"));
     let few = open.len() * 100 <= lines * OPEN;
     assert!(few, "{} of {lines}, {audit}:\n{}", open.len(), open.join("\n"));
