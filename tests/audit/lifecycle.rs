@@ -26,7 +26,7 @@ fn tamper_and_name(guard: &Guard) {
 #[test]
 fn its_rules_are_there_while_it_runs_and_gone_when_it_has_stopped() {
     skip_unless!(not_root().or_else(no_audit));
-    let _room = crate::beside_others();
+    let _room = crate::alone();
     let mut guard = Guard::on_disk().file("main.py", GOOD).start();
     let pid = guard.pid();
     let count = rules_of(pid).len();
@@ -38,7 +38,7 @@ fn its_rules_are_there_while_it_runs_and_gone_when_it_has_stopped() {
 #[test]
 fn the_rules_of_a_daemon_that_was_killed_are_replaced_at_the_next_start() {
     skip_unless!(not_root().or_else(no_audit));
-    let _room = crate::beside_others();
+    let _room = crate::alone();
     let mut guard = Guard::on_disk().file("main.py", GOOD).start();
     let killed = guard.pid();
     guard.kill();
@@ -51,7 +51,7 @@ fn the_rules_of_a_daemon_that_was_killed_are_replaced_at_the_next_start() {
 #[test]
 fn rules_that_somebody_deletes_come_back_and_it_is_said() {
     skip_unless!(not_root().or_else(no_audit));
-    let _room = crate::beside_others();
+    let _room = crate::alone();
     let guard = Guard::on_disk().file("main.py", GOOD).start();
     let all = rules_of(guard.pid());
     let mut control = Control::open().unwrap();
@@ -81,7 +81,7 @@ fn rules_that_somebody_deletes_come_back_and_it_is_said() {
 #[test]
 fn two_daemons_do_not_disturb_each_other() {
     skip_unless!(not_root().or_else(no_audit));
-    let _room = crate::beside_others();
+    let _room = crate::alone();
     let mut first = Guard::on_disk().file("main.py", GOOD).start();
     let second = Guard::on_disk().file("main.py", GOOD).start();
     tamper_and_name(&first);

@@ -13,7 +13,7 @@ mod named;
 mod refused;
 mod tamper;
 
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use common::Guard;
 use serde_json::Value;
@@ -36,14 +36,10 @@ fn no_audit() -> Option<String> {
     }
 }
 
-/// Audit is one for the whole machine: a thousand tamperers of one test keep the records of
-/// another back for longer than a daemon waits for them.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// Audit is one for the whole machine: the tamperers of one test keep the records of another
+/// back for longer than a daemon waits for them.
+static MACHINE: Mutex<()> = Mutex::new(());
 
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(|broken| broken.into_inner())
-}
-
-fn beside_others() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(|broken| broken.into_inner())
+fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(|broken| broken.into_inner())
 }

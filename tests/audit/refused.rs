@@ -7,7 +7,7 @@ use crate::tamper::{finish, start};
 #[test]
 fn without_audit_it_says_why_and_still_names_who_opened_the_file() {
     skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
-    let _room = crate::beside_others();
+    let _room = crate::alone();
     for capability in ["audit_control", "audit_read"] {
         let guard = Guard::on_disk().file("main.py", GOOD).without(capability).start();
         let audit = sensor(&guard, "audit");
