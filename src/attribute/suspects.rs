@@ -2,8 +2,8 @@
 //!
 //! It never guesses. A process is named `exact` when an event of the very kind that makes this
 //! change carried it, or audit recorded it, and no other process made such a change meanwhile;
-//! `opener` when all that is
-//! known is that it had the file open; several candidates are all listed, and none is exact.
+//! `opener` when all that is known is that it had the file open; several candidates are all
+//! listed, and none is exact.
 //! Pure: the caller brings observations and openers.
 
 use std::sync::Arc;
