@@ -14,6 +14,7 @@ mod held;
 mod keeper;
 mod leftovers;
 mod lock;
+mod look;
 pub mod offline;
 mod perform;
 pub mod protect;

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::time::TimeSpec;
 
 use super::api::SensorStatus;
 use super::wake::Mailer;
@@ -233,6 +234,17 @@ impl Sensors {
             all.push((sensor.fd(), PollFlags::POLLPRI));
         }
         all
+    }
+
+    /// Waits until there is something to read. False where nothing came in that time.
+    pub fn await_event(&self, at_most: Duration) -> bool {
+        let mut fds: Vec<PollFd<'_>> = self
+            .descriptors()
+            .into_iter()
+            .filter(|(_, flags)| *flags == PollFlags::POLLIN)
+            .map(|(fd, flags)| PollFd::new(fd, flags))
+            .collect();
+        nix::poll::ppoll(&mut fds, Some(TimeSpec::from(at_most)), None).is_ok_and(|ready| ready > 0)
     }
 
     /// Reads everything that has come in. True when the kernel dropped events. That the mount
