@@ -145,6 +145,7 @@ impl Guard {
                     }
                 }
                 Report::Selftest(news) => self.test_news(news),
+                Report::Hot(inode) => self.too_hot(inode),
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {

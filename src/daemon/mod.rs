@@ -11,6 +11,7 @@ mod commands;
 pub mod control;
 mod guard;
 mod held;
+mod hot;
 mod keeper;
 mod leftovers;
 mod lock;

@@ -46,14 +46,18 @@ impl Sensors {
     #[must_use]
     pub fn start(reports: Mailer<Report>, state: &Path) -> Self {
         let captures = Arc::new(Captures::new());
-        let mailer = reports.clone();
+        let (mailer, hot) = (reports.clone(), reports.clone());
         let audit = AuditSensor::start(Arc::clone(&captures), &state.join(ANCHOR), move |told| {
             mailer.send(Report::Audit(told));
         });
         Self {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
-            permission: PermissionSensor::start(Arc::clone(&captures), reports.bell())
-                .map_err(|e| e.to_string()),
+            permission: PermissionSensor::start(
+                Arc::clone(&captures),
+                reports.bell(),
+                Box::new(move |inode| hot.send(Report::Hot(inode))),
+            )
+            .map_err(|e| e.to_string()),
             audit,
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
@@ -110,6 +114,22 @@ impl Sensors {
                 crate::text::escape_path(&patient.path)
             );
         }
+    }
+
+    /// Leaves those who open the file alone, where audit tells of all that they can do to it.
+    /// False where it does not, and nothing was changed.
+    pub fn spare_openers(&self, patient: &Patient) -> bool {
+        if self.audit().is_none_or(|audit| audit.health() != Health::Working) {
+            return false;
+        }
+        let (Ok(permission), Ok(dir)) = (self.permission.as_ref(), patient.open_parent()) else {
+            return false;
+        };
+        let spared = permission.unwatch(dir.as_fd(), patient.name()).is_ok();
+        if let Ok(sensor) = self.fanotify.as_ref() {
+            sensor.spare_openers(dir.as_fd(), patient.name());
+        }
+        spared
     }
 
     fn watch_by_inotify(&mut self, file: FileId, path: &Path, kind: Watched) -> Result<(), String> {

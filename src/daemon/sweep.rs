@@ -188,6 +188,7 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.restock_again();
+        self.look_at_openers_again();
         self.tell_health();
     }
 

@@ -14,6 +14,7 @@ use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
+use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
 use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
@@ -47,6 +48,8 @@ pub enum Report {
     Pinned(Vec<FileId>),
     /// The tester of the self-test has something to tell.
     Selftest(super::selftest::News),
+    /// This inode is opened thousands of times a second.
+    Hot(InodeKey),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// These known-good copies are gone, and the files are not good either.

@@ -148,6 +148,16 @@ impl FanotifySensor {
         }
     }
 
+    /// Of `name` in `dir` it is no longer told who opens it and only reads, until it is watched
+    /// again.
+    pub fn spare_openers(&self, dir: BorrowedFd<'_>, name: &OsStr) {
+        let reading = MaskFlags::FAN_OPEN | MaskFlags::FAN_CLOSE_NOWRITE;
+        if let Ok(inode) = open_path_at(dir, name) {
+            // What is not there need not be taken away.
+            let _ = self.group.unmark(inode.as_fd(), reading);
+        }
+    }
+
     /// The inode that is `name` in `dir` has left the path of `id`, into the quarantine: its
     /// events are no longer about `id`.
     ///
