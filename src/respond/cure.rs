@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
 use super::replica::is_as_staged;
+use super::unlock::unlock_fd;
 use super::{Patient, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
@@ -254,15 +255,5 @@ impl Hands for FileHands<'_> {
 
     fn look(&mut self) -> io::Result<Option<Stat>> {
         self.patient.look_in(&self.parent, self.patient.name())
-    }
-}
-
-/// Clears the flags that forbid changing and renaming an inode.
-pub(super) fn unlock_fd(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    match sys::flags::get(fd)? {
-        Some(flags) if flags & (FS_IMMUTABLE | FS_APPEND) != 0 => {
-            sys::flags::set(fd, flags & !(FS_IMMUTABLE | FS_APPEND))
-        }
-        _ => Ok(()),
     }
 }

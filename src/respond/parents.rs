@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::Patient;
-use super::cure::unlock_fd;
+use super::unlock::unlock_fd;
 use crate::baseline::Parent;
 use crate::sense::MountTable;
 use crate::sys;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cure::unlock_fd;
+use super::unlock::unlock_fd;
 use crate::baseline::Evidence;
 use crate::judge::FileKind;
 use crate::sys;

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Patient;
-use super::cure::unlock_fd;
 use super::replica::set_metadata;
+use super::unlock::unlock_fd;
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 

@@ -11,8 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Patient;
-use super::cure::unlock_fd;
 use super::replica::{REWRITTEN, set_metadata};
+use super::unlock::unlock_fd;
 use crate::baseline::{Vault, VaultError, copy_sparse};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
