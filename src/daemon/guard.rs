@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
-use super::api::{State, Status};
+use super::failures::Failure;
+use super::health::Health;
+use super::life::Life;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -21,7 +23,6 @@ use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Action, Engine, Input, Moment};
-use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
 
@@ -42,7 +43,8 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) life: Life,
     /// The last of an earlier run.
     last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
@@ -72,7 +74,8 @@ pub(super) struct Parts {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) life: Life,
     pub(super) last_beat: Option<Heartbeat>,
 }
 
@@ -88,7 +91,8 @@ impl Guard {
             reports,
             sweep,
             canaries,
-            status,
+            health,
+            life,
             last_beat,
         } = parts;
         Self {
@@ -102,7 +106,8 @@ impl Guard {
             reports,
             sweep,
             canaries,
-            status,
+            health,
+            life,
             last_beat,
             questions: Questions::default(),
             wards: HashMap::new(),
@@ -123,35 +128,48 @@ impl Guard {
     /// # Errors
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
-        self.publish(State::Watching);
+        self.begin();
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
         while !self.stopping {
-            let mounts_changed = self.wait()?;
-            self.mounts_changed = mounts_changed;
-            self.listen();
-            for observation in std::mem::take(&mut self.pending) {
-                self.observe(observation);
-            }
-            let mut named = Vec::new();
-            self.sensors.name(&mut named);
-            for observation in named {
-                match observation.hint {
-                    Hint::Child(_) => self.observe(observation),
-                    _ => self.feed(Input::Named(observation)),
-                }
-            }
-            if std::mem::take(&mut self.lost) {
-                self.lost_events();
-            }
-            self.take_reports();
-            self.answer_overdue();
-            self.feed(Input::Tick);
-            self.sweep_some();
-            self.test_some();
+            self.turn()?;
+            self.ready_yet();
         }
+        self.drain()
+    }
+
+    /// Waits for something to happen, and does what follows from it.
+    pub(super) fn turn(&mut self) -> std::io::Result<()> {
+        self.health.guard.beat();
+        let mounts_changed = self.wait()?;
+        self.mounts_changed = mounts_changed;
+        self.listen();
+        for observation in std::mem::take(&mut self.pending) {
+            self.observe(observation);
+        }
+        let mut named = Vec::new();
+        self.sensors.name(&mut named);
+        for observation in named {
+            match observation.hint {
+                Hint::Child(_) => self.observe(observation),
+                _ => self.feed(Input::Named(observation)),
+            }
+        }
+        if std::mem::take(&mut self.lost) {
+            self.lost_events();
+        }
+        self.take_reports();
+        self.answer_overdue();
+        self.feed(Input::Tick);
+        self.sweep_some();
+        self.test_some();
         Ok(())
+    }
+
+    /// Whether something waits that was asked for.
+    pub(super) fn has_put_off(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
@@ -164,7 +182,7 @@ impl Guard {
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
+        let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
             (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
@@ -212,7 +230,7 @@ impl Guard {
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
-                    self.publish(State::Watching);
+                    self.publish();
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
@@ -362,44 +380,18 @@ impl Guard {
         self.feed(Input::Watch { file, protected });
     }
 
-    /// The kernel dropped events: say so, and look at everything.
-    fn lost_events(&mut self) {
-        let event = Event::new(Timestamp::now(), Kind::EventsLost, Severity::Warning)
-            .noting("the kernel dropped events; everything is being looked at again");
-        self.scribe.tell(Note::Event(Box::new(event)));
-        self.sweep.everything_now();
+    /// Counts what went wrong with the daemon itself, and puts it on record.
+    pub(super) fn fail(&self, failure: Failure, path: Option<PathBuf>, note: impl Into<String>) {
+        self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// Lets `status` see how things are.
-    pub(super) fn publish(&mut self, wanted: State) {
-        let mut sensors = self.sensors.status();
-        sensors.push(self.sweep.status());
-        let trouble = self.scribe.trouble();
-        sensors.push(super::shortcoming::journal(trouble));
-        sensors.push(super::shortcoming::state(self.scribe.worry()));
-        sensors.push(self.canaries.status());
-        let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
-        let broken = self.engine.broken();
-        let shortcomings = self
-            .wards
-            .values()
-            .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
-            .chain(broken)
-            .filter(|(path, _)| !self.canaries.is_theirs(path))
-            .map(|(path, why)| super::api::Shortcoming {
-                path: PathText::new(path),
-                why: why.to_owned(),
-            })
-            .collect();
-        let canaries = self.canaries.files();
-        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
-        let Ok(mut status) = self.status.lock() else { return };
-        status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
-        status.protected = self.wards.len() - self.canaries.files().count();
-        status.open_incidents = self.engine.open_incidents() - tested;
-        status.selftest = self.canaries.last().cloned();
-        status.worst_case_notice_ms = self.sweep.worst_case_ms();
-        status.shortcomings = shortcomings;
-        status.sensors = sensors;
+    /// The kernel dropped events: say so, and look at everything.
+    fn lost_events(&mut self) {
+        self.fail(
+            Failure::EventsLost,
+            None,
+            "the kernel dropped events; everything is being looked at again",
+        );
+        self.sweep.everything_now();
     }
 }

@@ -153,6 +153,24 @@ impl Engine {
         self.files.get(&file).is_none_or(|g| g.is_quiet() && g.incident.is_none())
     }
 
+    /// Whether the file was held against the baseline, and put right or found impossible to.
+    #[must_use]
+    pub fn is_compared(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(Guarded::is_compared)
+    }
+
+    /// Whether a heal is under way, or something that was found is not on record yet.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.drift.is_some() || self.files.values().any(Guarded::is_unfinished)
+    }
+
+    /// When the change became known that is being put right.
+    #[must_use]
+    pub fn learned(&self, file: FileId) -> Option<Duration> {
+        self.files.get(&file)?.learned
+    }
+
     fn watch(&mut self, now: Moment, file: FileId, protected: Protected, out: &mut Vec<Action>) {
         self.by_path.insert(protected.path.clone(), file);
         let mut guarded = Guarded::new(protected, now);
