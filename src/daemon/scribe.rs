@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::backlog::Backlog;
+use super::discarded::{Discarded, Discards};
 use super::keeper::{Keeper, Worry};
 use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
+use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::engine::Moment;
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
@@ -42,6 +43,8 @@ pub enum Note {
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
+    /// Evidence could not be kept.
+    Discarded(Discarded),
     /// A path is protected.
     Protect(Box<Record>),
     /// A path is no longer protected.
@@ -96,6 +99,8 @@ pub struct Scribe {
 
 /// Between two tries to write what could not be written, and two looks at the spool.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Evidence grows old even where none comes.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Events that wait for the disk; beyond this the oldest journal lines are more than any
 /// person will read, and memory matters more.
 const MOST_WAITING: usize = 100_000;
@@ -121,6 +126,9 @@ impl Scribe {
             trouble: Arc::clone(&trouble),
             dropped: 0,
             failing: false,
+            discards: Discards::default(),
+            pruned: false,
+            prune_again: Instant::now(),
             containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
@@ -186,6 +194,10 @@ struct Writer {
     dropped: u64,
     /// The last try to write failed.
     failing: bool,
+    discards: Discards,
+    /// No evidence came since the quarantine was last within bounds.
+    pruned: bool,
+    prune_again: Instant,
     containers: Names,
 }
 
@@ -242,7 +254,11 @@ impl Writer {
                 }
             }
             Note::Then(act) => later.push(act),
-            note => self.backlog.take(note, &desk.baseline),
+            Note::Discarded(piece) => self.discards.add(&piece),
+            note => {
+                self.pruned &= !matches!(note, Note::Evidence(_));
+                self.backlog.take(note, &desk.baseline);
+            }
         }
     }
 
@@ -294,7 +310,8 @@ impl Writer {
         }
     }
 
-    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
+    /// Once a second: whether the state is as it should be, what became of messages, and whether
+    /// the quarantine is within bounds.
     fn round(&mut self) {
         self.keep();
         self.backlog.retry(&self.desk.baseline);
@@ -314,8 +331,13 @@ impl Writer {
             Ok(news) => self.waiting.extend(news.into_iter().filter_map(undelivered)),
             Err(e) => self.warn("spool", Some(e.to_string())),
         }
-        let failed = self.prune().err().map(|e| e.to_string());
-        self.warn("quarantine", failed);
+        if !self.pruned || Instant::now() >= self.prune_again {
+            self.prune_again = Instant::now() + PRUNE_EVERY;
+            self.pruned = true;
+            let failed = self.prune().err();
+            self.warn("quarantine", failed);
+        }
+        self.waiting.extend(self.discards.tell());
     }
 
     /// Says what goes wrong with `matter` unless that was the last thing said of it.
@@ -346,15 +368,22 @@ impl Writer {
         self.waiting.extend(told);
     }
 
-    fn prune(&mut self) -> Result<(), BaselineError> {
-        let kept = self.desk.baseline.evidence(None)?;
-        for surplus in Quarantine::surplus(&kept, Timestamp::now()) {
+    fn prune(&mut self) -> Result<(), String> {
+        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        let now = Timestamp::now();
+        let mut failed = None;
+        for surplus in Quarantine::surplus(&kept, now) {
             match self.desk.quarantine.remove(&surplus) {
-                Ok(()) => drop(self.desk.baseline.remove_evidence(surplus.id)?),
-                Err(e) => tracing::warn!("{e}"),
+                Ok(true) => {
+                    let forgotten = self.desk.baseline.remove_evidence(surplus.id);
+                    forgotten.map_err(|e| e.to_string())?;
+                    self.discards.add(&Discarded::evicted(&surplus, now));
+                }
+                Ok(false) => self.pruned = false,
+                Err(e) => failed = Some(e.to_string()),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
