@@ -58,7 +58,7 @@ impl Guard {
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
         self.life.uncompared.retain(|file| !engine.is_compared(*file));
-        if self.life.uncompared.is_empty() && !self.queue.wait().is_some() {
+        if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
             self.life.state = State::Watching;
             self.publish();
             if let Some(on_ready) = self.life.on_ready.take() {

@@ -9,6 +9,8 @@ pub mod api;
 mod backlog;
 mod commands;
 pub mod control;
+mod discarded;
+mod evidence;
 pub mod failures;
 mod guard;
 pub mod health;

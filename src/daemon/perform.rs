@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::discarded::Discarded;
+use super::evidence::Piece;
 use super::failures::Failure;
 use super::guard::Guard;
 use super::health;
@@ -48,8 +50,7 @@ impl Guard {
             }
             Action::Heal { file, cure, incident, keep_evidence } => {
                 self.set_incident(file, incident);
-                // What the self-test left at a canary is no evidence.
-                self.heal(file, cure, keep_evidence && !self.canaries.has(file))
+                self.heal(file, cure, keep_evidence)
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
@@ -153,7 +154,9 @@ impl Guard {
         }
     }
 
-    fn heal(&mut self, file: FileId, cure: Cure, keep_evidence: bool) -> Option<Input> {
+    fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
+        // What the self-test left at a canary is no evidence.
+        let worth_reading = worth_reading && !self.canaries.has(file);
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
         let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
@@ -174,9 +177,9 @@ impl Guard {
             }
             Ok(())
         });
-        outcome.healed.evidence &= keep_evidence;
+        outcome.healed.evidence &= worth_reading;
         let took = self.now().mono.saturating_sub(known);
-        self.after_cure(file, &outcome, keep_evidence);
+        self.after_cure(file, &outcome, worth_reading);
         self.count_heal(file, &outcome, took);
         Some(Input::Healed { file, healed: outcome.healed })
     }
@@ -208,7 +211,7 @@ impl Guard {
     }
 
     /// Evidence, replica and sensors after a cure.
-    fn after_cure(&mut self, file: FileId, outcome: &Outcome, keep_evidence: bool) {
+    fn after_cure(&mut self, file: FileId, outcome: &Outcome, worth_reading: bool) {
         if outcome.healed.result.is_ok() {
             self.canaries.healed(file);
         }
@@ -230,12 +233,23 @@ impl Guard {
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
         if let Some(from) = &outcome.evidence {
-            let from = from.clone();
-            if keep_evidence {
-                self.stager.push(Chore::Evidence { file, from, path: path.clone(), incident });
-            } else {
-                self.stager.push(Chore::Discard(from));
-            }
+            let piece = Piece { from: from.clone(), path: path.clone(), incident };
+            self.stager.push(match (worth_reading, self.canaries.has(file)) {
+                (true, _) => Chore::Evidence(file, piece),
+                (false, false) => Chore::Surplus(piece),
+                (false, true) => Chore::Discard(piece.from),
+            });
+        }
+        if outcome.healed.action == "rewrite"
+            && outcome.healed.result.is_ok()
+            && outcome.evidence.is_none()
+            && !self.canaries.has(file)
+        {
+            let (path, incident) = (path.clone(), self.incident(file));
+            let why = "it was put right in place, and there was no room for a copy";
+            let (name, kind, bytes) = (None, FileKind::File, None);
+            let lost = Discarded { path, incident, name, kind, bytes, why };
+            self.scribe.tell(Note::Discarded(lost));
         }
         if outcome.unsynced {
             self.stager.push(Chore::Sync(path));

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::backlog::Backlog;
+use super::discarded::{Discarded, Discards};
 use super::failures::Failure;
 use super::health::Health;
 use super::keeper::{Keeper, Worry};
 use super::workers::join_until;
 use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
+use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::engine::Moment;
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal, Kind, Severity};
@@ -48,6 +49,8 @@ pub enum Note {
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
+    /// Evidence could not be kept.
+    Discarded(Discarded),
     /// A path is protected.
     Protect(Box<Record>),
     /// A path is no longer protected.
@@ -102,6 +105,8 @@ pub struct Scribe {
 
 /// Between two tries to write what could not be written, and two looks at the spool.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Evidence grows old even where none comes.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Events that wait for the disk; beyond this the oldest journal lines are more than any
 /// person will read, and memory matters more.
 const MOST_WAITING: usize = 100_000;
@@ -129,6 +134,9 @@ impl Scribe {
             dropped: 0,
             failing: false,
             behind: false,
+            discards: Discards::default(),
+            pruned: false,
+            prune_again: Instant::now(),
             containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
@@ -197,6 +205,10 @@ struct Writer {
     failing: bool,
     /// The database could not be written at the last try.
     behind: bool,
+    discards: Discards,
+    /// No evidence came since the quarantine was last within bounds.
+    pruned: bool,
+    prune_again: Instant,
     containers: Names,
 }
 
@@ -285,7 +297,11 @@ impl Writer {
                 }
             }
             Note::Then(act) => later.push(act),
-            note => self.backlog.take(note, &self.desk.baseline),
+            Note::Discarded(piece) => self.discards.add(&piece),
+            note => {
+                self.pruned &= !matches!(note, Note::Evidence(_));
+                self.backlog.take(note, &self.desk.baseline);
+            }
         }
     }
 
@@ -359,7 +375,8 @@ impl Writer {
         }
     }
 
-    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
+    /// Once a second: whether the state is as it should be, what became of messages, and whether
+    /// the quarantine is within bounds.
     fn round(&mut self) {
         self.keep();
         self.backlog.retry(&self.desk.baseline);
@@ -381,8 +398,14 @@ impl Writer {
             Ok(news) => news.into_iter().for_each(|news| self.told(news)),
             Err(e) => self.warn("spool", Some(e.to_string())),
         }
-        let failed = self.prune().err().map(|e| e.to_string());
-        self.warn("quarantine", failed);
+        if !self.pruned || Instant::now() >= self.prune_again {
+            self.prune_again = Instant::now() + PRUNE_EVERY;
+            self.pruned = true;
+            let failed = self.prune().err();
+            self.warn("quarantine", failed);
+        }
+        let discarded = self.discards.tell();
+        discarded.into_iter().for_each(|event| self.line(event));
     }
 
     /// Says what goes wrong with `matter` unless that was the last thing said of it.
@@ -427,15 +450,22 @@ impl Writer {
         }
     }
 
-    fn prune(&mut self) -> Result<(), BaselineError> {
-        let kept = self.desk.baseline.evidence(None)?;
-        for surplus in Quarantine::surplus(&kept, Timestamp::now()) {
+    fn prune(&mut self) -> Result<(), String> {
+        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        let now = Timestamp::now();
+        let mut failed = None;
+        for surplus in Quarantine::surplus(&kept, now) {
             match self.desk.quarantine.remove(&surplus) {
-                Ok(()) => drop(self.desk.baseline.remove_evidence(surplus.id)?),
-                Err(e) => tracing::warn!("{e}"),
+                Ok(true) => {
+                    let forgotten = self.desk.baseline.remove_evidence(surplus.id);
+                    forgotten.map_err(|e| e.to_string())?;
+                    self.discards.add(&Discarded::evicted(&surplus, now));
+                }
+                Ok(false) => self.pruned = false,
+                Err(e) => failed = Some(e.to_string()),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

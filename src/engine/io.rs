@@ -210,7 +210,7 @@ pub enum Action {
         cure: Cure,
         /// The incident, for the quarantine.
         incident: String,
-        /// Whether what is there now is worth keeping.
+        /// Whether what is there now is to be read once it is taken out; it is kept in any case.
         keep_evidence: bool,
     },
     /// Remember that the file is whole in this state, beyond a restart.
