@@ -150,12 +150,13 @@ pub fn release(baseline: &Baseline, path: &Path) -> Result<(), ReleaseError> {
     if record.facts.keeps_immutable() {
         protect::unlock(path).map_err(|e| ReleaseError::Locked(protect::still_locked(path, &e)))?;
     }
-    baseline.remove(path)?;
+    // Before the baseline forgets it, or nobody would know later what it is.
     if let Some(replica) = &record.replica
         && let Err(e) = crate::respond::discard(replica)
     {
         tracing::warn!("{} is left over: {e}", crate::text::escape_path(&replica.path));
     }
+    baseline.remove(path)?;
     Ok(())
 }
 
