@@ -72,7 +72,7 @@ pub fn take(
         path: path.to_owned(),
         policy,
         origin,
-        parents: parents(path)?,
+        parents: parents(path)?.into(),
         mount_point: mount_point(path)?,
         seal: unchanged(&facts, &seal).then_some(seal),
         replica: None,

@@ -45,6 +45,7 @@ pub fn reconcile(
         .map(|(path, policy)| (path, *policy, Origin::Configuration))
         .chain(wanted.named.iter().map(|path| (path, Policy::default(), Origin::Command)));
     let mut taken: Vec<Record> = Vec::new();
+    let mut above = None;
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
     let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
@@ -57,7 +58,7 @@ pub fn reconcile(
     };
     for (path, policy, origin) in new {
         match protect::take(path, policy, origin, &store.vault, &read) {
-            Ok(record) => taken.push(record),
+            Ok(record) => taken.push(record.sharing(&mut above)),
             Err(e) => obstacles.push(e.to_string()),
         }
         gauge.path_done();

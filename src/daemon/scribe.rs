@@ -44,7 +44,7 @@ pub enum Note {
     /// The file is whole in this state.
     Seal(PathBuf, Stat),
     /// The directories above are these now.
-    Parents(PathBuf, Vec<Parent>),
+    Parents(PathBuf, Arc<[Parent]>),
     /// A replica was prepared, or used up.
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.

@@ -110,6 +110,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let left_over = leftovers::clear(&store, &known, &plan.records);
+    drop(known);
     let mut guard = assemble(
         config,
         store,

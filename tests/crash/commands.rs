@@ -166,7 +166,7 @@ fn a_release_without_a_daemon_survives_a_kill_at_every_step() {
     for &point in RELEASE {
         let path = new_file(&room.guard, point);
         room.guard.expect(0, "protect", &path);
-        room.assert_consistent(point);
+        room.wait_ready();
         let after = |guard: &Guard, _| {
             assert_either(guard, &path);
             let _ = guard.steadfast_os(&["release".as_ref(), path.as_os_str()]);
@@ -183,7 +183,7 @@ fn a_release_by_the_daemon_survives_a_kill_at_every_step() {
     for &point in RELEASE {
         let path = new_file(&room.guard, point);
         room.guard.expect(0, "protect", &path);
-        room.assert_consistent(point);
+        room.wait_ready();
         room.play(&[point], |guard| {
             let output = guard.steadfast_os(&["release".as_ref(), path.as_os_str()]);
             common::assert_code(&output, 2, "release, of a daemon that dies");

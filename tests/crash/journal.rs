@@ -37,15 +37,16 @@ fn fill(state: &Path) {
     drop(journal);
     let (mut journal, _) = Journal::open(state, &baseline).unwrap();
     let length = || std::fs::metadata(state.join("journal/journal.jsonl")).unwrap().len();
+    let before = length();
+    journal.append(&[event(1)]).unwrap();
+    let around = length() - before - 1;
+    // Until whatever the daemon says when it starts is too much.
     while let left = limits.segment_bytes - length()
-        && left > 1024
+        && left > around
     {
-        let wanted = usize::try_from(left).unwrap() - 512;
-        journal.append(&[event(wanted.min(900_000))]).unwrap();
+        let note = usize::try_from(left - around).unwrap();
+        journal.append(&[event(note.min(900_000))]).unwrap();
     }
-    // Whatever the daemon says when it starts is too much now.
-    let left = usize::try_from(limits.segment_bytes - length()).unwrap();
-    journal.append(&[event(left.saturating_sub(300))]).unwrap();
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use steadfast::baseline::Baseline;
 use steadfast::fault::Point;
 
-use crate::common::{self, Builder, Guard, assert_code, is_immutable, poll};
+use crate::common::{Builder, Guard, assert_code, is_immutable, poll};
 
 /// See the module.
 pub struct Room {
@@ -56,10 +57,10 @@ impl Room {
             let args = prepare(&self.guard, point);
             let args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
             self.arm(point);
-            let output = self.guard.steadfast_os(&args);
-            let said = common::text(&output.stderr);
-            assert_eq!(output.status.signal(), Some(9), "{point:?}: {said}");
-            assert!(reached(&self.guard.fault_file()).exists(), "{point:?}: {said}");
+            let mut child = self.guard.command(&args).stdout(Stdio::null()).spawn().unwrap();
+            let ended = poll(|| child.try_wait().unwrap(), || format!("death at {point:?}"));
+            assert_eq!(ended.signal(), Some(9), "{point:?}");
+            assert!(reached(&self.guard.fault_file()).exists(), "{point:?}");
             self.guard.start();
             self.assert_consistent(point);
             after(&self.guard, point);
@@ -76,6 +77,15 @@ impl Room {
         }
         assert!(reached(&guard.fault_file()).exists(), "{point:?}\n{}", guard.log());
         guard.kill();
+    }
+
+    /// Waits until a copy of each file lies ready.
+    pub fn wait_ready(&self) {
+        let ready = || {
+            let baseline = Baseline::open_read_only(&self.guard.state()).unwrap();
+            baseline.all().unwrap().iter().all(|record| record.replica.is_some()).then_some(())
+        };
+        poll(ready, || self.guard.story());
     }
 
     /// Everything that has to be so after a start, whatever came before it.

@@ -255,7 +255,7 @@ impl FanotifySensor {
     fn release(&self, near: &Path, keys: Vec<ObjectKey>) {
         let mount = near.ancestors().skip(1).find_map(|dir| open_dir(dir).ok());
         for key in keys {
-            let handle = Handle { kind: key.kind, bytes: key.bytes.clone() };
+            let handle = Handle { kind: key.kind, bytes: key.bytes.to_vec() };
             let Some(Ok(fd)) = mount.as_ref().map(|fd| open_by_handle(fd.as_fd(), &handle)) else {
                 continue;
             };
