@@ -118,6 +118,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
+        | Note::Deliverer(_)
         | Note::Then(_) => return None,
     };
     Some((path, matter))
@@ -136,7 +137,11 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         // These are not for the database.
-        Note::Event(_) | Note::Failure(..) | Note::Message { .. } | Note::Then(_) => Ok(()),
+        Note::Event(_)
+        | Note::Failure(..)
+        | Note::Message { .. }
+        | Note::Deliverer(_)
+        | Note::Then(_) => Ok(()),
     }
 }
 

@@ -58,7 +58,7 @@ impl Guard {
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
         self.life.uncompared.retain(|file| !engine.is_compared(*file));
-        if self.life.uncompared.is_empty() && !self.queue.wait().is_some() {
+        if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
             self.life.state = State::Watching;
             self.publish();
             if let Some(on_ready) = self.life.on_ready.take() {
@@ -73,7 +73,7 @@ impl Guard {
         self.life.state = State::Draining;
         self.publish();
         let deadline = Instant::now() + DRAIN;
-        while self.engine.is_unfinished() || self.queue.wait().is_some() {
+        while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
                 self.health.counts.failure(super::failures::Failure::UnfinishedAtStop);

@@ -22,7 +22,9 @@ mod perform;
 pub mod protect;
 mod queue;
 mod reconcile;
+mod reload;
 mod restock;
+mod restore;
 mod scribe;
 mod selftest;
 mod sensors;
@@ -37,6 +39,7 @@ mod wanted;
 mod ward;
 mod witness;
 mod workers;
+mod writer;
 
 pub use lock::LockError;
 pub use selftest::tamper;
