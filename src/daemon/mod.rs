@@ -24,7 +24,9 @@ mod perform;
 pub mod protect;
 mod queue;
 mod reconcile;
+mod reload;
 mod restock;
+mod restore;
 mod scribe;
 mod selftest;
 mod sensors;
@@ -39,6 +41,7 @@ mod wanted;
 mod ward;
 mod witness;
 mod workers;
+mod writer;
 
 pub use lock::LockError;
 pub use selftest::tamper;

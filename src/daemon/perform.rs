@@ -6,8 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::discarded::Discarded;
 use super::evidence::Piece;
 use super::failures::Failure;
@@ -16,11 +14,10 @@ use super::health;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
-use crate::baseline::snapshot::{read_if_sized, snapshot};
-use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
+use crate::baseline::snapshot::snapshot;
+use crate::baseline::{Content, Replica, Snapshot};
 use crate::engine::{Action, Cure, Input, Inspection, MISSED, Sight};
 use crate::judge::FileKind;
-use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Outcome, Patient};
 use crate::sense::{FileId, Hint, Observation};
 use crate::sys;
@@ -211,7 +208,7 @@ impl Guard {
     }
 
     /// Evidence, replica and sensors after a cure.
-    fn after_cure(&mut self, file: FileId, outcome: &Outcome, worth_reading: bool) {
+    pub(super) fn after_cure(&mut self, file: FileId, outcome: &Outcome, worth_reading: bool) {
         if outcome.healed.result.is_ok() {
             self.canaries.healed(file);
         }
@@ -367,55 +364,12 @@ impl Guard {
         let Some(slot) = ward.slot.clone() else { return };
         self.stager.push(Chore::Evict { from, slot, incident: incident.to_owned() });
     }
-
-    /// Puts the known-good copy at the path because a person says so.
-    pub(super) fn restore(&mut self, file: FileId) -> (bool, String) {
-        self.set_incident(file, "restored-by-command".into());
-        let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
-        let patient = ward.patient.clone();
-        let slot = ward.slot.clone().unwrap_or_default();
-        if let Ok(true) = is_whole(&patient) {
-            return (true, "is as it should be already".into());
-        }
-        let mut outcome = None;
-        for cure in [Cure::PutBackParents, Cure::Replace] {
-            let sensors = &mut self.sensors;
-            let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
-                sensors.watch_replica(file, dir, name);
-                Ok(())
-            });
-            outcome = Some(done);
-        }
-        let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
-        self.after_cure(file, &outcome, true);
-        match outcome.conclude() {
-            Ok(_) => {
-                let path = patient.path.clone();
-                let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info);
-                let event = event.about(&path).noting("restored by command");
-                self.scribe.tell(Note::Event(Box::new(event)));
-                self.begin_again(file);
-                (true, "is as it should be again".into())
-            }
-            Err(why) => (false, format!("could not be restored: {why}")),
-        }
-    }
 }
 
 /// So many strangers in one directory are told one by one.
 const MOST_STRANGERS: usize = 1000;
 /// How the shortcoming of a missing replica begins.
 const NO_REPLICA: &str = "no copy lies ready for a heal";
-
-/// Whether the file has all its known-good facts, content included.
-fn is_whole(patient: &Patient) -> Result<bool, SnapshotError> {
-    let facts = read_if_sized(&patient.path, patient.facts.size)?.facts;
-    let policy = crate::judge::Policy {
-        immutable: patient.facts.keeps_immutable(),
-        ..crate::judge::Policy::default()
-    };
-    Ok(crate::judge::differences(&patient.facts, &facts, &policy).is_empty())
-}
 
 /// Whether anybody has the file open for writing. If that cannot be told, nobody has.
 fn has_writers(patient: &Patient) -> bool {

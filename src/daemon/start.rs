@@ -19,6 +19,7 @@ use super::life::Life;
 use super::lock::StateLock;
 use super::queue::Queue;
 use super::reconcile::reconcile;
+use super::reload::InForce;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -112,12 +113,18 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
-        config,
         store,
-        &options.config_file,
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready),
+        InForce {
+            config: config.clone(),
+            file: options.config_file,
+            listener: control.health_listener(),
+            reports: reports.clone(),
+            busy: false,
+            again: false,
+        },
         &health,
     )?;
     for event in told {
@@ -151,16 +158,16 @@ fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
 }
 
 fn assemble(
-    config: &Config,
     store: Store,
-    config_file: &Option<PathBuf>,
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
+    in_force: InForce,
     health: &Arc<Health>,
 ) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
-    let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
+    let config = &in_force.config;
+    let deliverer = config.email.is_some().then(|| Supervisor::new(in_force.file.clone()));
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let evidence = Arc::clone(&quarantine);
@@ -177,6 +184,7 @@ fn assemble(
         reports: mailbox,
         health: Arc::clone(health),
         life,
+        in_force,
         last_beat,
         state,
         vault,
@@ -188,6 +196,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
+        loss_told: None,
     })
 }
 

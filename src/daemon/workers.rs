@@ -56,6 +56,10 @@ pub enum Report {
     Lost(Vec<FileId>),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
+    /// Read the configuration again.
+    Reload,
+    /// A configuration was prepared, or is wrong.
+    Reloaded(Box<Result<super::reload::Prepared, String>>),
     /// Stop.
     Stop,
 }
