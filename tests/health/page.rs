@@ -96,7 +96,7 @@ fn the_metrics_keep_to_the_conventions_of_prometheus() {
                 let rest = name.strip_prefix(*kind);
                 rest.is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
             };
-            assert!(kinds.iter().any(|kind| known(kind)), "{line}");
+            assert!(kinds.iter().any(known), "{line}");
         }
     }
     assert!(page.ends_with('\n') && !kinds.is_empty());
