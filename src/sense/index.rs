@@ -55,6 +55,7 @@ struct Node {
     directory: Ids,
     above: Ids,
     /// Most inodes hold nothing.
+    #[expect(clippy::box_collection, reason = "most have none, and a pointer is smaller")]
     holds: Option<Box<HashMap<Arc<[u8]>, Ids>>>,
 }
 
