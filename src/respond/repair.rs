@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::Patient;
 use super::replica::set_metadata;
 use super::unlock::unlock_fd;
+use crate::fault::{Point, reach};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 
@@ -18,6 +19,7 @@ pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
     }
     // By name, which is quicker; the look tells if another inode has got it just then.
     sys::flags::set_immutable_at(parent.as_fd(), patient.name(), true)?;
+    reach(Point::Relocked);
     patient.look_in(&parent, patient.name())
 }
 
@@ -26,10 +28,13 @@ pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
 pub(super) fn repair(patient: &Patient) -> io::Result<Option<Stat>> {
     let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
     unlock_fd(inode.as_fd())?;
+    reach(Point::RepairUnlocked);
     set_metadata(&patient.facts, inode.as_fd())?;
+    reach(Point::RepairDressed);
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }
+    reach(Point::RepairLocked);
     patient.look_in(&parent, patient.name())
 }
 
