@@ -38,7 +38,7 @@ fn client_and_server_understand_each_other() {
     };
     let told = answer.clone();
     let control = crate::daemon::control::Control::start(
-        &path,
+        crate::daemon::control::At { path: &path, handed: None, listen: None },
         Arc::new(move || told.clone()),
         Arc::new(|command, request, reply| {
             let path = request.paths[0].clone();

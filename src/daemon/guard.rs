@@ -11,9 +11,11 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::api::{State, Status};
+use super::pulse::Beat;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
+use super::service::{Feeder, Service};
 use super::sweep::Sweep;
 use super::wake::Mailbox;
 use super::ward::Ward;
@@ -59,7 +61,17 @@ pub struct Guard {
     mounts_changed: bool,
     lost: bool,
     stopping: bool,
+    /// Not yet compared with the baseline since the start.
+    uncompared: Vec<FileId>,
+    /// To be done once everything is.
+    on_duty: Option<OnDuty>,
+    service: Service,
+    feeder: Feeder,
+    beat: Beat,
 }
+
+/// Told once, when everything has been compared with the baseline.
+pub(super) type OnDuty = Box<dyn FnOnce(&Status)>;
 
 /// The parts that [`super::start`] brings.
 pub(super) struct Parts {
@@ -74,6 +86,10 @@ pub(super) struct Parts {
     pub(super) canaries: Canaries,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) last_beat: Option<Heartbeat>,
+    pub(super) on_duty: OnDuty,
+    pub(super) service: Service,
+    pub(super) feeder: Feeder,
+    pub(super) beat: Beat,
 }
 
 impl Guard {
@@ -90,6 +106,10 @@ impl Guard {
             canaries,
             status,
             last_beat,
+            on_duty,
+            service,
+            feeder,
+            beat,
         } = parts;
         Self {
             engine: Engine::default(),
@@ -115,6 +135,11 @@ impl Guard {
             mounts_changed: false,
             lost: false,
             stopping: false,
+            uncompared: Vec::new(),
+            on_duty: Some(on_duty),
+            service,
+            feeder,
+            beat,
         }
     }
 
@@ -123,12 +148,15 @@ impl Guard {
     /// # Errors
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
-        self.publish(State::Watching);
+        self.uncompared = self.wards.keys().copied().collect();
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
         while !self.stopping {
+            self.report_for_duty();
+            self.beat.rest();
             let mounts_changed = self.wait()?;
+            self.beat.work();
             self.mounts_changed = mounts_changed;
             self.listen();
             for observation in std::mem::take(&mut self.pending) {
@@ -152,6 +180,28 @@ impl Guard {
             self.test_some();
         }
         Ok(())
+    }
+
+    /// Says that it is on guard once everything has been compared with the baseline.
+    fn report_for_duty(&mut self) {
+        while self.uncompared.last().is_some_and(|file| self.engine.is_compared(*file)) {
+            self.uncompared.pop();
+        }
+        if !self.uncompared.is_empty() || !self.actions.is_empty() {
+            return;
+        }
+        let Some(on_duty) = self.on_duty.take() else { return };
+        self.publish(State::Watching);
+        if let Ok(status) = self.status.lock() {
+            self.service.ready(&super::service::told(&status));
+            self.feeder.ready();
+            on_duty(&status);
+        }
+    }
+
+    /// Starting until everything has been compared.
+    pub(super) fn state_of_life(&self) -> State {
+        if self.on_duty.is_some() { State::Starting } else { State::Watching }
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
@@ -212,7 +262,7 @@ impl Guard {
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
-                    self.publish(State::Watching);
+                    self.publish(self.state_of_life());
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
@@ -401,5 +451,10 @@ impl Guard {
         status.worst_case_notice_ms = self.sweep.worst_case_ms();
         status.shortcomings = shortcomings;
         status.sensors = sensors;
+        match status.state {
+            State::Draining => self.service.stopping(),
+            _ if self.on_duty.is_none() => self.service.status(&super::service::told(&status)),
+            _ => {}
+        }
     }
 }

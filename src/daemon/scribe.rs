@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::backlog::Backlog;
 use super::keeper::{Keeper, Worry};
+use super::pulse::Beat;
 use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
@@ -80,7 +81,10 @@ pub struct Desk {
     pub quarantine: Arc<Quarantine>,
     /// Sees to it that all these are where they belong.
     pub keeper: Keeper,
-    /// The process that delivers; `None` where nobody is to be told.
+    /// Somebody is to be told.
+    pub tells: bool,
+    /// The process that delivers; `None` where nobody is to be told, or the service manager
+    /// runs it.
     pub deliverer: Option<Supervisor>,
     /// Called with every line once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
@@ -105,7 +109,7 @@ impl Scribe {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(desk: Desk) -> std::io::Result<Self> {
+    pub fn start(desk: Desk, beat: Beat) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
         let worry = desk.keeper.worry();
@@ -124,7 +128,8 @@ impl Scribe {
             containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
-            writer.run(&inbox);
+            beat.here();
+            writer.run(&inbox, &beat);
             writer.desk
         })?;
         Ok(Self { notes, trouble, worry, thread: Some(thread) })
@@ -190,12 +195,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, inbox: &Receiver<Note>) {
+    fn run(&mut self, inbox: &Receiver<Note>, beat: &Beat) {
         let mut next_round = Instant::now();
         loop {
             let mut later = Vec::new();
             let until = next_round.saturating_duration_since(Instant::now());
-            let open = match inbox.recv_timeout(until) {
+            beat.rest();
+            let first = inbox.recv_timeout(until);
+            beat.work();
+            let open = match first {
                 Ok(first) => {
                     self.take(first, &mut later);
                     inbox.try_iter().for_each(|note| self.take(note, &mut later));
@@ -237,7 +245,7 @@ impl Writer {
                 let events = item.events.iter_mut();
                 events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
-                if desk.deliverer.is_some() {
+                if desk.tells {
                     self.gatherer.take(now(self.began), item, waits);
                 }
             }
@@ -335,7 +343,7 @@ impl Writer {
 
     /// Somebody is at the daemon's own files: a journal line, and a message.
     fn put_on_record(&mut self, told: Vec<Event>) {
-        if self.desk.deliverer.is_some()
+        if self.desk.tells
             && let Some(first) = told.first()
         {
             let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));

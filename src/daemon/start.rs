@@ -8,15 +8,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
-use super::control::{Control, ControlError};
-use super::guard::{Guard, Parts};
+use super::control::{At, Control, ControlError};
+use super::guard::{Guard, OnDuty, Parts};
 use super::keeper::Keeper;
 use super::leftovers;
 use super::lock::StateLock;
+use super::pulse::{Pulse, Work};
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
+use super::service::{Feeder, Service};
 use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
@@ -37,6 +39,8 @@ pub struct RunOptions {
     pub protect: Vec<PathBuf>,
     /// The configuration file, for the mail process to read the same.
     pub config_file: Option<PathBuf>,
+    /// Start the process that sends the mail; otherwise somebody else does.
+    pub deliver: bool,
     /// Called with every journal line, once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
     /// Called while paths are taken under protection.
@@ -73,6 +77,15 @@ pub enum RunError {
 /// The end of the daemon waits this long for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The guard never does anything for so long.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// Those that read and write may wait for a disk so long.
+const LONG: Duration = Duration::from_secs(120);
+
+/// The control socket's name in `steadfast.socket`.
+const CONTROL: &str = "control";
+
 /// Whoever asks for the status waits this long for the guard.
 const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -84,6 +97,12 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    let mut service = Service::take();
+    let pulse = Pulse::default();
+    let feeder = Feeder::start(pulse.clone())?;
+    let start = pulse.thread("start", Work::Long, LONG);
+    start.here();
+    start.work();
     let known = known(&config.daemon.state)?;
     let wanted = Wanted::of(config, &options.protect, &known)?;
     let (reports, mailbox) = Mailbox::new()?;
@@ -91,7 +110,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let status = Arc::new(Mutex::new(starting()));
     // Nothing is touched where another daemon has the state, or answers on the socket.
     StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
-    let control = open_control(config, &status, &reports)?;
+    let control = open_control(config, &status, &reports, &mut service, &pulse)?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     drop(options.on_progress);
@@ -99,15 +118,23 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let left_over = leftovers::clear(&store, &known, &plan.records);
-    let mut guard = assemble(
-        config,
-        store,
-        &options.config_file,
-        options.on_entry,
+    let (on_ready, warnings) = (options.on_ready, plan.warnings);
+    let room = Room {
+        config_file: &options.config_file,
+        deliver: options.deliver,
+        on_entry: options.on_entry,
+        on_duty: Box::new(move |status| {
+            start.rest();
+            on_ready(status, &warnings);
+        }),
         mailbox,
-        &reports,
-        &status,
-    )?;
+        reports: &reports,
+        status: &status,
+        pulse: &pulse,
+        service,
+        feeder,
+    };
+    let mut guard = assemble(config, store, room)?;
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
@@ -119,10 +146,6 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.guard(record);
     }
     guard.sensors.scan();
-    guard.publish(State::Watching);
-    if let Ok(status) = status.lock() {
-        (options.on_ready)(&status, &plan.warnings);
-    }
     let ended = guard.run();
     finish(guard, control);
     Ok(ended?)
@@ -141,22 +164,41 @@ fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
     }
 }
 
-fn assemble(
-    config: &Config,
-    store: Store,
-    config_file: &Option<PathBuf>,
+/// What stands around the guard.
+struct Room<'a> {
+    config_file: &'a Option<PathBuf>,
+    deliver: bool,
     on_entry: Box<dyn Fn(&Entry) + Send>,
+    on_duty: OnDuty,
     mailbox: Mailbox<Report>,
-    reports: &Mailer<Report>,
-    status: &Arc<Mutex<Status>>,
-) -> Result<Guard, RunError> {
+    reports: &'a Mailer<Report>,
+    status: &'a Arc<Mutex<Status>>,
+    pulse: &'a Pulse,
+    service: Service,
+    feeder: Feeder,
+}
+
+fn assemble(config: &Config, store: Store, room: Room<'_>) -> Result<Guard, RunError> {
+    let Room {
+        config_file,
+        deliver,
+        on_entry,
+        on_duty,
+        mailbox,
+        reports,
+        status,
+        pulse,
+        service,
+        feeder,
+    } = room;
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
-    let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
+    let tells = config.email.is_some();
+    let deliverer = (tells && deliver).then(|| Supervisor::new(config_file.clone()));
     let quarantine_too = Arc::clone(&quarantine);
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
-    let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
-    let scribe = Scribe::start(desk)?;
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, tells, deliverer, on_entry };
+    let scribe = Scribe::start(desk, pulse.thread("scribe", Work::Long, LONG))?;
     let parts = Parts {
         sensors: Sensors::start(reports.clone(), &state),
         stager: workers::stager(
@@ -164,8 +206,13 @@ fn assemble(
             quarantine_too,
             scribe.sender(),
             reports.clone(),
+            pulse.thread("stager", Work::Long, LONG),
         )?,
-        reader: workers::reader(Arc::clone(&vault), reports.clone())?,
+        reader: workers::reader(
+            Arc::clone(&vault),
+            reports.clone(),
+            pulse.thread("reader", Work::Long, LONG),
+        )?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         reports: mailbox,
@@ -174,6 +221,10 @@ fn assemble(
         state,
         vault,
         scribe,
+        on_duty,
+        service,
+        feeder,
+        beat: pulse.thread("guard", Work::Short, SHORT),
     };
     Ok(Guard::new(parts))
 }
@@ -182,12 +233,18 @@ fn open_control(
     config: &Config,
     status: &Arc<Mutex<Status>>,
     reports: &Mailer<Report>,
+    service: &mut Service,
+    pulse: &Pulse,
 ) -> Result<Control, ControlError> {
     let status = Arc::clone(status);
     let asking = Mutex::new(reports.clone());
     let reports = Mutex::new(reports.clone());
     Control::start(
-        &config.daemon.control,
+        At {
+            path: &config.daemon.control,
+            handed: service.handed(CONTROL),
+            listen: config.daemon.listen,
+        },
         Arc::new(move || {
             let (done, wait) = channel();
             if let Ok(asking) = asking.lock() {
@@ -205,7 +262,7 @@ fn open_control(
                 reports.send(Report::Asked(command, request, reply));
             }
         }),
-        config.daemon.listen,
+        Some(pulse.thread("control", Work::Short, SHORT)),
     )
 }
 

@@ -5,12 +5,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use super::api;
 use super::control::Reply;
 use super::protect::{self, ProtectError};
+use super::pulse::Beat;
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
@@ -143,9 +144,16 @@ pub struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    fn start(name: &str, work: impl FnOnce(Receiver<T>) + Send + 'static) -> io::Result<Self> {
+    fn start(name: &str, beat: Beat, mut work: impl FnMut(T) + Send + 'static) -> io::Result<Self> {
         let (queue, jobs) = channel();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(jobs))?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            beat.here();
+            for job in jobs {
+                beat.work();
+                work(job);
+                beat.rest();
+            }
+        })?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -176,58 +184,54 @@ pub fn stager(
     quarantine: Arc<Quarantine>,
     scribe: Sender<Note>,
     reports: Mailer<Report>,
+    beat: Beat,
 ) -> io::Result<Worker<Chore>> {
-    Worker::start("stager", move |chores| {
-        for chore in chores {
-            match chore {
-                Chore::Stage { file, path, facts, slot } => {
-                    let mut staged = respond::stage(&facts, &vault, &slot, true);
-                    if is_unfit(&staged) && mend(&path, &facts, &vault) {
-                        staged = respond::stage(&facts, &vault, &slot, true);
-                    }
-                    reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
-                }
-                Chore::Evidence { file, from, path, incident } => {
-                    let facts = read_evidence(&from);
-                    let kept = match shown(file, &from, facts.as_deref()) {
-                        false => Some(from),
-                        true => {
-                            let copy = respond::copy_out(&from).ok().flatten();
-                            reports.send(Report::Shown(file, incident.clone(), from));
-                            copy
-                        }
-                    };
-                    reports.send(Report::Evidence(file, incident.clone(), facts));
-                    match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
-                        Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
-                        Some(Err(e)) => tracing::error!("{e}"),
-                        None => tracing::error!(
-                            "there is no room to keep what was found at {}",
-                            crate::text::escape_path(&path)
-                        ),
-                    }
-                }
-                Chore::Discard(path) => {
-                    if let Err(e) = respond::remove_path(&path)
-                        && e.kind() != io::ErrorKind::NotFound
-                    {
-                        tracing::warn!("{}: {e}", crate::text::escape_path(&path));
-                    }
-                }
-                Chore::Evict { from, slot, incident } => {
-                    evict(&quarantine, &from, &slot, &incident, &scribe);
-                }
-                Chore::Restock(all) => {
-                    let lost = super::restock::restock(&all, &vault);
-                    reports.send(Report::Lost(lost));
-                }
-                Chore::Sync(path) => sync(&path),
-                Chore::Cure { file, cure, patient, slot } => {
-                    let outcome =
-                        respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
-                    reports.send(Report::Cured(file, Box::new(outcome)));
-                }
+    Worker::start("stager", beat, move |chore| match chore {
+        Chore::Stage { file, path, facts, slot } => {
+            let mut staged = respond::stage(&facts, &vault, &slot, true);
+            if is_unfit(&staged) && mend(&path, &facts, &vault) {
+                staged = respond::stage(&facts, &vault, &slot, true);
             }
+            reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
+        }
+        Chore::Evidence { file, from, path, incident } => {
+            let facts = read_evidence(&from);
+            let kept = match shown(file, &from, facts.as_deref()) {
+                false => Some(from),
+                true => {
+                    let copy = respond::copy_out(&from).ok().flatten();
+                    reports.send(Report::Shown(file, incident.clone(), from));
+                    copy
+                }
+            };
+            reports.send(Report::Evidence(file, incident.clone(), facts));
+            match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
+                Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
+                Some(Err(e)) => tracing::error!("{e}"),
+                None => tracing::error!(
+                    "there is no room to keep what was found at {}",
+                    crate::text::escape_path(&path)
+                ),
+            }
+        }
+        Chore::Discard(path) => {
+            if let Err(e) = respond::remove_path(&path)
+                && e.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!("{}: {e}", crate::text::escape_path(&path));
+            }
+        }
+        Chore::Evict { from, slot, incident } => {
+            evict(&quarantine, &from, &slot, &incident, &scribe);
+        }
+        Chore::Restock(all) => {
+            let lost = super::restock::restock(&all, &vault);
+            reports.send(Report::Lost(lost));
+        }
+        Chore::Sync(path) => sync(&path),
+        Chore::Cure { file, cure, patient, slot } => {
+            let outcome = respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
+            reports.send(Report::Cured(file, Box::new(outcome)));
         }
     })
 }
@@ -277,28 +281,22 @@ fn sync(path: &Path) {
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", move |readings| {
-        for reading in readings {
-            match reading {
-                Reading::Verify { file, epoch, path, size } => {
-                    reports.send(Report::Verified(file, epoch, read(&path, size)));
-                }
-                Reading::Take { path, policy, origin, accepted, asker, index } => {
-                    let read = |bytes| asker.gauge.add_bytes(bytes);
-                    let record = protect::take(&path, policy, origin, &vault, &read);
-                    reports.send(Report::Taken(Box::new(Taken {
-                        path,
-                        record,
-                        accepted,
-                        asker,
-                        index,
-                    })));
-                }
-                Reading::FindPinned(files) => {
-                    reports.send(Report::Pinned(pinned(&files)));
-                }
-            }
+pub fn reader(
+    vault: Arc<Vault>,
+    reports: Mailer<Report>,
+    beat: Beat,
+) -> io::Result<Worker<Reading>> {
+    Worker::start("reader", beat, move |reading| match reading {
+        Reading::Verify { file, epoch, path, size } => {
+            reports.send(Report::Verified(file, epoch, read(&path, size)));
+        }
+        Reading::Take { path, policy, origin, accepted, asker, index } => {
+            let read = |bytes| asker.gauge.add_bytes(bytes);
+            let record = protect::take(&path, policy, origin, &vault, &read);
+            reports.send(Report::Taken(Box::new(Taken { path, record, accepted, asker, index })));
+        }
+        Reading::FindPinned(files) => {
+            reports.send(Report::Pinned(pinned(&files)));
         }
     })
 }

@@ -141,6 +141,16 @@ impl Engine {
         self.files.get(&file).is_some_and(|g| g.incident.is_some())
     }
 
+    /// Whether it is known since the watch began how the file is: nothing of it is still to be
+    /// read, and no heal is under way. One that cannot be healed now is known to be broken.
+    #[must_use]
+    pub fn is_compared(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(|g| {
+            let under_way = g.busy || g.verifying.is_some() || g.unread;
+            !under_way || g.failing.is_some() || g.away.is_some()
+        })
+    }
+
     /// Whether nothing is under way for the file, though an incident may not have settled.
     #[must_use]
     pub fn is_quiet(&self, file: FileId) -> bool {

@@ -14,12 +14,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::peer::{Rights, rights};
 use super::routes::{App, router};
+use crate::daemon::pulse::Beat;
 
 /// Connections at once: root's own, so that nobody can keep root out, and those of others.
 const ROOT_CONNECTIONS: usize = 32;
 const OTHER_CONNECTIONS: usize = 16;
 /// How long a peer may take to send its request line and headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// How often it shows that it goes on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long to wait when the kernel has no descriptor to spare.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,6 +32,7 @@ pub(super) async fn serve(
     unix: std::os::unix::net::UnixListener,
     health: Option<std::net::TcpListener>,
     stopped: oneshot::Receiver<()>,
+    beat: Option<Beat>,
 ) -> io::Result<()> {
     let unix = UnixListener::from_std(unix)?;
     let health = health.map(TcpListener::from_std).transpose()?;
@@ -37,6 +41,7 @@ pub(super) async fn serve(
     tokio::select! {
         () = serve_unix(unix, readers, &router) => {}
         () = serve_health(health, &router) => {}
+        () = live(beat) => {}
         _ = stopped => {}
     }
     Ok(())
@@ -75,6 +80,15 @@ async fn serve_health(listener: Option<TcpListener>, router: &Router) {
             }
             Err(error) => pause(&error).await,
         }
+    }
+}
+
+/// Shows again and again that this thread goes on.
+async fn live(beat: Option<Beat>) {
+    let Some(beat) = beat else { return std::future::pending().await };
+    loop {
+        beat.work();
+        tokio::time::sleep(SIGN_OF_LIFE).await;
     }
 }
 

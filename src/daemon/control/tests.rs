@@ -50,10 +50,10 @@ fn server() -> Server {
         reply.send(api::Report { paths, ..Default::default() });
     });
     let control = Control::start(
-        &path,
+        At { path: &path, handed: None, listen: Some("127.0.0.1:0".parse().unwrap()) },
         Arc::new(move || a_status(*told.lock().unwrap())),
         commands,
-        Some("127.0.0.1:0".parse().unwrap()),
+        None,
     )
     .unwrap();
     Server { _directory: directory, path, state, control: Some(control) }
