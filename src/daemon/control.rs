@@ -1,7 +1,7 @@
 //! The control socket: HTTP over a unix socket, for the command line and for health checks.
 //!
-//! It runs in a thread of its own, on a runtime of its own, and does nothing but talk: status
-//! comes from a function that has it at hand, commands are handed over and awaited. Nothing a
+//! It runs in a thread of its own, on a runtime of its own, and does nothing but talk: how the
+//! daemon does is read from what the others share, commands are handed over and awaited. Nothing a
 //! client does can hold up the guard: requests are bounded in size, time and number, one to a
 //! connection.
 //!
@@ -22,15 +22,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use self::socket::Socket;
 use super::api;
-use super::pulse::Beat;
+use super::health::Health;
 
-/// Tells the daemon's status; called for each request, so it must not block.
-pub type StatusSource = Arc<dyn Fn() -> api::Status + Send + Sync>;
+/// Has the status brought up to date unless it was lately, within this time. It must not block
+/// for long: a guard that is busy has said not long ago how things are.
+pub type Refresh = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// Takes a command and must not block; the report goes into the reply when it is done. A
 /// reply that is dropped tells the client that the daemon gave up.
@@ -113,7 +115,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Serves the control socket, and health. `beat` tells that it goes on.
+    /// Serves the control socket, and health.
     ///
     /// The socket's directory is made with mode 0755 where it is missing. The socket has mode
     /// 0660 and the group `steadfast` where there is one, else mode 0600. One that was handed
@@ -124,13 +126,12 @@ impl Control {
     /// A socket or address that cannot be had, or no thread.
     pub fn start(
         at: At<'_>,
-        status: StatusSource,
+        (health, refresh): (Arc<Health>, Refresh),
         commands: CommandSink,
-        beat: Option<Beat>,
     ) -> Result<Self, ControlError> {
         let (socket, listener) = Socket::have(at.path, at.handed)?;
-        let health = at.listen.map(bind_health).transpose()?;
-        let address = health.as_ref().and_then(|health| health.local_addr().ok());
+        let loopback = at.listen.map(bind_health).transpose()?;
+        let address = loopback.as_ref().and_then(|bound| bound.local_addr().ok());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -138,12 +139,12 @@ impl Control {
             .map_err(ControlError::Thread)?;
         let (stop, stopped) = oneshot::channel();
         let readers = socket.group();
-        let app = routes::App { status, commands, readers };
+        let app = routes::App { health, refresh, commands, readers };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    if let Err(error) = serve::serve(app, listener, health, stopped, beat).await {
+                    if let Err(error) = serve::serve(app, listener, loopback, stopped).await {
                         tracing::error!("the control socket is not served: {error}");
                     }
                 });

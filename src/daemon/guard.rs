@@ -2,35 +2,31 @@
 //! wait. Everything that waits for a disk is done by another thread.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
-use super::api::{State, Status};
-use super::pulse::Beat;
+use super::failures::Failure;
+use super::health::Health;
+use super::life::Life;
+use super::queue::Queue;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
-use super::service::{Feeder, Service};
 use super::sweep::Sweep;
 use super::wake::Mailbox;
 use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
-use crate::engine::{Action, Engine, Input, Moment};
-use crate::record::{Event, Kind, PathText, Severity};
+use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
-
-/// At most so many actions follow from one input before others are heard.
-const MOST_ACTIONS: usize = 256;
-/// After a heal, what is not urgent waits this long: we run before everybody else.
-const REST: Duration = Duration::from_micros(100);
 
 /// See the module.
 pub struct Guard {
@@ -44,169 +40,65 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) life: Life,
     /// The last of an earlier run.
-    last_beat: Option<Heartbeat>,
+    pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
     pub(super) wards: HashMap<FileId, Ward>,
-    next_id: u32,
-    began: Instant,
-    /// What is still to be done, the last first.
-    actions: Vec<Action>,
-    /// It waits until then.
-    rest_until: Instant,
-    incidents: HashMap<FileId, String>,
+    pub(super) next_id: u32,
+    pub(super) began: Instant,
+    pub(super) queue: Queue,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
-    mounts_changed: bool,
-    lost: bool,
-    stopping: bool,
-    /// Not yet compared with the baseline since the start.
-    uncompared: Vec<FileId>,
-    /// To be done once everything is.
-    on_duty: Option<OnDuty>,
-    service: Service,
-    feeder: Feeder,
-    beat: Beat,
-}
-
-/// Told once, when everything has been compared with the baseline.
-pub(super) type OnDuty = Box<dyn FnOnce(&Status)>;
-
-/// The parts that [`super::start`] brings.
-pub(super) struct Parts {
-    pub(super) state: PathBuf,
-    pub(super) vault: Arc<Vault>,
-    pub(super) sensors: Sensors,
-    pub(super) scribe: Scribe,
-    pub(super) stager: Worker<Chore>,
-    pub(super) reader: Worker<Reading>,
-    pub(super) reports: Mailbox<Report>,
-    pub(super) sweep: Sweep,
-    pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
-    pub(super) last_beat: Option<Heartbeat>,
-    pub(super) on_duty: OnDuty,
-    pub(super) service: Service,
-    pub(super) feeder: Feeder,
-    pub(super) beat: Beat,
+    pub(super) lost: bool,
 }
 
 impl Guard {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-            on_duty,
-            service,
-            feeder,
-            beat,
-        } = parts;
-        Self {
-            engine: Engine::default(),
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-            questions: Questions::default(),
-            wards: HashMap::new(),
-            next_id: 0,
-            began: Instant::now(),
-            actions: Vec::new(),
-            rest_until: Instant::now(),
-            incidents: HashMap::new(),
-            pending: Vec::new(),
-            mounts_changed: false,
-            lost: false,
-            stopping: false,
-            uncompared: Vec::new(),
-            on_duty: Some(on_duty),
-            service,
-            feeder,
-            beat,
-        }
-    }
-
     /// Guards until told to stop.
     ///
     /// # Errors
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
-        self.uncompared = self.wards.keys().copied().collect();
+        self.begin();
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
-        while !self.stopping {
-            self.report_for_duty();
-            self.beat.rest();
-            let mounts_changed = self.wait()?;
-            self.beat.work();
-            self.mounts_changed = mounts_changed;
-            self.listen();
-            for observation in std::mem::take(&mut self.pending) {
-                self.observe(observation);
-            }
-            let mut named = Vec::new();
-            self.sensors.name(&mut named);
-            for observation in named {
-                match observation.hint {
-                    Hint::Child(_) => self.observe(observation),
-                    _ => self.feed(Input::Named(observation)),
-                }
-            }
-            if std::mem::take(&mut self.lost) {
-                self.lost_events();
-            }
-            self.take_reports();
-            self.answer_overdue();
-            self.feed(Input::Tick);
-            self.sweep_some();
-            self.test_some();
+        while self.turn()?.is_continue() {
+            self.ready_yet();
         }
-        Ok(())
+        self.drain()
     }
 
-    /// Says that it is on guard once everything has been compared with the baseline.
-    fn report_for_duty(&mut self) {
-        while self.uncompared.last().is_some_and(|file| self.engine.is_compared(*file)) {
-            self.uncompared.pop();
+    /// Waits for something to happen, and does what follows from it.
+    pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
+        self.health.guard.work();
+        let mounts_changed = self.wait()?;
+        self.listen(mounts_changed);
+        for observation in std::mem::take(&mut self.pending) {
+            self.observe(observation);
         }
-        if !self.uncompared.is_empty() || !self.actions.is_empty() {
-            return;
+        let mut named = Vec::new();
+        self.sensors.name(&mut named);
+        for observation in named {
+            match observation.hint {
+                Hint::Child(_) => self.observe(observation),
+                _ => self.feed(Input::Named(observation)),
+            }
         }
-        let Some(on_duty) = self.on_duty.take() else { return };
-        self.publish(State::Watching);
-        if let Ok(status) = self.status.lock() {
-            self.service.ready(&super::service::told(&status));
-            self.feeder.ready();
-            on_duty(&status);
+        if std::mem::take(&mut self.lost) {
+            self.lost_events();
         }
-    }
-
-    /// Starting until everything has been compared.
-    pub(super) fn state_of_life(&self) -> State {
-        if self.on_duty.is_some() { State::Starting } else { State::Watching }
+        let go_on = self.take_reports();
+        self.answer_overdue();
+        self.feed(Input::Tick);
+        self.sweep_some();
+        self.test_some();
+        Ok(go_on)
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
-    pub(super) fn listen(&mut self) {
-        let mounts_changed = std::mem::take(&mut self.mounts_changed);
+    pub(super) fn listen(&mut self, mounts_changed: bool) {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
@@ -214,11 +106,11 @@ impl Guard {
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
+        let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
-            (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
-            (true, false) => self.rest_until.saturating_duration_since(Instant::now()),
+        let timeout = match (self.pending.is_empty(), self.queue.wait()) {
+            (true, None) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
+            (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
@@ -236,7 +128,9 @@ impl Guard {
         }
     }
 
-    fn take_reports(&mut self) {
+    /// Acts on what other threads have to say. Breaks when it is time to stop.
+    fn take_reports(&mut self) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
         let reports: Vec<Report> = self.reports.drain().collect();
         for report in reports {
             match report {
@@ -262,47 +156,14 @@ impl Guard {
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
-                    self.publish(self.state_of_life());
+                    self.publish();
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
-                Report::Stop => self.stopping = true,
+                Report::Stop => flow = ControlFlow::Break(()),
             }
         }
-    }
-
-    /// Gives the engine an input, and does what it asks for until it asks for nothing more.
-    pub(super) fn feed(&mut self, input: Input) {
-        let mut asked = Vec::new();
-        let now = self.now();
-        self.engine.handle(now, input, &mut asked);
-        // An action's answer may ask for more, which comes before what was asked earlier: a
-        // heal is not kept waiting by a journal line.
-        let mut actions: Vec<Action> = asked.into_iter().rev().collect();
-        let mut healed = false;
-        for _ in 0..MOST_ACTIONS {
-            let Some(action) = actions.pop().or_else(|| self.put_off()) else { break };
-            if healed && matches!(action, Action::Inspect { .. }) {
-                // The file is whole. On this processor nobody gets to see that before we sleep.
-                self.rest_until = Instant::now() + REST;
-                actions.push(action);
-                break;
-            }
-            healed |= matches!(action, Action::Heal { .. });
-            if let Some(answer) = self.perform(action) {
-                let mut more = Vec::new();
-                let now = self.now();
-                self.engine.handle(now, answer, &mut more);
-                actions.extend(more.into_iter().rev());
-            }
-        }
-        // Whatever one file keeps us busy with, sensors and commands have their turn.
-        self.actions.append(&mut actions);
-    }
-
-    /// The next of the actions that were put off, unless it is to wait a little longer.
-    fn put_off(&mut self) -> Option<Action> {
-        (Instant::now() >= self.rest_until).then(|| self.actions.pop())?
+        flow
     }
 
     pub(super) fn observe(&mut self, observation: Observation) {
@@ -337,11 +198,14 @@ impl Guard {
 
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
-        self.incidents.insert(file, incident);
+        if let Some(ward) = self.ward_mut(file) {
+            ward.incident = Some(incident);
+        }
     }
 
     pub(super) fn incident(&self, file: FileId) -> String {
-        self.incidents.get(&file).cloned().unwrap_or_else(|| "unknown".into())
+        let incident = self.ward(file).and_then(|ward| ward.incident.clone());
+        incident.unwrap_or_else(|| "unknown".into())
     }
 
     /// Guards one more path.
@@ -392,7 +256,6 @@ impl Guard {
         self.feed(Input::Unwatch { file });
         self.sensors.unwatch(file);
         self.sweep.remove(file);
-        self.incidents.remove(&file);
         let Some(ward) = self.wards.remove(&file) else { return };
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)
@@ -412,49 +275,18 @@ impl Guard {
         self.feed(Input::Watch { file, protected });
     }
 
-    /// The kernel dropped events: say so, and look at everything.
-    fn lost_events(&mut self) {
-        let event = Event::new(Timestamp::now(), Kind::EventsLost, Severity::Warning)
-            .noting("the kernel dropped events; everything is being looked at again");
-        self.scribe.tell(Note::Event(Box::new(event)));
-        self.sweep.everything_now();
+    /// Counts what went wrong with the daemon itself, and puts it on record.
+    pub(super) fn fail(&self, failure: Failure, path: Option<PathBuf>, note: impl Into<String>) {
+        self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// Lets `status` see how things are.
-    pub(super) fn publish(&mut self, wanted: State) {
-        let mut sensors = self.sensors.status();
-        sensors.push(self.sweep.status());
-        let trouble = self.scribe.trouble();
-        sensors.push(super::shortcoming::journal(trouble));
-        sensors.push(super::shortcoming::state(self.scribe.worry()));
-        sensors.push(self.canaries.status());
-        let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
-        let broken = self.engine.broken();
-        let shortcomings = self
-            .wards
-            .values()
-            .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
-            .chain(broken)
-            .filter(|(path, _)| !self.canaries.is_theirs(path))
-            .map(|(path, why)| super::api::Shortcoming {
-                path: PathText::new(path),
-                why: why.to_owned(),
-            })
-            .collect();
-        let canaries = self.canaries.files();
-        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
-        let Ok(mut status) = self.status.lock() else { return };
-        status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
-        status.protected = self.wards.len() - self.canaries.files().count();
-        status.open_incidents = self.engine.open_incidents() - tested;
-        status.selftest = self.canaries.last().cloned();
-        status.worst_case_notice_ms = self.sweep.worst_case_ms();
-        status.shortcomings = shortcomings;
-        status.sensors = sensors;
-        match status.state {
-            State::Draining => self.service.stopping(),
-            _ if self.on_duty.is_none() => self.service.status(&super::service::told(&status)),
-            _ => {}
-        }
+    /// The kernel dropped events: say so, and look at everything.
+    fn lost_events(&mut self) {
+        self.fail(
+            Failure::EventsLost,
+            None,
+            "the kernel dropped events; everything is being looked at again",
+        );
+        self.sweep.everything_now();
     }
 }

@@ -4,10 +4,13 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::failures::Failure;
 use super::guard::Guard;
+use super::health;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
@@ -92,7 +95,7 @@ impl Guard {
         if stat.kind != FileKind::File || stat.mtime == ward.patient.facts.mtime {
             return;
         }
-        self.listen();
+        self.listen(false);
         let wrote =
             |seen: &Observation| seen.file == file && seen.hint == Hint::Written && !seen.retired;
         if self.pending.iter().any(wrote) {
@@ -161,6 +164,7 @@ impl Guard {
             self.stager.push(Chore::Cure { file, cure, patient, slot });
             return None;
         }
+        let known = self.engine.learned(file).unwrap_or_else(|| self.now().mono);
         let sensors = &mut self.sensors;
         let staged = patient.replica.as_ref().and_then(|replica| replica.path.file_name());
         let watched = staged.filter(|_| ward.replica_watched);
@@ -171,7 +175,9 @@ impl Guard {
             Ok(())
         });
         outcome.healed.evidence &= keep_evidence;
+        let took = self.now().mono.saturating_sub(known);
         self.after_cure(file, &outcome, keep_evidence);
+        self.count_heal(file, &outcome, took);
         Some(Input::Healed { file, healed: outcome.healed })
     }
 
@@ -180,9 +186,25 @@ impl Guard {
         if self.ward(file).is_none() {
             return;
         }
+        let now = self.now().mono;
+        let took = now.saturating_sub(self.engine.learned(file).unwrap_or(now));
         self.after_cure(file, &outcome, true);
+        self.count_heal(file, &outcome, took);
         self.watch(file);
         self.feed(Input::Healed { file, healed: outcome.healed });
+    }
+
+    /// What the self-test has healed is not counted.
+    fn count_heal(&self, file: FileId, outcome: &Outcome, took: Duration) {
+        if self.canaries.has(file) {
+            return;
+        }
+        let ended = match outcome.healed.result {
+            _ if outcome.healed.action == MISSED => health::Outcome::Missed,
+            Ok(_) => health::Outcome::Healed,
+            Err(_) => health::Outcome::Failed,
+        };
+        self.health.counts.heal(ended, took);
     }
 
     /// Evidence, replica and sensors after a cure.
@@ -291,7 +313,11 @@ impl Guard {
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }
-            Err(why) => ward.shortcomings.push(format!("{NO_REPLICA}: {why}")),
+            Err(why) => {
+                ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
+                let path = ward.patient.path.clone();
+                self.fail(Failure::ReplicaMissing, Some(path), why);
+            }
         }
     }
 

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::backlog::Backlog;
+use super::failures::Failure;
+use super::health::Health;
 use super::keeper::{Keeper, Worry};
-use super::pulse::Beat;
+use super::workers::join_until;
 use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
@@ -28,6 +30,9 @@ use crate::respond::Quarantine;
 pub enum Note {
     /// A journal line.
     Event(Box<Event>),
+    /// Something went wrong with the daemon itself: it is counted, and put on record where
+    /// the table says so.
+    Failure(Failure, Option<PathBuf>, String),
     /// A message, in place of what was said of the incident before.
     Message {
         /// What is told.
@@ -109,12 +114,13 @@ impl Scribe {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(desk: Desk, beat: Beat) -> std::io::Result<Self> {
+    pub fn start(desk: Desk, health: Arc<Health>) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
         let worry = desk.keeper.worry();
         let mut writer = Writer {
             desk,
+            health,
             waiting: VecDeque::new(),
             messages: BTreeMap::new(),
             withdrawn: Vec::new(),
@@ -125,11 +131,11 @@ impl Scribe {
             trouble: Arc::clone(&trouble),
             dropped: 0,
             failing: false,
+            behind: false,
             containers: Names::new(Places::of_host()),
         };
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
-            beat.here();
-            writer.run(&inbox, &beat);
+            writer.run(&inbox);
             writer.desk
         })?;
         Ok(Self { notes, trouble, worry, thread: Some(thread) })
@@ -169,15 +175,16 @@ impl Scribe {
         wait.recv_timeout(patience).is_ok()
     }
 
-    /// Ends the thread once it has written what it can.
-    pub fn stop(mut self) -> Option<Desk> {
+    /// Ends the thread once it has written what it can, or leaves it behind at the `deadline`.
+    pub fn stop(mut self, deadline: Instant) -> Option<Desk> {
         drop(std::mem::replace(&mut self.notes, channel().0));
-        self.thread.take()?.join().ok()
+        join_until(self.thread.take()?, deadline)
     }
 }
 
 struct Writer {
     desk: Desk,
+    health: Arc<Health>,
     waiting: VecDeque<Event>,
     messages: BTreeMap<String, Item>,
     /// To be taken back from the spool once these are in it.
@@ -191,19 +198,19 @@ struct Writer {
     dropped: u64,
     /// The last try to write failed.
     failing: bool,
+    /// The database could not be written at the last try.
+    behind: bool,
     containers: Names,
 }
 
 impl Writer {
-    fn run(&mut self, inbox: &Receiver<Note>, beat: &Beat) {
+    fn run(&mut self, inbox: &Receiver<Note>) {
         let mut next_round = Instant::now();
         loop {
+            self.health.scribe.work();
             let mut later = Vec::new();
             let until = next_round.saturating_duration_since(Instant::now());
-            beat.rest();
-            let first = inbox.recv_timeout(until);
-            beat.work();
-            let open = match first {
+            let open = match inbox.recv_timeout(until) {
                 Ok(first) => {
                     self.take(first, &mut later);
                     inbox.try_iter().for_each(|note| self.take(note, &mut later));
@@ -223,41 +230,72 @@ impl Writer {
                 next_round = Instant::now() + PAUSE;
             }
             later.into_iter().for_each(|Afterwards(act)| act());
+            self.tell_backlog();
             if !open {
+                self.health.scribe.rest();
                 return;
             }
         }
     }
 
+    fn tell_backlog(&self) {
+        let counts = &self.health.counts;
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        counts.journal_backlog.set(number(self.waiting.len()));
+        counts.baseline_backlog.set(number(self.backlog.len()));
+        counts.spool_backlog.set(number(self.messages.len() + self.desk.spool.waiting()));
+    }
+
+    /// A line for the journal.
+    fn line(&mut self, event: Event) {
+        self.health.counts.event(&event);
+        if self.waiting.len() >= MOST_WAITING {
+            self.waiting.pop_front();
+            self.dropped += 1;
+            if self.dropped == 1 {
+                self.health.counts.failure(Failure::LinesDropped);
+            }
+        }
+        self.waiting.push_back(event);
+    }
+
+    fn fail(&mut self, failure: Failure, note: String) {
+        self.health.counts.failure(failure);
+        if let Some(event) = failure.event(note) {
+            self.line(event);
+        }
+    }
+
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
-        let desk = &mut self.desk;
         match note {
             Note::Event(mut event) => {
                 name_containers(&mut self.containers, &mut event);
                 self.gatherer.recorded(now(self.began), &event);
-                if self.waiting.len() >= MOST_WAITING {
-                    self.waiting.pop_front();
-                    self.dropped += 1;
+                self.line(*event);
+            }
+            Note::Failure(failure, path, note) => {
+                self.health.counts.failure(failure);
+                if let Some(event) = failure.event(note) {
+                    self.line(path.iter().fold(event, |event, path| event.about(path)));
                 }
-                self.waiting.push_back(*event);
             }
             Note::Message { mut item, waits } => {
                 let events = item.events.iter_mut();
                 events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
-                if desk.tells {
+                if self.desk.tells {
                     self.gatherer.take(now(self.began), item, waits);
                 }
             }
             Note::Then(act) => later.push(act),
-            note => self.backlog.take(note, &desk.baseline),
+            note => self.backlog.take(note, &self.desk.baseline),
         }
     }
 
     /// What is told of together, and what is recorded of that.
     fn gather(&mut self, at_once: bool) {
         let Turnout { events, items, withdrawn } = self.gatherer.turnout(now(self.began), at_once);
-        self.waiting.extend(events);
+        events.into_iter().for_each(|event| self.line(event));
         self.messages.extend(items.into_iter().map(|item| (item.incident.clone(), item)));
         self.messages.retain(|incident, _| !withdrawn.contains(incident));
         self.withdrawn.extend(withdrawn);
@@ -290,15 +328,37 @@ impl Writer {
         if self.messages.is_empty() {
             self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
         }
-        if let Ok(mut shared) = self.trouble.lock() {
-            if let (Some(why), false) = (&trouble, self.failing) {
+        self.tell_trouble(trouble);
+    }
+
+    /// Says once that something cannot be written, and once that it can be again.
+    fn tell_trouble(&mut self, trouble: Option<String>) {
+        let failing = std::mem::replace(&mut self.failing, trouble.is_some());
+        match &trouble {
+            Some(why) if !failing => {
                 tracing::error!("{why}; {} lines wait", self.waiting.len());
+                self.fail(Failure::JournalUnwritable, format!("{why}; what is to be said waits"));
             }
-            if trouble.is_none() && self.failing {
+            None if failing => {
                 tracing::info!("the journal and the mail spool can be written again");
+                let dropped = std::mem::take(&mut self.dropped);
+                if dropped > 0 {
+                    let note = format!("{dropped} lines waited too long and were given up");
+                    self.waiting.extend(Failure::LinesDropped.event(note));
+                }
+                let event = Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info);
+                self.line(event.noting("the journal and the mail spool can be written again"));
             }
-            self.failing = trouble.is_some();
-            *shared = trouble.or_else(|| self.backlog.trouble());
+            _ => {}
+        }
+        let waits = self.backlog.trouble();
+        match &waits {
+            Some(why) if !self.behind => self.fail(Failure::BaselineUnwritable, why.clone()),
+            _ => {}
+        }
+        self.behind = waits.is_some();
+        if let Ok(mut shared) = self.trouble.lock() {
+            *shared = trouble.or(waits);
         }
     }
 
@@ -309,9 +369,11 @@ impl Writer {
         if let Some(deliverer) = self.desk.deliverer.as_mut() {
             match deliverer.tick(Instant::now()) {
                 Some(Turn::Ended { status, wait }) => {
+                    self.health.counts.failure(Failure::MailProcessEnded);
                     tracing::warn!("the mail process ended ({status}); next start in {wait:?}");
                 }
                 Some(Turn::Failed { error, wait }) => {
+                    self.health.counts.failure(Failure::MailProcessEnded);
                     tracing::warn!("cannot start the mail process: {error}; next try in {wait:?}");
                 }
                 Some(Turn::Started { pid }) => tracing::debug!("mail process started, pid {pid}"),
@@ -319,7 +381,7 @@ impl Writer {
             }
         }
         match self.desk.spool.collect() {
-            Ok(news) => self.waiting.extend(news.into_iter().filter_map(undelivered)),
+            Ok(news) => news.into_iter().for_each(|news| self.told(news)),
             Err(e) => self.warn("spool", Some(e.to_string())),
         }
         let failed = self.prune().err().map(|e| e.to_string());
@@ -351,7 +413,21 @@ impl Writer {
                 Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
             self.messages.insert(incident, item);
         }
-        self.waiting.extend(told);
+        told.iter().for_each(|_| self.health.counts.failure(Failure::StateTampered));
+        told.into_iter().for_each(|event| self.line(event));
+    }
+
+    /// What became of a message.
+    fn told(&mut self, news: News) {
+        let counts = &self.health.counts;
+        match news {
+            News::Delivered { .. } => counts.delivered(),
+            News::Failed { .. } => counts.undelivered(false),
+            News::Rejected { .. } => counts.undelivered(true),
+        }
+        if let Some(event) = undelivered(news) {
+            self.line(event);
+        }
     }
 
     fn prune(&mut self) -> Result<(), BaselineError> {
@@ -389,7 +465,6 @@ fn undelivered(news: News) -> Option<Event> {
             (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
         }
     };
-    let mut event = Event::new(Timestamp::now(), Kind::AlertFailed, Severity::Warning).noting(note);
-    event.incident = incident;
-    Some(event)
+    let event = Failure::AlertFailed.event(note)?;
+    Some(Event { incident, ..event })
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::api::Status;
-use super::pulse::Pulse;
+use super::api::{State, Status};
+use super::health::Health;
 
 /// The start may take this much longer, said again and again while it gets on.
 const MORE_TIME: Duration = Duration::from_secs(60);
@@ -49,27 +49,27 @@ impl Service {
     }
 
     /// It is on guard: everything was compared with the baseline.
-    pub fn ready(&mut self, status: &str) {
-        status.clone_into(&mut self.said);
-        say(&[NotifyState::Ready, NotifyState::Status(status)]);
+    pub fn ready(&mut self, status: &Status) {
+        self.said = told(status);
+        say(&[NotifyState::Ready, NotifyState::Status(&self.said)]);
     }
 
     /// How things are, for `systemctl status`; said when it changes.
-    pub fn status(&mut self, status: &str) {
-        if self.said != status {
-            status.clone_into(&mut self.said);
-            say(&[NotifyState::Status(status)]);
+    pub fn tell(&mut self, status: &Status) {
+        let now = told(status);
+        if self.said == now {
+            return;
         }
-    }
-
-    /// It ends.
-    pub fn stopping(&mut self) {
-        say(&[NotifyState::Stopping, NotifyState::Status("writing what is left to be written")]);
+        self.said = now;
+        match status.state {
+            State::Draining => say(&[NotifyState::Stopping, NotifyState::Status(&self.said)]),
+            _ => say(&[NotifyState::Status(&self.said)]),
+        }
     }
 }
 
 /// How the daemon is, in a line for `systemctl status`.
-pub(super) fn told(status: &Status) -> String {
+fn told(status: &Status) -> String {
     let Status { state, protected, open_incidents, .. } = status;
     let paths = if *protected == 1 { "path" } else { "paths" };
     match open_incidents {
@@ -100,7 +100,7 @@ impl Feeder {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(pulse: Pulse) -> std::io::Result<Self> {
+    pub fn start(health: Arc<Health>) -> std::io::Result<Self> {
         let ready = Arc::new(Mutex::new(false));
         if !Service::is_managed() {
             return Ok(Self { stop: None, thread: None, ready });
@@ -113,19 +113,15 @@ impl Feeder {
             let _ = crate::sys::priority::run_at_once(1);
             loop {
                 let ready = begun.lock().is_ok_and(|ready| *ready);
-                match pulse.stalled() {
+                match health.stalled() {
                     None if ready => say(&[NotifyState::Watchdog]),
                     None => {
                         let more = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
                         say(&[NotifyState::ExtendTimeoutUsec(more)]);
                     }
-                    Some((name, lasting)) => {
-                        tracing::error!(
-                            "the thread {name} has been at the same thing for {} seconds: the \
-                             watchdog is not fed, so that the service manager starts anew",
-                            lasting.as_secs()
-                        );
-                    }
+                    Some(why) => tracing::error!(
+                        "{why}: the watchdog is not fed, so that the service manager starts anew"
+                    ),
                 }
                 if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
                     return;

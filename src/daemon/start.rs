@@ -1,19 +1,24 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
 use super::control::{At, Control, ControlError};
-use super::guard::{Guard, OnDuty, Parts};
+use super::failures::Failure;
+use super::guard::Guard;
+use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
+use super::life::Life;
 use super::lock::StateLock;
-use super::pulse::{Pulse, Work};
+use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
@@ -24,14 +29,16 @@ use super::store::{Store, StoreError};
 use super::sweep::Sweep;
 use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
+use super::witness::Questions;
 use super::workers::{self, Report};
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
-pub type OnReady = Box<dyn FnOnce(&Status, &[String])>;
+pub type OnReady = Box<dyn FnOnce(&Status)>;
 
 /// How the daemon is run.
 pub struct RunOptions {
@@ -45,7 +52,9 @@ pub struct RunOptions {
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
     /// Called while paths are taken under protection.
     pub on_progress: Box<dyn Fn(Progress)>,
-    /// Called once the guard is on duty, with what a person should know.
+    /// Called with what a person should know before the guard is on duty.
+    pub on_warning: Box<dyn Fn(&str)>,
+    /// Called once the guard is on duty: everything was compared.
     pub on_ready: OnReady,
 }
 
@@ -74,14 +83,10 @@ pub enum RunError {
     System(#[from] std::io::Error),
 }
 
-/// The end of the daemon waits this long for the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The guard never does anything for so long.
-const SHORT: Duration = Duration::from_secs(10);
-
-/// Those that read and write may wait for a disk so long.
-const LONG: Duration = Duration::from_secs(120);
+/// The end of the daemon waits this long for its workers…
+const WORKERS: Duration = Duration::from_secs(3);
+/// …and this long for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The control socket's name in `steadfast.socket`.
 const CONTROL: &str = "control";
@@ -98,19 +103,17 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let mut service = Service::take();
-    let pulse = Pulse::default();
-    let feeder = Feeder::start(pulse.clone())?;
-    let start = pulse.thread("start", Work::Long, LONG);
-    start.here();
-    start.work();
     let known = known(&config.daemon.state)?;
     let wanted = Wanted::of(config, &options.protect, &known)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
-    let status = Arc::new(Mutex::new(starting()));
+    let health = Health::new(starting());
+    health.start.here();
+    health.start.work();
+    let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
     StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
-    let control = open_control(config, &status, &reports, &mut service, &pulse)?;
+    let control = open_control(config, &health, &reports, service.handed(CONTROL))?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     drop(options.on_progress);
@@ -118,23 +121,15 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let left_over = leftovers::clear(&store, &known, &plan.records);
-    let (on_ready, warnings) = (options.on_ready, plan.warnings);
-    let room = Room {
-        config_file: &options.config_file,
-        deliver: options.deliver,
-        on_entry: options.on_entry,
-        on_duty: Box::new(move |status| {
-            start.rest();
-            on_ready(status, &warnings);
-        }),
-        mailbox,
-        reports: &reports,
-        status: &status,
-        pulse: &pulse,
-        service,
-        feeder,
-    };
-    let mut guard = assemble(config, store, room)?;
+    let mut guard = assemble(
+        config,
+        store,
+        options.deliver.then(|| Supervisor::new(options.config_file)),
+        options.on_entry,
+        (mailbox, &reports),
+        Life::new(options.on_ready, (service, feeder)),
+        &health,
+    )?;
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
@@ -146,6 +141,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.guard(record);
     }
     guard.sensors.scan();
+    plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
     Ok(ended?)
@@ -164,121 +160,100 @@ fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
     }
 }
 
-/// What stands around the guard.
-struct Room<'a> {
-    config_file: &'a Option<PathBuf>,
-    deliver: bool,
+fn assemble(
+    config: &Config,
+    store: Store,
+    deliverer: Option<Supervisor>,
     on_entry: Box<dyn Fn(&Entry) + Send>,
-    on_duty: OnDuty,
-    mailbox: Mailbox<Report>,
-    reports: &'a Mailer<Report>,
-    status: &'a Arc<Mutex<Status>>,
-    pulse: &'a Pulse,
-    service: Service,
-    feeder: Feeder,
-}
-
-fn assemble(config: &Config, store: Store, room: Room<'_>) -> Result<Guard, RunError> {
-    let Room {
-        config_file,
-        deliver,
-        on_entry,
-        on_duty,
-        mailbox,
-        reports,
-        status,
-        pulse,
-        service,
-        feeder,
-    } = room;
+    (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
+    life: Life,
+    health: &Arc<Health>,
+) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let tells = config.email.is_some();
-    let deliverer = (tells && deliver).then(|| Supervisor::new(config_file.clone()));
-    let quarantine_too = Arc::clone(&quarantine);
+    let deliverer = deliverer.filter(|_| tells);
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
+    let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, tells, deliverer, on_entry };
-    let scribe = Scribe::start(desk, pulse.thread("scribe", Work::Long, LONG))?;
-    let parts = Parts {
+    let scribe = Scribe::start(desk, Arc::clone(health))?;
+    let beat = health.stager.clone();
+    let stager =
+        workers::stager(Arc::clone(&vault), evidence, scribe.sender(), reports.clone(), beat)?;
+    Ok(Guard {
+        engine: Engine::default(),
         sensors: Sensors::start(reports.clone(), &state),
-        stager: workers::stager(
-            Arc::clone(&vault),
-            quarantine_too,
-            scribe.sender(),
-            reports.clone(),
-            pulse.thread("stager", Work::Long, LONG),
-        )?,
-        reader: workers::reader(
-            Arc::clone(&vault),
-            reports.clone(),
-            pulse.thread("reader", Work::Long, LONG),
-        )?,
+        stager,
+        reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         reports: mailbox,
-        status: Arc::clone(status),
+        health: Arc::clone(health),
+        life,
         last_beat,
         state,
         vault,
         scribe,
-        on_duty,
-        service,
-        feeder,
-        beat: pulse.thread("guard", Work::Short, SHORT),
-    };
-    Ok(Guard::new(parts))
+        questions: Questions::default(),
+        wards: HashMap::new(),
+        next_id: 0,
+        began: Instant::now(),
+        queue: Queue::new(),
+        pending: Vec::new(),
+        lost: false,
+    })
 }
 
 fn open_control(
     config: &Config,
-    status: &Arc<Mutex<Status>>,
+    health: &Arc<Health>,
     reports: &Mailer<Report>,
-    service: &mut Service,
-    pulse: &Pulse,
+    handed: Option<OwnedFd>,
 ) -> Result<Control, ControlError> {
-    let status = Arc::clone(status);
+    let asked = Mutex::new(None::<Instant>);
     let asking = Mutex::new(reports.clone());
+    let refresh = move |age: Duration| {
+        let (Ok(mut asked), Ok(asking)) = (asked.lock(), asking.lock()) else { return };
+        if asked.is_some_and(|at| at.elapsed() < age) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        let (done, wait) = channel();
+        asking.send(Report::Status(done));
+        // A guard that is busy has said not long ago how things are.
+        let _ = wait.recv_timeout(STATUS_PATIENCE);
+    };
     let reports = Mutex::new(reports.clone());
     Control::start(
-        At {
-            path: &config.daemon.control,
-            handed: service.handed(CONTROL),
-            listen: config.daemon.listen,
-        },
-        Arc::new(move || {
-            let (done, wait) = channel();
-            if let Ok(asking) = asking.lock() {
-                asking.send(Report::Status(done));
-            }
-            // A guard that is busy has said not long ago how things are.
-            let _ = wait.recv_timeout(STATUS_PATIENCE);
-            match status.lock() {
-                Ok(status) => status.clone(),
-                Err(broken) => broken.into_inner().clone(),
-            }
-        }),
+        At { path: &config.daemon.control, handed, listen: config.daemon.listen },
+        (Arc::clone(health), Arc::new(refresh)),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {
                 reports.send(Report::Asked(command, request, reply));
             }
         }),
-        Some(pulse.thread("control", Work::Short, SHORT)),
     )
 }
 
-/// Says that it stops, and leaves nothing unwritten.
-fn finish(mut guard: Guard, control: Control) {
-    guard.publish(State::Draining);
+/// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
+/// the last.
+fn finish(guard: Guard, control: Control) {
     guard.beat();
-    drop(control);
-    let Guard { stager, reader, scribe, .. } = guard;
-    drop((reader, stager));
+    let Guard { stager, reader, scribe, health, .. } = guard;
+    let deadline = Instant::now() + WORKERS;
+    if ![reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended) {
+        tracing::warn!(
+            "a worker did not come to an end; what it left is cleared at the next start"
+        );
+        health.counts.failure(Failure::UnfinishedAtStop);
+    }
     let stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
     scribe.tell(Note::Event(Box::new(stopped)));
     if !scribe.flush(PATIENCE) {
         tracing::error!("not everything could be written before the end");
     }
-    scribe.stop();
+    scribe.stop(Instant::now() + PATIENCE);
+    drop(control);
 }
 
 fn starting() -> Status {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::api::SensorStatus;
+use super::failures::Failure;
 use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::Reading;
@@ -160,6 +161,7 @@ impl Guard {
             self.sweep.under_way = false;
             self.sweep.cursor = 0;
             self.sweep.whole = Some(self.sweep.began);
+            self.health.counts.swept(self.sweep.began);
         }
     }
 
@@ -167,7 +169,7 @@ impl Guard {
         if now >= self.sweep.next_beat {
             self.sweep.next_beat = now + BEAT;
             self.beat();
-            self.publish(self.state_of_life());
+            self.publish();
         }
         self.sweep.under_way = true;
         self.sweep.began = Timestamp::now();
@@ -199,6 +201,7 @@ impl Guard {
         let except: Vec<_> = doubtful.take(MOST_DOUBTFUL + 1).collect();
         // Where so much is in doubt, what was said before still holds.
         if except.len() <= MOST_DOUBTFUL {
+            self.health.counts.heartbeat(at);
             self.scribe.tell(Note::Heartbeat(Heartbeat { at, except }));
         }
     }
@@ -242,13 +245,14 @@ impl Guard {
         if health == self.sweep.last_health {
             return;
         }
-        let now = Timestamp::now();
-        let event = match health.is_empty() {
-            true => Event::new(now, Kind::SensorRecovered, Severity::Info)
-                .noting("every sensor works again"),
-            false => Event::new(now, Kind::SensorDegraded, Severity::Warning).noting(&health),
-        };
-        self.scribe.tell(Note::Event(Box::new(event)));
+        if health.is_empty() {
+            let event = Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info);
+            let event = event.noting("every sensor works again");
+            self.scribe.tell(Note::Event(Box::new(event)));
+        } else {
+            self.fail(Failure::SensorDegraded, None, health.clone());
+        }
+        self.publish();
         self.sweep.last_health = health;
         self.doubt_sensors();
     }

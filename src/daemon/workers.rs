@@ -5,13 +5,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::api;
 use super::control::Reply;
+use super::failures::Failure;
+use super::health::Beat;
 use super::protect::{self, ProtectError};
-use super::pulse::Beat;
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
@@ -141,20 +144,38 @@ pub enum Reading {
 pub struct Worker<T> {
     queue: Option<Sender<T>>,
     thread: Option<JoinHandle<()>>,
+    hurry: Hurry,
 }
 
+/// Set when the daemon stops: what the next start does as well is left.
+type Hurry = Arc<AtomicBool>;
+
 impl<T: Send + 'static> Worker<T> {
-    fn start(name: &str, beat: Beat, mut work: impl FnMut(T) + Send + 'static) -> io::Result<Self> {
+    fn start(
+        name: &str,
+        beat: Beat,
+        mut work: impl FnMut(T, &Hurry) + Send + 'static,
+    ) -> io::Result<Self> {
         let (queue, jobs) = channel();
+        let hurry = Hurry::default();
+        let told = Arc::clone(&hurry);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             beat.here();
             for job in jobs {
                 beat.work();
-                work(job);
+                work(job, &told);
                 beat.rest();
             }
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
+    }
+
+    /// Has it do what cannot be left, and waits for that until the `deadline`. False where it
+    /// did not come to an end.
+    pub fn end(mut self, deadline: Instant) -> bool {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.queue = None;
+        self.thread.take().is_none_or(|thread| join_until(thread, deadline).is_some())
     }
 
     /// Queues a job.
@@ -164,6 +185,14 @@ impl<T: Send + 'static> Worker<T> {
             let _ = queue.send(job);
         }
     }
+}
+
+/// What the thread returns, if it ends before the `deadline`. Otherwise it is left behind.
+pub(super) fn join_until<R>(thread: JoinHandle<R>, deadline: Instant) -> Option<R> {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    thread.is_finished().then(|| thread.join().ok())?
 }
 
 impl<T> Drop for Worker<T> {
@@ -186,7 +215,8 @@ pub fn stager(
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Chore>> {
-    Worker::start("stager", beat, move |chore| match chore {
+    Worker::start("stager", beat, move |chore, hurry| match chore {
+        Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
         Chore::Stage { file, path, facts, slot } => {
             let mut staged = respond::stage(&facts, &vault, &slot, true);
             if is_unfit(&staged) && mend(&path, &facts, &vault) {
@@ -207,10 +237,11 @@ pub fn stager(
             reports.send(Report::Evidence(file, incident.clone(), facts));
             match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
                 Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
-                Some(Err(e)) => tracing::error!("{e}"),
-                None => tracing::error!(
-                    "there is no room to keep what was found at {}",
-                    crate::text::escape_path(&path)
+                Some(Err(e)) => evidence_lost(&scribe, path, e.to_string()),
+                None => evidence_lost(
+                    &scribe,
+                    path,
+                    "there is no room to keep what was found there".to_owned(),
                 ),
             }
         }
@@ -257,8 +288,13 @@ fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scri
     let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
     match kept {
         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
-        Err(e) => tracing::error!("{}: {e}", crate::text::escape_path(from)),
+        Err(e) => evidence_lost(scribe, from.to_owned(), e),
     }
+}
+
+fn evidence_lost(scribe: &Sender<Note>, path: PathBuf, why: String) {
+    tracing::error!("{}: {why}", crate::text::escape_path(&path));
+    let _ = scribe.send(Note::Failure(Failure::EvidenceLost, Some(path), why));
 }
 
 fn sync(path: &Path) {
@@ -286,7 +322,8 @@ pub fn reader(
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", beat, move |reading| match reading {
+    Worker::start("reader", beat, move |reading, hurry| match reading {
+        _ if hurry.load(Ordering::Relaxed) => {}
         Reading::Verify { file, epoch, path, size } => {
             reports.send(Report::Verified(file, epoch, read(&path, size)));
         }

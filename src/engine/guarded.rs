@@ -239,6 +239,18 @@ impl Guarded {
         found || self.unread || self.verifying.is_some() || !self.is_quiet()
     }
 
+    /// Something was found out about it, and nothing is under way for the first time.
+    pub(super) fn is_compared(&self) -> bool {
+        let told = self.failing.is_some() || self.tolerated.is_some() || self.away.is_some();
+        told || !self.heals.is_empty() || !(self.busy || self.unread || self.verifying.is_some())
+    }
+
+    /// A heal is under way, or what was found is not on record yet.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let drafted = self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty());
+        self.busy || drafted
+    }
+
     /// When the change happened that a look has just shown.
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
         let key = |stat: &Stat| InodeKey { dev: stat.dev, ino: stat.ino };

@@ -141,16 +141,6 @@ impl Engine {
         self.files.get(&file).is_some_and(|g| g.incident.is_some())
     }
 
-    /// Whether it is known since the watch began how the file is: nothing of it is still to be
-    /// read, and no heal is under way. One that cannot be healed now is known to be broken.
-    #[must_use]
-    pub fn is_compared(&self, file: FileId) -> bool {
-        self.files.get(&file).is_none_or(|g| {
-            let under_way = g.busy || g.verifying.is_some() || g.unread;
-            !under_way || g.failing.is_some() || g.away.is_some()
-        })
-    }
-
     /// Whether nothing is under way for the file, though an incident may not have settled.
     #[must_use]
     pub fn is_quiet(&self, file: FileId) -> bool {
@@ -161,6 +151,24 @@ impl Engine {
     #[must_use]
     pub fn is_settled(&self, file: FileId) -> bool {
         self.files.get(&file).is_none_or(|g| g.is_quiet() && g.incident.is_none())
+    }
+
+    /// Whether the file was held against the baseline, and put right or found impossible to.
+    #[must_use]
+    pub fn is_compared(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(Guarded::is_compared)
+    }
+
+    /// Whether a heal is under way, or something that was found is not on record yet.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.drift.is_some() || self.files.values().any(Guarded::is_unfinished)
+    }
+
+    /// When the change became known that is being put right.
+    #[must_use]
+    pub fn learned(&self, file: FileId) -> Option<Duration> {
+        self.files.get(&file)?.learned
     }
 
     fn watch(&mut self, now: Moment, file: FileId, protected: Protected, out: &mut Vec<Action>) {

@@ -13,6 +13,7 @@ mod replace;
 mod replica;
 mod rewrite;
 mod slot;
+mod unlock;
 
 pub use cure::{Outcome, perform};
 pub use parents::known_anew;

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cure::unlock_fd;
+use super::unlock::unlock_fd;
 use crate::baseline::Evidence;
+use crate::fault::{Point, reach};
 use crate::judge::FileKind;
 use crate::sys;
 
@@ -71,6 +72,7 @@ impl Quarantine {
             }
             moved => moved.map_err(failed)?,
         }
+        reach(Point::EvidenceTaken);
         Ok(Evidence {
             id: 0,
             incident: incident.to_owned(),

@@ -62,3 +62,43 @@ fn what_was_changed_while_the_machine_was_off_is_healed_before_it_is_ready() {
     assert!(at < ready, "found at {at}, ready at {ready}");
     room.power_off();
 }
+
+/// A daemon that is stopped by a signal answers nobody who opens the file, until the watchdog bites.
+#[test]
+fn a_stalled_daemon_is_started_anew_by_the_watchdog_and_heals_again() {
+    skip_unless!(no_room());
+    let mut room = Room::installed("");
+    room.boot();
+    let before = room.property("MainPID");
+    room.told("kill -STOP $(systemctl show -p MainPID --value steadfast.service)");
+    room.wait_until("another process is on guard", |room| {
+        let now = room.property("MainPID");
+        now != before && now != "0" && room.property("SubState") == "running"
+    });
+    assert_eq!(room.property("NRestarts"), "1", "{}", room.story());
+    room.sh(TAMPER);
+    room.wait_until("it is healed", |room| {
+        room.is_whole() && !room.events(&["restored"]).is_empty()
+    });
+    room.power_off();
+}
+
+#[test]
+fn mail_goes_out_by_a_process_of_its_own_user() {
+    skip_unless!(no_room());
+    // Nobody listens there: what counts is that it is tried, and the attempt written down.
+    let mut room = Room::installed(
+        "[alert.email]\nfrom = 'a@example.com'\nto = ['b@example.com']\n\
+         server = 'smtp://127.0.0.1:2525'\ntls = 'none'\n",
+    );
+    room.boot();
+    room.sh(TAMPER);
+    room.wait_until("the attempt is on record", |room| {
+        let failed = room.told("steadfast events --json");
+        failed.lines().any(|line| line.contains("\"alert-failed\"") && line.contains("2525"))
+    });
+    let deliver = "systemctl show -p MainPID --value steadfast-deliver.service";
+    let user = room.told(&format!("stat -c %u /proc/$({deliver})"));
+    assert!(user.parse::<u32>().unwrap() > 1000, "user {user}\n{}", room.story());
+    room.power_off();
+}

@@ -1,4 +1,4 @@
-//! Whether every thread gets on with its work. The service manager's watchdog is fed only then.
+//! Whether every thread gets on with its work.
 //!
 //! A thread says when it begins to work and when it goes to rest. One that works for longer than
 //! its patience is stalled: whether it waits for a lock, runs in circles or is stopped. Those
@@ -50,12 +50,12 @@ struct Signs {
 }
 
 impl Beat {
-    /// It begins with something, or goes on to the next thing.
+    /// It begins with something, or has come round.
     pub fn work(&self) {
         self.signs.since.store(self.signs.now(), Ordering::Relaxed);
     }
 
-    /// It waits for something to do.
+    /// It waits for something to do, or is done.
     pub fn rest(&self) {
         self.signs.since.store(0, Ordering::Relaxed);
     }
@@ -84,13 +84,10 @@ impl Pulse {
         beat
     }
 
-    /// The first thread that is stalled, and for how long. To be asked regularly.
+    /// The threads that are stalled, and for how long. To be asked regularly.
     #[must_use]
-    pub fn stalled(&self) -> Option<(&'static str, Duration)> {
-        let mut threads = self.threads();
-        let stalled = threads.iter_mut().filter_map(Watched::stalled);
-        // Each is to be looked at each time.
-        stalled.collect::<Vec<_>>().into_iter().next()
+    pub fn stalled(&self) -> Vec<(&'static str, Duration)> {
+        self.threads().iter_mut().filter_map(Watched::stalled).collect()
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<Watched>> {
@@ -150,10 +147,10 @@ mod tests {
         resting.rest();
         let working = pulse.thread("working", Work::Short, SHORT);
         working.work();
-        wait_for(|| pulse.stalled().is_some_and(|(name, _)| name == "working"));
+        wait_for(|| pulse.stalled().iter().any(|(name, _)| *name == "working"));
         working.work();
         working.rest();
-        assert_eq!(pulse.stalled(), None);
+        assert_eq!(pulse.stalled(), []);
     }
 
     #[test]
@@ -177,7 +174,7 @@ mod tests {
         let mut seen = since(&pulse);
         for _ in 0..3 {
             wait_for(|| {
-                assert_eq!(pulse.stalled(), None);
+                assert_eq!(pulse.stalled(), []);
                 std::mem::replace(&mut seen, since(&pulse)) != seen
             });
         }
@@ -191,7 +188,7 @@ mod tests {
             since(&pulse) == before
         });
         pulse.threads().iter_mut().for_each(|thread| thread.patience = Duration::ZERO);
-        wait_for(|| pulse.stalled().is_some_and(|(name, _)| name == "reader"));
+        wait_for(|| pulse.stalled().iter().any(|(name, _)| *name == "reader"));
         drop(stop);
         busy.join().unwrap();
     }
