@@ -115,9 +115,11 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Release(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
         Note::Evidence(_)
+        | Note::Discarded(_)
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
+        | Note::Delivery(_)
         | Note::Then(_) => return None,
     };
     Some((path, matter))
@@ -136,7 +138,12 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         // These are not for the database.
-        Note::Event(_) | Note::Failure(..) | Note::Message { .. } | Note::Then(_) => Ok(()),
+        Note::Discarded(_)
+        | Note::Event(_)
+        | Note::Failure(..)
+        | Note::Message { .. }
+        | Note::Delivery(_)
+        | Note::Then(_) => Ok(()),
     }
 }
 

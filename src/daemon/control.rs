@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use self::socket::Socket;
 use super::api;
@@ -50,6 +50,18 @@ impl Reply {
     /// Sends the report. Whoever asked may have gone away meanwhile.
     pub fn send(self, report: api::Report) {
         let _ = self.report.send(report);
+    }
+}
+
+/// Has health served somewhere else on loopback, or nowhere.
+#[derive(Clone, Debug)]
+pub struct HealthListener(mpsc::UnboundedSender<Option<TcpListener>>);
+
+impl HealthListener {
+    /// From now on it is served there.
+    pub fn replace(&self, listener: Option<TcpListener>) {
+        // Where nothing is served any more, nothing is to be replaced.
+        let _ = self.0.send(listener);
     }
 }
 
@@ -110,6 +122,7 @@ pub struct Control {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     address: Option<SocketAddr>,
+    changes: HealthListener,
     /// Dropped last, so that the name goes when nobody answers any more.
     _socket: Socket,
 }
@@ -138,13 +151,16 @@ impl Control {
             .build()
             .map_err(ControlError::Thread)?;
         let (stop, stopped) = oneshot::channel();
+        let (changes, changed) = mpsc::unbounded_channel();
         let readers = socket.group();
         let app = routes::App { health, refresh, commands, readers };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    if let Err(error) = serve::serve(app, listener, loopback, stopped).await {
+                    if let Err(error) =
+                        serve::serve(app, listener, (loopback, changed), stopped).await
+                    {
                         tracing::error!("the control socket is not served: {error}");
                     }
                 });
@@ -152,7 +168,19 @@ impl Control {
                 runtime.shutdown_background();
             })
             .map_err(ControlError::Thread)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), address, _socket: socket })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            address,
+            changes: HealthListener(changes),
+            _socket: socket,
+        })
+    }
+
+    /// To have health served somewhere else.
+    #[must_use]
+    pub fn health_listener(&self) -> HealthListener {
+        self.changes.clone()
     }
 
     /// Where health is served, with the port that the kernel chose where `listen` said 0.
@@ -162,7 +190,11 @@ impl Control {
     }
 }
 
-fn bind_health(address: SocketAddr) -> Result<TcpListener, ControlError> {
+/// Has the kernel listen there.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind_health(address: SocketAddr) -> Result<TcpListener, ControlError> {
     let refused = |source| ControlError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;

@@ -15,6 +15,7 @@ use super::failures::Failure;
 use super::health::Health;
 use super::life::Life;
 use super::queue::Queue;
+use super::reload::InForce;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -27,6 +28,9 @@ use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
+
+/// That events are lost is put on record this often while it goes on.
+const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Guard {
@@ -42,6 +46,7 @@ pub struct Guard {
     pub(super) canaries: Canaries,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
+    pub(super) in_force: InForce,
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
@@ -52,6 +57,8 @@ pub struct Guard {
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
+    /// When it was last put on record that events were lost.
+    pub(super) loss_told: Option<Instant>,
 }
 
 impl Guard {
@@ -153,6 +160,8 @@ impl Guard {
                     }
                 }
                 Report::Selftest(news) => self.test_news(news),
+                Report::Reload => self.reload(),
+                Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
@@ -280,13 +289,20 @@ impl Guard {
         self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// The kernel dropped events: say so, and look at everything.
+    /// The kernel dropped events: look at everything, and say so, but not in every line of the
+    /// journal while it goes on.
     fn lost_events(&mut self) {
+        self.sweep.everything_now();
+        self.health.counts.overflow();
+        let lately = |at: Instant| at.elapsed() < LOSS_TOLD_EVERY;
+        if self.loss_told.is_some_and(lately) {
+            return;
+        }
+        self.loss_told = Some(Instant::now());
         self.fail(
             Failure::EventsLost,
             None,
             "the kernel dropped events; everything is being looked at again",
         );
-        self.sweep.everything_now();
     }
 }

@@ -87,7 +87,7 @@ impl Guard {
         self.life.state = State::Draining;
         self.publish();
         let deadline = Instant::now() + DRAIN;
-        while self.engine.is_unfinished() || self.queue.wait().is_some() {
+        while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
                 self.health.counts.failure(super::failures::Failure::UnfinishedAtStop);

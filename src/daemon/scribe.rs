@@ -3,26 +3,22 @@
 //! One thread, because every one of these waits for the disk, and the guard must not. What it
 //! is told it keeps until it is written: a full disk delays a line and loses none.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use super::backlog::Backlog;
+use super::discarded::Discarded;
 use super::failures::Failure;
 use super::health::Health;
 use super::keeper::{Keeper, Worry};
 use super::workers::join_until;
-use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
-use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
-use crate::engine::Moment;
+use super::writer::Writer;
+use crate::alert::{Item, Spool, Supervisor};
+use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
-use crate::record::{Entry, Event, Journal, Kind, Severity};
+use crate::record::{Entry, Event, Journal};
 use crate::respond::Quarantine;
 
 /// Something to be written.
@@ -43,23 +39,27 @@ pub enum Note {
     /// The file is whole in this state.
     Seal(PathBuf, Stat),
     /// The directories above are these now.
-    Parents(PathBuf, Vec<Parent>),
+    Parents(PathBuf, Arc<[Parent]>),
     /// A replica was prepared, or used up.
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
+    /// Evidence could not be kept.
+    Discarded(Discarded),
     /// A path is protected.
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
+    /// From now on the messages are delivered so.
+    Delivery(Delivery),
     /// To be done when everything before this is written, or cannot be.
     Then(Afterwards),
 }
 
 /// Something to be done later, once.
-pub struct Afterwards(Box<dyn FnOnce() + Send>);
+pub struct Afterwards(pub(super) Box<dyn FnOnce() + Send>);
 
 impl Afterwards {
     /// Wraps `act`.
@@ -74,6 +74,17 @@ impl std::fmt::Debug for Afterwards {
     }
 }
 
+/// Who carries the messages.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Nobody is to be told.
+    Nobody,
+    /// A process of ours.
+    Own(Supervisor),
+    /// A process that the service manager runs.
+    Service,
+}
+
 /// What the scribe needs.
 pub struct Desk {
     /// The database.
@@ -86,11 +97,8 @@ pub struct Desk {
     pub quarantine: Arc<Quarantine>,
     /// Sees to it that all these are where they belong.
     pub keeper: Keeper,
-    /// Somebody is to be told.
-    pub tells: bool,
-    /// The process that delivers; `None` where nobody is to be told, or the service manager
-    /// runs it.
-    pub deliverer: Option<Supervisor>,
+    /// Who carries the messages.
+    pub delivery: Delivery,
     /// Called with every line once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
 }
@@ -103,12 +111,6 @@ pub struct Scribe {
     thread: Option<JoinHandle<Desk>>,
 }
 
-/// Between two tries to write what could not be written, and two looks at the spool.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Events that wait for the disk; beyond this the oldest journal lines are more than any
-/// person will read, and memory matters more.
-const MOST_WAITING: usize = 100_000;
-
 impl Scribe {
     /// Starts the thread.
     ///
@@ -118,22 +120,7 @@ impl Scribe {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
         let worry = desk.keeper.worry();
-        let mut writer = Writer {
-            desk,
-            health,
-            waiting: VecDeque::new(),
-            messages: BTreeMap::new(),
-            withdrawn: Vec::new(),
-            gatherer: Gatherer::default(),
-            began: Instant::now(),
-            backlog: Backlog::default(),
-            warned: BTreeMap::new(),
-            trouble: Arc::clone(&trouble),
-            dropped: 0,
-            failing: false,
-            behind: false,
-            containers: Names::new(Places::of_host()),
-        };
+        let mut writer = Writer::new(desk, health, Arc::clone(&trouble));
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
             writer.desk
@@ -180,291 +167,4 @@ impl Scribe {
         drop(std::mem::replace(&mut self.notes, channel().0));
         join_until(self.thread.take()?, deadline)
     }
-}
-
-struct Writer {
-    desk: Desk,
-    health: Arc<Health>,
-    waiting: VecDeque<Event>,
-    messages: BTreeMap<String, Item>,
-    /// To be taken back from the spool once these are in it.
-    withdrawn: Vec<String>,
-    gatherer: Gatherer,
-    began: Instant,
-    backlog: Backlog,
-    /// What was said last of a thing that goes wrong each time.
-    warned: BTreeMap<&'static str, String>,
-    trouble: Arc<Mutex<Option<String>>>,
-    dropped: u64,
-    /// The last try to write failed.
-    failing: bool,
-    /// The database could not be written at the last try.
-    behind: bool,
-    containers: Names,
-}
-
-impl Writer {
-    fn run(&mut self, inbox: &Receiver<Note>) {
-        let mut next_round = Instant::now();
-        loop {
-            self.health.scribe.work();
-            let mut later = Vec::new();
-            let until = next_round.saturating_duration_since(Instant::now());
-            let open = match inbox.recv_timeout(until) {
-                Ok(first) => {
-                    self.take(first, &mut later);
-                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
-                    true
-                }
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => false,
-            };
-            self.gather(!open);
-            if !open {
-                self.keep();
-                self.backlog.retry(&self.desk.baseline);
-            }
-            self.write();
-            if Instant::now() >= next_round {
-                self.round();
-                next_round = Instant::now() + PAUSE;
-            }
-            later.into_iter().for_each(|Afterwards(act)| act());
-            self.tell_backlog();
-            if !open {
-                self.health.scribe.rest();
-                return;
-            }
-        }
-    }
-
-    fn tell_backlog(&self) {
-        let counts = &self.health.counts;
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        counts.journal_backlog.set(number(self.waiting.len()));
-        counts.baseline_backlog.set(number(self.backlog.len()));
-        counts.spool_backlog.set(number(self.messages.len() + self.desk.spool.waiting()));
-    }
-
-    /// A line for the journal.
-    fn line(&mut self, event: Event) {
-        self.health.counts.event(&event);
-        if self.waiting.len() >= MOST_WAITING {
-            self.waiting.pop_front();
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.health.counts.failure(Failure::LinesDropped);
-            }
-        }
-        self.waiting.push_back(event);
-    }
-
-    fn fail(&mut self, failure: Failure, note: String) {
-        self.health.counts.failure(failure);
-        if let Some(event) = failure.event(note) {
-            self.line(event);
-        }
-    }
-
-    fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
-        match note {
-            Note::Event(mut event) => {
-                name_containers(&mut self.containers, &mut event);
-                self.gatherer.recorded(now(self.began), &event);
-                self.line(*event);
-            }
-            Note::Failure(failure, path, note) => {
-                self.health.counts.failure(failure);
-                if let Some(event) = failure.event(note) {
-                    self.line(path.iter().fold(event, |event, path| event.about(path)));
-                }
-            }
-            Note::Message { mut item, waits } => {
-                let events = item.events.iter_mut();
-                events.for_each(|event| name_containers(&mut self.containers, event));
-                // Where nobody is to be told, nothing is to pile up.
-                if self.desk.tells {
-                    self.gatherer.take(now(self.began), item, waits);
-                }
-            }
-            Note::Then(act) => later.push(act),
-            note => self.backlog.take(note, &self.desk.baseline),
-        }
-    }
-
-    /// What is told of together, and what is recorded of that.
-    fn gather(&mut self, at_once: bool) {
-        let Turnout { events, items, withdrawn } = self.gatherer.turnout(now(self.began), at_once);
-        events.into_iter().for_each(|event| self.line(event));
-        self.messages.extend(items.into_iter().map(|item| (item.incident.clone(), item)));
-        self.messages.retain(|incident, _| !withdrawn.contains(incident));
-        self.withdrawn.extend(withdrawn);
-    }
-
-    /// Writes what waits. Journal first: a message must not tell of what is not on record.
-    fn write(&mut self) {
-        let mut trouble = None;
-        if !self.waiting.is_empty() {
-            let batch = self.waiting.make_contiguous();
-            match self.desk.journal.append(batch) {
-                Ok(entries) => {
-                    self.waiting.clear();
-                    entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
-                    let troubles = self.desk.journal.troubles();
-                    let told = self.desk.keeper.judge(troubles);
-                    self.put_on_record(told);
-                }
-                Err(e) => trouble = Some(e.to_string()),
-            }
-        }
-        let spool = &mut self.desk.spool;
-        self.messages.retain(|_, item| match spool.put(item) {
-            Ok(()) => false,
-            Err(e) => {
-                trouble.get_or_insert(e.to_string());
-                true
-            }
-        });
-        if self.messages.is_empty() {
-            self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
-        }
-        self.tell_trouble(trouble);
-    }
-
-    /// Says once that something cannot be written, and once that it can be again.
-    fn tell_trouble(&mut self, trouble: Option<String>) {
-        let failing = std::mem::replace(&mut self.failing, trouble.is_some());
-        match &trouble {
-            Some(why) if !failing => {
-                tracing::error!("{why}; {} lines wait", self.waiting.len());
-                self.fail(Failure::JournalUnwritable, format!("{why}; what is to be said waits"));
-            }
-            None if failing => {
-                tracing::info!("the journal and the mail spool can be written again");
-                let dropped = std::mem::take(&mut self.dropped);
-                if dropped > 0 {
-                    let note = format!("{dropped} lines waited too long and were given up");
-                    self.waiting.extend(Failure::LinesDropped.event(note));
-                }
-                let event = Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info);
-                self.line(event.noting("the journal and the mail spool can be written again"));
-            }
-            _ => {}
-        }
-        let waits = self.backlog.trouble();
-        match &waits {
-            Some(why) if !self.behind => self.fail(Failure::BaselineUnwritable, why.clone()),
-            _ => {}
-        }
-        self.behind = waits.is_some();
-        if let Ok(mut shared) = self.trouble.lock() {
-            *shared = trouble.or(waits);
-        }
-    }
-
-    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
-    fn round(&mut self) {
-        self.keep();
-        self.backlog.retry(&self.desk.baseline);
-        if let Some(deliverer) = self.desk.deliverer.as_mut() {
-            match deliverer.tick(Instant::now()) {
-                Some(Turn::Ended { status, wait }) => {
-                    self.health.counts.failure(Failure::MailProcessEnded);
-                    tracing::warn!("the mail process ended ({status}); next start in {wait:?}");
-                }
-                Some(Turn::Failed { error, wait }) => {
-                    self.health.counts.failure(Failure::MailProcessEnded);
-                    tracing::warn!("cannot start the mail process: {error}; next try in {wait:?}");
-                }
-                Some(Turn::Started { pid }) => tracing::debug!("mail process started, pid {pid}"),
-                None => {}
-            }
-        }
-        match self.desk.spool.collect() {
-            Ok(news) => news.into_iter().for_each(|news| self.told(news)),
-            Err(e) => self.warn("spool", Some(e.to_string())),
-        }
-        let failed = self.prune().err().map(|e| e.to_string());
-        self.warn("quarantine", failed);
-    }
-
-    /// Says what goes wrong with `matter` unless that was the last thing said of it.
-    fn warn(&mut self, matter: &'static str, why: Option<String>) {
-        let Some(why) = why else { return drop(self.warned.remove(matter)) };
-        if self.warned.get(matter) != Some(&why) {
-            tracing::warn!("{why}");
-            self.warned.insert(matter, why);
-        }
-    }
-
-    fn keep(&mut self) {
-        let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
-        let told = keeper.look(baseline, journal, spool);
-        self.put_on_record(told);
-    }
-
-    /// Somebody is at the daemon's own files: a journal line, and a message.
-    fn put_on_record(&mut self, told: Vec<Event>) {
-        if self.desk.tells
-            && let Some(first) = told.first()
-        {
-            let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
-            let item =
-                Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
-            self.messages.insert(incident, item);
-        }
-        told.iter().for_each(|_| self.health.counts.failure(Failure::StateTampered));
-        told.into_iter().for_each(|event| self.line(event));
-    }
-
-    /// What became of a message.
-    fn told(&mut self, news: News) {
-        let counts = &self.health.counts;
-        match news {
-            News::Delivered { .. } => counts.delivered(),
-            News::Failed { .. } => counts.undelivered(false),
-            News::Rejected { .. } => counts.undelivered(true),
-        }
-        if let Some(event) = undelivered(news) {
-            self.line(event);
-        }
-    }
-
-    fn prune(&mut self) -> Result<(), BaselineError> {
-        let kept = self.desk.baseline.evidence(None)?;
-        for surplus in Quarantine::surplus(&kept, Timestamp::now()) {
-            match self.desk.quarantine.remove(&surplus) {
-                Ok(()) => drop(self.desk.baseline.remove_evidence(surplus.id)?),
-                Err(e) => tracing::warn!("{e}"),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn now(began: Instant) -> Moment {
-    Moment { mono: began.elapsed(), wall: Timestamp::now() }
-}
-
-/// Here and not where the process was seen: names are read from the disk.
-fn name_containers(names: &mut Names, event: &mut Event) {
-    let actors = event.actor.iter_mut().chain(&mut event.others);
-    actors.for_each(|actor| names.complete(actor));
-}
-
-fn undelivered(news: News) -> Option<Event> {
-    let (incident, note) = match news {
-        News::Delivered { .. } => return None,
-        News::Failed { incident, attempts, error, next_try } => (
-            Some(incident),
-            format!(
-                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
-            ),
-        ),
-        News::Rejected { name, why } => {
-            (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
-        }
-    };
-    let event = Failure::AlertFailed.event(note)?;
-    Some(Event { incident, ..event })
 }

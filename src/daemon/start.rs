@@ -20,6 +20,7 @@ use super::life::Life;
 use super::lock::StateLock;
 use super::queue::Queue;
 use super::reconcile::reconcile;
+use super::reload::InForce;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -31,7 +32,6 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -121,13 +121,21 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let left_over = leftovers::clear(&store, &known, &plan.records);
+    drop(known);
     let mut guard = assemble(
-        config,
         store,
-        options.deliver.then(|| Supervisor::new(options.config_file)),
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready, (service, feeder)),
+        InForce {
+            config: config.clone(),
+            file: options.config_file,
+            listener: control.health_listener(),
+            reports: reports.clone(),
+            busy: false,
+            again: false,
+            delivers: options.deliver,
+        },
         &health,
     )?;
     for event in told {
@@ -161,21 +169,20 @@ fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
 }
 
 fn assemble(
-    config: &Config,
     store: Store,
-    deliverer: Option<Supervisor>,
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
+    in_force: InForce,
     health: &Arc<Health>,
 ) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
-    let tells = config.email.is_some();
-    let deliverer = deliverer.filter(|_| tells);
+    let config = &in_force.config;
+    let delivery = in_force.delivery();
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let evidence = Arc::clone(&quarantine);
-    let desk = Desk { baseline, journal, spool, quarantine, keeper, tells, deliverer, on_entry };
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
     let beat = health.stager.clone();
     let stager =
@@ -190,6 +197,7 @@ fn assemble(
         reports: mailbox,
         health: Arc::clone(health),
         life,
+        in_force,
         last_beat,
         state,
         vault,
@@ -201,6 +209,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
+        loss_told: None,
     })
 }
 

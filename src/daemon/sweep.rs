@@ -63,10 +63,7 @@ impl Sweep {
     /// Looks at every file as often as `flags` says, and reads each `content_every`.
     #[must_use]
     pub fn new(flags: FlagSweep, content_every: Duration) -> Self {
-        let (every, auto) = match flags {
-            FlagSweep::Auto => (FAST, true),
-            FlagSweep::Every(every) => (every, false),
-        };
+        let (every, auto) = pace(flags);
         Self {
             files: Vec::new(),
             cursor: 0,
@@ -86,6 +83,19 @@ impl Sweep {
         }
     }
 
+    /// Looks as often as is wanted from `now` on.
+    pub(super) fn set(&mut self, flags: FlagSweep, content_every: Duration, now: Duration) {
+        let (every, auto) = pace(flags);
+        if (auto, every) != (self.auto, self.every) && !(auto && self.auto) {
+            (self.every, self.auto) = (every, auto);
+            self.next_round = self.next_round.min(now + every);
+        }
+        if content_every != self.content_every {
+            self.content_every = content_every;
+            self.next_content = now + content_every;
+        }
+    }
+
     pub(super) fn add(&mut self, file: FileId) {
         self.files.push(file);
     }
@@ -100,10 +110,10 @@ impl Sweep {
         if self.under_way { Duration::ZERO } else { next.saturating_sub(now) }
     }
 
-    /// Begins a round at once.
+    /// Begins a round at once, or as soon as the one under way is done: were that begun anew at
+    /// each loss, a flood of events would keep it from ever coming to an end.
     pub(super) fn everything_now(&mut self) {
         self.next_round = Duration::ZERO;
-        self.cursor = 0;
     }
 
     /// Looks often again: it is not known what events tell of.
@@ -131,6 +141,13 @@ impl Sweep {
             state: "working".into(),
             why: String::new(),
         }
+    }
+}
+
+fn pace(flags: FlagSweep) -> (Duration, bool) {
+    match flags {
+        FlagSweep::Auto => (FAST, true),
+        FlagSweep::Every(every) => (every, false),
     }
 }
 

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::api;
 use super::control::Reply;
-use super::failures::Failure;
+use super::evidence::{self, Piece};
 use super::health::Beat;
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
-use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
-use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultError};
+use crate::baseline::snapshot::{read_if_sized, take_into};
+use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
@@ -57,6 +57,10 @@ pub enum Report {
     Lost(Vec<FileId>),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
+    /// Read the configuration again.
+    Reload,
+    /// A configuration was prepared, or is wrong.
+    Reloaded(Box<Result<super::reload::Prepared, String>>),
     /// Stop.
     Stop,
 }
@@ -99,17 +103,16 @@ pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
     mended
 }
 
-/// Evidence up to this size is read to tell what was done to it, in bytes.
-const EVIDENCE_READ: u64 = 256 << 20;
-
 /// Work for the stager.
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
     Stage { file: FileId, path: PathBuf, facts: Box<Facts>, slot: PathBuf },
-    /// Take what lies at `from` to the quarantine.
-    Evidence { file: FileId, from: PathBuf, path: PathBuf, incident: String },
-    /// Remove what lies there: enough of the like has been kept.
+    /// Read it and take it to the quarantine.
+    Evidence(FileId, Piece),
+    /// Take it to the quarantine: of this incident enough has been read.
+    Surplus(Piece),
+    /// Remove what lies there: it is no evidence.
     Discard(PathBuf),
     /// Take a stranger out of a protected directory to the quarantine.
     Evict { from: PathBuf, slot: PathBuf, incident: String },
@@ -224,36 +227,13 @@ pub fn stager(
             }
             reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
         }
-        Chore::Evidence { file, from, path, incident } => {
-            let facts = read_evidence(&from);
-            let kept = match shown(file, &from, facts.as_deref()) {
-                false => Some(from),
-                true => {
-                    let copy = respond::copy_out(&from).ok().flatten();
-                    reports.send(Report::Shown(file, incident.clone(), from));
-                    copy
-                }
-            };
-            reports.send(Report::Evidence(file, incident.clone(), facts));
-            match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
-                Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
-                Some(Err(e)) => evidence_lost(&scribe, path, e.to_string()),
-                None => evidence_lost(
-                    &scribe,
-                    path,
-                    "there is no room to keep what was found there".to_owned(),
-                ),
-            }
+        Chore::Evidence(file, piece) => {
+            evidence::keep(file, piece, &quarantine, &scribe, &reports);
         }
-        Chore::Discard(path) => {
-            if let Err(e) = respond::remove_path(&path)
-                && e.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!("{}: {e}", crate::text::escape_path(&path));
-            }
-        }
+        Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
+        Chore::Discard(path) => evidence::discard(&path),
         Chore::Evict { from, slot, incident } => {
-            evict(&quarantine, &from, &slot, &incident, &scribe);
+            evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
         }
         Chore::Restock(all) => {
             let lost = super::restock::restock(&all, &vault);
@@ -265,36 +245,6 @@ pub fn stager(
             reports.send(Report::Cured(file, Box::new(outcome)));
         }
     })
-}
-
-/// Reads what was taken out of a path, but not its content where that is so much that others
-/// would wait for the stager.
-fn read_evidence(from: &Path) -> Option<Box<Facts>> {
-    let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
-    Some(Box::new(found.facts))
-}
-
-/// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a
-/// container by itself, and the container did not notice that it was taken out of its path.
-fn shown(file: FileId, from: &Path, facts: Option<&Facts>) -> bool {
-    facts.is_some_and(|facts| facts.kind == FileKind::File)
-        && !pinned(&[(file, from.to_owned())]).is_empty()
-}
-
-/// A stranger in a protected directory goes to the slot, on its own filesystem, and from there
-/// to the quarantine.
-fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scribe: &Sender<Note>) {
-    let taken = respond::take_out(from, slot).map_err(|e| e.to_string());
-    let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
-    match kept {
-        Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
-        Err(e) => evidence_lost(scribe, from.to_owned(), e),
-    }
-}
-
-fn evidence_lost(scribe: &Sender<Note>, path: PathBuf, why: String) {
-    tracing::error!("{}: {why}", crate::text::escape_path(&path));
-    let _ = scribe.send(Note::Failure(Failure::EvidenceLost, Some(path), why));
 }
 
 fn sync(path: &Path) {
@@ -346,7 +296,7 @@ fn read(path: &Path, size: u64) -> Result<Inspection, String> {
 }
 
 /// Which of the files other mounts show as well. If that cannot be told, none.
-fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
+pub(super) fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
     let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else {
         return Vec::new();
     };

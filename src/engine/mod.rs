@@ -67,6 +67,11 @@ impl Engine {
         match input {
             Input::Watch { file, protected } => self.watch(now, file, *protected, out),
             Input::Unwatch { file } => self.unwatch(file),
+            Input::Policy { file, policy } => {
+                if let Some(guarded) = self.files.get_mut(&file) {
+                    guarded.set_policy(file, policy, out);
+                }
+            }
             Input::Observed(observation) => self.observed(now, observation, out),
             Input::Named(observation) => {
                 if let Some(guarded) = self.files.get_mut(&observation.file) {

@@ -70,6 +70,8 @@ pub enum Kind {
     EventsLost,
     /// A message could not be delivered.
     AlertFailed,
+    /// What was found at a protected path was not kept, or is kept no longer.
+    EvidenceRemoved,
 }
 
 impl Kind {

@@ -171,6 +171,11 @@ impl Guard {
         self.wait_ended();
     }
 
+    /// Sends the daemon a signal.
+    pub fn signal(&self, which: Signal) {
+        signal(self.child.as_ref().expect("a running daemon"), which);
+    }
+
     /// Waits for the end of a daemon that was told to stop.
     pub fn wait_ended(&mut self) {
         let mut child = self.child.take().expect("a running daemon");

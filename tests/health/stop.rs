@@ -3,14 +3,10 @@
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::common::{GOOD, Guard, missing, not_root, poll, skip_unless, text};
 use crate::http::try_ask;
-
-fn terminate(guard: &Guard) {
-    let pid = i32::try_from(guard.pid()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-}
 
 #[test]
 fn a_heal_that_is_under_way_ends_and_is_on_record_before_the_daemon_stops() {
@@ -20,7 +16,7 @@ fn a_heal_that_is_under_way_ends_and_is_on_record_before_the_daemon_stops() {
     // What is found there takes a moment to read, and the record waits for it.
     let long = vec![b'x'; 128 << 20];
     guard.write_surely(&file, |file| file.write_all_at(&long, 0));
-    terminate(&guard);
+    guard.signal(Signal::TERM);
     let socket = guard.control();
     // Whoever asks is answered as long as it lives.
     let mut states = Vec::new();
@@ -57,7 +53,7 @@ fn a_worker_that_does_not_end_holds_up_nothing() {
     let status = format!("/proc/{}/task", guard.pid());
     poll(|| is_busy(&status, "reader").then_some(()), || guard.story());
     let began = Instant::now();
-    terminate(&guard);
+    guard.signal(Signal::TERM);
     guard.wait_ended();
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let output = asking.wait().unwrap();

@@ -33,6 +33,7 @@ pub struct Counts {
     heal_duration: Histogram,
     failures: IntCounterVec,
     messages: IntCounterVec,
+    overflows: IntCounter,
     /// Lines that wait for the journal.
     pub journal_backlog: IntGauge,
     /// Notes that wait for the database.
@@ -82,6 +83,10 @@ impl Default for Counts {
                 "outcome",
                 &[DELIVERED, FAILED, REJECTED],
             ),
+            overflows: sound(IntCounter::new(
+                "steadfast_queue_overflows_total",
+                "Times that the kernel dropped events; each has every file looked at.",
+            )),
             journal_backlog: sound(IntGauge::new(
                 "steadfast_journal_backlog_lines",
                 "Journal lines that wait for the disk.",
@@ -147,6 +152,11 @@ impl Counts {
         self.failure(Failure::AlertFailed);
     }
 
+    /// The kernel dropped events.
+    pub fn overflow(&self) {
+        self.overflows.inc();
+    }
+
     /// It was written down that everything was whole then.
     pub fn heartbeat(&self, at: Timestamp) {
         self.heartbeat.set(seconds(at));
@@ -158,13 +168,14 @@ impl Counts {
     }
 
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
-        let all: [&dyn Collector; 11] = [
+        let all: [&dyn Collector; 12] = [
             &self.events,
             &self.attributions,
             &self.heals,
             &self.heal_duration,
             &self.failures,
             &self.messages,
+            &self.overflows,
             &self.journal_backlog,
             &self.baseline_backlog,
             &self.spool_backlog,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{EVERY, LONGEST, News, PAUSE, RETRIES, Stage, UNNOTICED, UNREADY};
-use crate::alert::Item;
 use crate::baseline::Record;
 use crate::daemon::api::{self, SensorStatus};
 use crate::daemon::control::Reply;
@@ -236,12 +235,7 @@ impl Guard {
             }
         };
         let Some(event) = event else { return };
-        self.scribe.tell(Note::Event(Box::new(event.clone())));
-        let incident = format!("selftest-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
-        self.scribe.tell(Note::Message {
-            item: Item { incident, not_before: now, events: vec![event] },
-            waits: false,
-        });
+        self.alarm("selftest", event);
     }
 
     /// A sensor got worse or better: the sweep takes over until a test has shown what still holds.
