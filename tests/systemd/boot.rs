@@ -78,7 +78,7 @@ fn a_stalled_daemon_is_started_anew_by_the_watchdog_and_heals_again() {
     assert_eq!(room.property("NRestarts"), "1", "{}", room.story());
     room.sh(TAMPER);
     room.wait_until("it is healed", |room| {
-        room.is_whole() && !room.events(&["restored"]).is_empty()
+        room.is_whole() && !room.events(&["restored", "relocked"]).is_empty()
     });
     room.power_off();
 }
