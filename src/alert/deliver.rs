@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::mailer::{Handed, Identity, Mailer, MailerError, Patience, Trouble};
+use super::handing::{Handed, Trouble};
+use super::mailer::{Identity, Mailer, MailerError, Patience};
 use super::message::{Place, compose};
 use super::password::{self, PasswordError};
 use super::pickup::{Due, Failure, Pickup};

@@ -18,6 +18,7 @@ use lettre::transport::smtp::client::{SmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
+use super::handing::{Handed, Trouble};
 use super::message::Message;
 use super::sendmail;
 use crate::config::{Email, MailServer, Tls};
@@ -57,19 +58,6 @@ pub enum MailerError {
         why: String,
     },
 }
-
-/// What became of a message that the server has dealt with.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Handed {
-    /// Receivers it was taken for.
-    pub told: Vec<String>,
-    /// Receivers it was refused for, and the server's words.
-    pub refused: Vec<(String, String)>,
-}
-
-/// The server could not be asked, or would not listen.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Trouble(pub String);
 
 /// Where a message belongs among others.
 pub(super) struct Identity {

@@ -25,6 +25,7 @@ pub mod deliver;
 
 mod files;
 mod gather;
+mod handing;
 mod mailer;
 mod mass;
 mod message;

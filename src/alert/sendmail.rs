@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lettre::address::Address;
 use rustix::fs::MemfdFlags;
 
-use super::mailer::{Handed, Trouble};
+use super::handing::{Handed, Trouble};
 
 /// How much of what the program says is read, bytes.
 const MAX_WORDS: u64 = 4096;

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::error::{BaselineError, explain};
 
 /// The layout this program writes.
-pub(super) const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 1;
 
 /// "stdf": marks the file as ours, in SQLite's header.
 const APPLICATION_ID: i64 = 0x7374_6466;
@@ -193,7 +193,7 @@ impl Baseline {
                 |_| "of a later version".to_owned(),
                 |version| crate::text::escape(version.as_bytes()),
             );
-            return Err(BaselineError::Newer { path, layout, written_by });
+            return Err(BaselineError::Newer { path, layout, known: LAYOUT, written_by });
         }
         let verdict: String = self.with(|connection| {
             connection.pragma_query_value(None, "quick_check", |row| row.get(0))

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::db::LAYOUT;
-
 /// Why the baseline could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
@@ -19,7 +17,7 @@ pub enum BaselineError {
     /// A later program wrote it.
     #[error(
         "the baseline {} was written by a newer steadfast, {written_by} (layout {layout}; this program \
-         knows layout {LAYOUT}): run that version or a later one, or restore the older \
+         knows layout {known}): run that version or a later one, or restore the older \
          baseline from a backup", crate::text::escape_path(.path)
     )]
     Newer {
@@ -27,6 +25,8 @@ pub enum BaselineError {
         path: PathBuf,
         /// Its layout.
         layout: i64,
+        /// The latest layout that this program knows.
+        known: i64,
         /// The version of the program that wrote it, as it says itself.
         written_by: String,
     },

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::db::Baseline;
 use super::error::BaselineError;
 use super::record::{Record, Replica};
+use crate::fault::{Point, reach};
 use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
 use crate::text::{hex_decode, hex_encode};
 
@@ -59,7 +60,9 @@ impl Baseline {
     ///
     /// Where the database cannot be written; then nothing has changed.
     pub fn put(&self, record: &Record) -> Result<(), BaselineError> {
-        self.durably(|connection| write(connection, record))
+        self.durably(|connection| write(connection, record))?;
+        reach(Point::RecordPut);
+        Ok(())
     }
 
     /// [`Baseline::put`] for many: all of them or none.
@@ -72,7 +75,9 @@ impl Baseline {
             let work = connection.transaction()?;
             records.iter().try_for_each(|record| write(&work, record))?;
             work.commit()
-        })
+        })?;
+        reach(Point::RecordPut);
+        Ok(())
     }
 
     /// Forgets `path`; says whether it was known.
@@ -81,12 +86,14 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn remove(&self, path: &Path) -> Result<bool, BaselineError> {
-        self.durably(|connection| {
+        let known = self.durably(|connection| {
             connection
                 .prepare_cached("DELETE FROM file WHERE path = ?1")?
                 .execute([bytes(path)])
                 .map(|count| count > 0)
-        })
+        })?;
+        reach(Point::RecordRemoved);
+        Ok(known)
     }
 
     /// Remembers what `statx` said when `path` was last whole; says whether it is known.
@@ -95,7 +102,9 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn set_seal(&self, path: &Path, seal: Option<&Stat>) -> Result<bool, BaselineError> {
-        self.set_json("UPDATE file SET seal = ?2 WHERE path = ?1", path, seal)
+        let known = self.set_json("UPDATE file SET seal = ?2 WHERE path = ?1", path, seal)?;
+        reach(Point::SealNoted);
+        Ok(known)
     }
 
     /// Remembers the prepared copy of `path`; says whether the path is known.
@@ -108,7 +117,9 @@ impl Baseline {
         path: &Path,
         replica: Option<&Replica>,
     ) -> Result<bool, BaselineError> {
-        self.set_json("UPDATE file SET replica = ?2 WHERE path = ?1", path, replica)
+        let known = self.set_json("UPDATE file SET replica = ?2 WHERE path = ?1", path, replica)?;
+        reach(if replica.is_some() { Point::StageNoted } else { Point::UseNoted });
+        Ok(known)
     }
 
     fn set_json<T: Serialize>(

@@ -2,6 +2,7 @@
 //! wait. Everything that waits for a disk is done by another thread.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::api::{State, Status};
+use super::queue::Queue;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -20,15 +22,10 @@ use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
-use crate::engine::{Action, Engine, Input, Moment};
+use crate::engine::{Engine, Input, Moment};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
-
-/// At most so many actions follow from one input before others are heard.
-const MOST_ACTIONS: usize = 256;
-/// After a heal, what is not urgent waits this long: we run before everybody else.
-const REST: Duration = Duration::from_micros(100);
 
 /// See the module.
 pub struct Guard {
@@ -44,80 +41,18 @@ pub struct Guard {
     pub(super) canaries: Canaries,
     pub(super) status: Arc<Mutex<Status>>,
     /// The last of an earlier run.
-    last_beat: Option<Heartbeat>,
+    pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
     pub(super) wards: HashMap<FileId, Ward>,
-    next_id: u32,
-    began: Instant,
-    /// What is still to be done, the last first.
-    actions: Vec<Action>,
-    /// It waits until then.
-    rest_until: Instant,
-    incidents: HashMap<FileId, String>,
+    pub(super) next_id: u32,
+    pub(super) began: Instant,
+    pub(super) queue: Queue,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
-    mounts_changed: bool,
-    lost: bool,
-    stopping: bool,
-}
-
-/// The parts that [`super::start`] brings.
-pub(super) struct Parts {
-    pub(super) state: PathBuf,
-    pub(super) vault: Arc<Vault>,
-    pub(super) sensors: Sensors,
-    pub(super) scribe: Scribe,
-    pub(super) stager: Worker<Chore>,
-    pub(super) reader: Worker<Reading>,
-    pub(super) reports: Mailbox<Report>,
-    pub(super) sweep: Sweep,
-    pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
-    pub(super) last_beat: Option<Heartbeat>,
+    pub(super) lost: bool,
 }
 
 impl Guard {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-        } = parts;
-        Self {
-            engine: Engine::default(),
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-            questions: Questions::default(),
-            wards: HashMap::new(),
-            next_id: 0,
-            began: Instant::now(),
-            actions: Vec::new(),
-            rest_until: Instant::now(),
-            incidents: HashMap::new(),
-            pending: Vec::new(),
-            mounts_changed: false,
-            lost: false,
-            stopping: false,
-        }
-    }
-
     /// Guards until told to stop.
     ///
     /// # Errors
@@ -127,10 +62,9 @@ impl Guard {
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
-        while !self.stopping {
+        loop {
             let mounts_changed = self.wait()?;
-            self.mounts_changed = mounts_changed;
-            self.listen();
+            self.listen(mounts_changed);
             for observation in std::mem::take(&mut self.pending) {
                 self.observe(observation);
             }
@@ -145,18 +79,18 @@ impl Guard {
             if std::mem::take(&mut self.lost) {
                 self.lost_events();
             }
-            self.take_reports();
+            if self.take_reports().is_break() {
+                return Ok(());
+            }
             self.answer_overdue();
             self.feed(Input::Tick);
             self.sweep_some();
             self.test_some();
         }
-        Ok(())
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
-    pub(super) fn listen(&mut self) {
-        let mounts_changed = std::mem::take(&mut self.mounts_changed);
+    pub(super) fn listen(&mut self, mounts_changed: bool) {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
@@ -166,9 +100,9 @@ impl Guard {
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
-            (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
-            (true, false) => self.rest_until.saturating_duration_since(Instant::now()),
+        let timeout = match (self.pending.is_empty(), self.queue.wait()) {
+            (true, None) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
+            (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
@@ -186,7 +120,9 @@ impl Guard {
         }
     }
 
-    fn take_reports(&mut self) {
+    /// Acts on what other threads have to say. Breaks when it is time to stop.
+    fn take_reports(&mut self) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
         let reports: Vec<Report> = self.reports.drain().collect();
         for report in reports {
             match report {
@@ -216,43 +152,10 @@ impl Guard {
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
-                Report::Stop => self.stopping = true,
+                Report::Stop => flow = ControlFlow::Break(()),
             }
         }
-    }
-
-    /// Gives the engine an input, and does what it asks for until it asks for nothing more.
-    pub(super) fn feed(&mut self, input: Input) {
-        let mut asked = Vec::new();
-        let now = self.now();
-        self.engine.handle(now, input, &mut asked);
-        // An action's answer may ask for more, which comes before what was asked earlier: a
-        // heal is not kept waiting by a journal line.
-        let mut actions: Vec<Action> = asked.into_iter().rev().collect();
-        let mut healed = false;
-        for _ in 0..MOST_ACTIONS {
-            let Some(action) = actions.pop().or_else(|| self.put_off()) else { break };
-            if healed && matches!(action, Action::Inspect { .. }) {
-                // The file is whole. On this processor nobody gets to see that before we sleep.
-                self.rest_until = Instant::now() + REST;
-                actions.push(action);
-                break;
-            }
-            healed |= matches!(action, Action::Heal { .. });
-            if let Some(answer) = self.perform(action) {
-                let mut more = Vec::new();
-                let now = self.now();
-                self.engine.handle(now, answer, &mut more);
-                actions.extend(more.into_iter().rev());
-            }
-        }
-        // Whatever one file keeps us busy with, sensors and commands have their turn.
-        self.actions.append(&mut actions);
-    }
-
-    /// The next of the actions that were put off, unless it is to wait a little longer.
-    fn put_off(&mut self) -> Option<Action> {
-        (Instant::now() >= self.rest_until).then(|| self.actions.pop())?
+        flow
     }
 
     pub(super) fn observe(&mut self, observation: Observation) {
@@ -287,11 +190,14 @@ impl Guard {
 
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
-        self.incidents.insert(file, incident);
+        if let Some(ward) = self.ward_mut(file) {
+            ward.incident = Some(incident);
+        }
     }
 
     pub(super) fn incident(&self, file: FileId) -> String {
-        self.incidents.get(&file).cloned().unwrap_or_else(|| "unknown".into())
+        let incident = self.ward(file).and_then(|ward| ward.incident.clone());
+        incident.unwrap_or_else(|| "unknown".into())
     }
 
     /// Guards one more path.
@@ -342,7 +248,6 @@ impl Guard {
         self.feed(Input::Unwatch { file });
         self.sensors.unwatch(file);
         self.sweep.remove(file);
-        self.incidents.remove(&file);
         let Some(ward) = self.wards.remove(&file) else { return };
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)

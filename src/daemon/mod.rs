@@ -19,6 +19,7 @@ mod lock;
 pub mod offline;
 mod perform;
 pub mod protect;
+mod queue;
 mod reconcile;
 mod restock;
 mod scribe;

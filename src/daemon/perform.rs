@@ -93,7 +93,7 @@ impl Guard {
         if stat.kind != FileKind::File || stat.mtime == ward.patient.facts.mtime {
             return;
         }
-        self.listen();
+        self.listen(false);
         let wrote =
             |seen: &Observation| seen.file == file && seen.hint == Hint::Written && !seen.retired;
         if self.pending.iter().any(wrote) {

@@ -1,18 +1,20 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
 use super::control::{Control, ControlError};
-use super::guard::{Guard, Parts};
+use super::guard::Guard;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::lock::StateLock;
+use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
@@ -22,10 +24,12 @@ use super::store::{Store, StoreError};
 use super::sweep::Sweep;
 use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
+use super::witness::Questions;
 use super::workers::{self, Report};
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
@@ -152,19 +156,16 @@ fn assemble(
 ) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
-    let quarantine_too = Arc::clone(&quarantine);
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
+    let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
     let scribe = Scribe::start(desk)?;
-    let parts = Parts {
+    let stager = workers::stager(Arc::clone(&vault), evidence, scribe.sender(), reports.clone())?;
+    Ok(Guard {
+        engine: Engine::default(),
         sensors: Sensors::start(reports.clone(), &state),
-        stager: workers::stager(
-            Arc::clone(&vault),
-            quarantine_too,
-            scribe.sender(),
-            reports.clone(),
-        )?,
+        stager,
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
@@ -174,8 +175,14 @@ fn assemble(
         state,
         vault,
         scribe,
-    };
-    Ok(Guard::new(parts))
+        questions: Questions::default(),
+        wards: HashMap::new(),
+        next_id: 0,
+        began: Instant::now(),
+        queue: Queue::new(),
+        pending: Vec::new(),
+        lost: false,
+    })
 }
 
 fn open_control(

@@ -30,6 +30,8 @@ pub struct Ward {
     pub replica_watched: bool,
     /// No event tells of changes, or not of all.
     pub eventless: bool,
+    /// The incident that evidence of it belongs to.
+    pub incident: Option<String>,
     /// Why it is protected less well than it should be.
     pub shortcomings: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl Ward {
             staging: false,
             replica_watched: false,
             eventless: false,
+            incident: None,
             shortcomings: Vec::new(),
         }
     }

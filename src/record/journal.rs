@@ -22,6 +22,7 @@ use super::segments::{
 use super::trouble::Trouble;
 use super::watch::Marks;
 use crate::baseline::Baseline;
+use crate::fault::{self, Point, reach};
 
 /// When a segment is full, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +137,21 @@ impl Journal {
         if self.ragged {
             batch.insert(0, b'\n');
         }
-        let written = self.file.write_all(&batch).and_then(|()| self.file.sync_data());
+        if fault::is_next(Point::JournalTorn) {
+            let _ = self.file.write_all(&batch[..batch.len() / 2]);
+            reach(Point::JournalTorn);
+        }
+        let written = self.file.write_all(&batch).and_then(|()| {
+            reach(Point::JournalWritten);
+            self.file.sync_data()
+        });
         if let Err(error) = written {
             self.unclean = true;
             // If this fails too, the next call begins with it.
             let _ = self.take_back();
             return Err(self.failed("write", error));
         }
+        reach(Point::JournalSynced);
         self.size += batch.len() as u64;
         self.ragged = false;
         self.head = head;
@@ -150,6 +159,7 @@ impl Journal {
         if let Err(error) = self.baseline.set_journal_head(head.seq, head.hash) {
             self.troubles.push(Trouble::HeadNotSaved(error));
         }
+        reach(Point::JournalNoted);
         Ok(entries)
     }
 
@@ -245,6 +255,7 @@ impl Journal {
         match self.dir.append_to_current() {
             Ok(file) => {
                 self.file = file;
+                reach(Point::RotateMade);
                 self.measure().map_err(|error| self.failed("read", error))
             }
             Err(error) => {
@@ -274,6 +285,7 @@ impl Journal {
             if seq > 0 {
                 self.baseline.set_journal_anchor(seq, prev)?;
             }
+            reach(Point::RotateAnchored);
             self.dir
                 .remove(&oldest.name)
                 .map_err(|error| self.dir.failed("remove", &oldest.name, error))?;

@@ -14,6 +14,7 @@ mod replica;
 mod rewrite;
 mod slot;
 mod tree;
+mod unlock;
 
 pub use cure::{Outcome, perform};
 pub use parents::known_anew;

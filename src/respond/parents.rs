@@ -9,8 +9,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::Patient;
-use super::cure::unlock_fd;
+use super::unlock::unlock_fd;
 use crate::baseline::Parent;
+use crate::fault::{Point, reach};
 use crate::sense::MountTable;
 use crate::sys;
 use crate::sys::handle::Handle;
@@ -33,6 +34,7 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
         };
         if !right {
             put_back_one(parent, patient)?;
+            reach(Point::ParentPutBack);
         }
     }
     Ok(())

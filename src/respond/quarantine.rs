@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cure::unlock_fd;
 use super::tree::{Measure, measure, remove_some};
+use super::unlock::unlock_fd;
 use crate::baseline::Evidence;
+use crate::fault::{Point, reach};
 use crate::sys;
 
 /// At most this much is kept, in bytes on the disk.
@@ -79,6 +80,7 @@ impl Quarantine {
             }
             moved => moved.map_err(failed)?,
         }
+        reach(Point::EvidenceTaken);
         Ok(Evidence {
             id: 0,
             incident: incident.to_owned(),

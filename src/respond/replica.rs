@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use crate::baseline::snapshot::read_if_sized;
 use crate::baseline::{NoRoom, Replica, Vault, VaultError};
+use crate::fault::{Point, reach};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use crate::sys;
 
@@ -82,6 +83,7 @@ fn finish(facts: &Facts, dir: BorrowedFd<'_>, unfinished: &OsStr) -> io::Result<
     let mut name = fresh_name();
     name.push(format!("-{:x}-{ino:x}", facts.ino));
     sys::rename::place(dir, unfinished, dir, &name)?;
+    reach(Point::StageNamed);
     Ok(name)
 }
 
@@ -142,7 +144,7 @@ pub fn take_out(from: &Path, slot: &Path) -> io::Result<std::path::PathBuf> {
     let name = from.file_name().unwrap_or_default();
     let source = sys::open::open_dir(from.parent().unwrap_or(Path::new("/")))?;
     let target = open_slot(slot)?;
-    super::cure::unlock_fd(sys::open::open_path_at(source.as_fd(), name)?.as_fd())?;
+    super::unlock::unlock_fd(sys::open::open_path_at(source.as_fd(), name)?.as_fd())?;
     let to = fresh_name();
     sys::rename::place(source.as_fd(), name, target.as_fd(), &to)?;
     Ok(slot.join(to))
@@ -165,9 +167,11 @@ pub fn discard_at(path: &Path) -> io::Result<()> {
         return Ok(());
     };
     match sys::open::open_dir(slot).and_then(|dir| remove(dir.as_fd(), name)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => other?,
     }
+    reach(Point::ReplicaDiscarded);
+    Ok(())
 }
 
 enum Filling {
@@ -216,9 +220,12 @@ fn fill(
                 vault.require_room(&digest, &file, slot)?;
                 vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
             }
+            reach(Point::StageFilled);
             dress(facts, dir, name)?;
+            reach(Point::StageDressed);
             if durable {
                 file.sync_all()?;
+                reach(Point::StageSynced);
             }
             return Ok(());
         }

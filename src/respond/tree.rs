@@ -13,7 +13,7 @@ use std::path::Path;
 
 use rustix::fs::AtFlags;
 
-use super::cure::unlock_fd;
+use super::unlock::unlock_fd;
 use crate::judge::FileKind;
 use crate::sys;
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, CWD};
+use serde_json::Value;
 
 use super::{WRITE, with_evil};
 use crate::common::{self, GOOD, Guard, MARKER, incident_of, is_immutable, not_root, skip_unless};
@@ -24,7 +25,9 @@ fn four_processes_that_tamper_in_a_loop_lose() {
     guard.wait_whole();
     assert!(guard.is_alive());
     let tampering = guard.events_about(&guard.file());
-    assert!(tampering.iter().any(|line| line["kind"] == "restored"), "{}", guard.story());
+    // Where the guard is quick it only ever has to lock again.
+    let healed = |line: &Value| line["kind"] == "restored" || line["kind"] == "relocked";
+    assert!(tampering.iter().any(healed), "{}", guard.story());
 }
 
 #[test]
