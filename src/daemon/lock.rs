@@ -8,8 +8,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+/// A process that was killed has this long to be gone, and is looked for so often.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the state directory cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +54,7 @@ impl StateLock {
     /// When another process holds it.
     pub fn probe(state: &Path) -> Result<(), LockError> {
         match state.join("lock").exists() {
-            true => Self::take(state, "start").map(drop),
+            true => Self::await_it(state, "start").map(drop),
             false => Ok(()),
         }
     }
@@ -59,6 +64,23 @@ impl StateLock {
     pub fn identity(&self) -> Option<(u64, u64)> {
         use std::os::unix::fs::MetadataExt;
         self.file.metadata().ok().map(|found| (found.dev(), found.ino()))
+    }
+
+    /// [`StateLock::take`], but waits a little: whoever was killed just now lets go of it only
+    /// when the kernel has cleared it away.
+    ///
+    /// # Errors
+    /// When another process holds it for longer, or the file cannot be used.
+    pub fn await_it(state: &Path, role: &str) -> Result<Self, LockError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Self::take(state, role) {
+                Err(LockError::Held { .. }) if Instant::now() < end => {
+                    std::thread::sleep(PAUSE);
+                }
+                taken => return taken,
+            }
+        }
     }
 
     /// Takes the lock of `state`, or says who holds it. `role` is what the holder is doing.
@@ -111,5 +133,17 @@ mod tests {
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(held);
         StateLock::take(state.path(), "protect").unwrap();
+    }
+
+    #[test]
+    fn whoever_lets_go_of_it_meanwhile_is_waited_for() {
+        let state = tempfile::tempdir().unwrap();
+        let held = StateLock::take(state.path(), "run").unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| StateLock::await_it(state.path(), "start").map(drop));
+            std::thread::sleep(PAUSE);
+            drop(held);
+            next.join().unwrap().unwrap();
+        });
     }
 }

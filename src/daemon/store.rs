@@ -84,7 +84,7 @@ impl Store {
     pub fn open(state: &Path, role: &str) -> Result<Self, StoreError> {
         let state = make_private(state)
             .map_err(|source| StoreError::Directory { path: state.to_owned(), source })?;
-        let lock = StateLock::take(&state, role)?;
+        let lock = StateLock::await_it(&state, role)?;
         refuse_without_baseline(&state)?;
         let baseline = Baseline::open(&state)?;
         let (journal, recovery) = Journal::open(&state, &baseline)?;
