@@ -1,6 +1,7 @@
 //! Noticing that somebody else writes to the database while a daemon has it.
 //!
-//! Whatever is done to a file moves its `ctime`, and nothing sets that back. So after each use of
+//! Whatever is done to a file moves its `ctime`, and nothing sets that back; of the log only the
+//! time of the last write tells, which whoever means to can set back. So after each use of
 //! our own it is remembered what a look says of the database and its log, and before the next a
 //! look that says something else means somebody else. What is in the files then is not to be
 //! believed any more; all that matters is in the daemon's memory, too, and is written anew.
@@ -27,6 +28,8 @@ pub(super) struct Held {
     pub(super) connection: Connection,
     /// What was read or written last of the journal's place.
     pub(super) places: Places,
+    /// The patterns that are in force, as they are written.
+    pub(super) patterns: Option<String>,
     /// After our own last use; `None` where nobody watches.
     mark: Option<Mark>,
     touched: bool,
@@ -43,7 +46,12 @@ struct Mark {
 
 impl Mark {
     fn of(path: &Path) -> Self {
-        Self { database: look(path), log: look(&log_of(path)) }
+        let look = |path: &Path| sys::stat::stat(path).ok();
+        let database = |Stat { ino, size, ctime, .. }| (ino, size, ctime);
+        // Whoever opens the database to read it as root gives the log its owner again, which
+        // moves its `ctime`.
+        let log = |Stat { ino, size, mtime, .. }| (ino, size, mtime);
+        Self { database: look(path).map(database), log: look(&log_of(path)).map(log) }
     }
 
     /// Somebody wrote to the database, or did anything to its log. Another file under its name,
@@ -56,7 +64,7 @@ impl Mark {
 
 impl Held {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, places: Places::new(), mark: None, touched: false }
+        Self { connection, places: Places::new(), patterns: None, mark: None, touched: false }
     }
 
     pub(super) fn look(&mut self, path: &Path) {
@@ -118,7 +126,13 @@ impl Baseline {
         for piece in evidence {
             new.add_evidence(piece)?;
         }
-        let places = self.held().places.clone();
+        let (places, patterns) = {
+            let held = self.held();
+            (held.places.clone(), held.patterns.clone())
+        };
+        if let Some(patterns) = patterns {
+            new.write_patterns(&patterns)?;
+        }
         for (place, (seq, hash)) in places {
             new.set_journal_place(place, seq, hash)?;
         }
@@ -133,10 +147,6 @@ fn log_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     name.into()
-}
-
-fn look(path: &Path) -> Look {
-    sys::stat::stat(path).ok().map(|Stat { ino, size, ctime, .. }| (ino, size, ctime))
 }
 
 #[cfg(test)]
@@ -156,6 +166,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let baseline = Baseline::open(dir.path()).unwrap();
         for seq in 0..2_000 {
+            assert!(!baseline.is_touched(), "{seq}");
             baseline.set_journal_head(seq, Digest([1; 32])).unwrap();
             beat(&baseline);
             if seq % 500 == 0 {

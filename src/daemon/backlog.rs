@@ -70,6 +70,12 @@ impl Backlog {
         }
     }
 
+    /// All records were written anew: what waits about them is old.
+    pub(super) fn forget_records(&mut self) {
+        self.notes.retain(|_, note| matches!(note, Note::Evidence(_) | Note::Heartbeat(_)));
+        self.places.retain(|_, at| self.notes.contains_key(at));
+    }
+
     /// Why something waits.
     pub(super) fn trouble(&self) -> Option<String> {
         let why = self.why.as_ref()?;
@@ -110,6 +116,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Release(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
         Note::Evidence(_)
+        | Note::Records(_)
         | Note::Discarded(_)
         | Note::Event(_)
         | Note::Message { .. }
@@ -131,7 +138,11 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         // These are not for the database.
-        Note::Discarded(_) | Note::Event(_) | Note::Message { .. } | Note::Then(_) => Ok(()),
+        Note::Records(_)
+        | Note::Discarded(_)
+        | Note::Event(_)
+        | Note::Message { .. }
+        | Note::Then(_) => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::api::{State, Status};
+use super::globs::Globs;
 use super::queue::Queue;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
@@ -39,6 +40,7 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
+    pub(super) globs: Globs,
     pub(super) status: Arc<Mutex<Status>>,
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
@@ -146,7 +148,9 @@ impl Guard {
                 }
                 Report::Selftest(news) => self.test_news(news),
                 Report::Restock => self.restock(),
-                Report::Lost(files) => self.lost_copies(&files),
+                Report::Matched(found, took) => self.matched(found, took),
+                Report::Copies(copies) => self.tell_of_copies(&copies),
+                Report::Records => self.scribe.tell(Note::Records(self.records())),
                 Report::Status(done) => {
                     self.publish(State::Watching);
                     // Whoever asked may have lost patience.
@@ -186,6 +190,16 @@ impl Guard {
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
         self.wards.iter().map(|(file, ward)| (*file, ward))
+    }
+
+    /// All that the baseline should know. What was put right and not read yet is not sealed.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
+        let record = |(file, ward): (FileId, &Ward)| {
+            let seal = ward.patient.seal.filter(|_| self.engine.is_settled(file));
+            Record { seal, ..ward.record() }
+        };
+        self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
     }
 
     /// The incident that evidence of this file belongs to.

@@ -11,6 +11,7 @@ mod commands;
 pub mod control;
 mod discarded;
 mod evidence;
+mod globs;
 mod guard;
 mod held;
 mod keeper;

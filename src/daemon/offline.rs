@@ -63,6 +63,15 @@ pub fn perform(
     if let Some(Err(report)) = wanted {
         return Ok(report);
     }
+    if wanted.is_none() && !config.daemon.state.exists() {
+        // Nothing was ever protected, and nothing is made to say so.
+        let jobs = jobs_below(command, &asked, &BTreeMap::new(), &config.daemon.state);
+        let refused = |(path, job): (PathBuf, Job)| match job {
+            Job::Refuse(why) => answer(&path, Err(why)),
+            _ => answer(&path, Err("is not protected".into())),
+        };
+        return Ok(Report { paths: jobs.into_iter().map(refused).collect(), ..Report::default() });
+    }
     let mut store = Store::open(&config.daemon.state, "command")?;
     let known: BTreeMap<PathBuf, Record> =
         store.baseline.all()?.into_iter().map(|r| (r.path.clone(), r)).collect();
@@ -243,6 +252,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     }
     let slot = respond::slot_directory(&record.mount_point.join("x"), &store.state)?;
     let patient = Patient {
+        itself: None,
         path: record.path.clone(),
         facts: record.facts.clone(),
         seal: record.seal,

@@ -49,6 +49,8 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// All that is protected, should the database have to be written anew.
+    Records(Vec<Record>),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
     /// To be done when everything before this is written, or cannot be.
@@ -127,6 +129,7 @@ impl Scribe {
             dropped: 0,
             failing: false,
             discards: Discards::default(),
+            evidence: Vec::new(),
             pruned: false,
             prune_again: Instant::now(),
             containers: Names::new(Places::of_host()),
@@ -195,6 +198,8 @@ struct Writer {
     /// The last try to write failed.
     failing: bool,
     discards: Discards,
+    /// The index of the quarantine, as it was last read.
+    evidence: Vec<Evidence>,
     /// No evidence came since the quarantine was last within bounds.
     pruned: bool,
     prune_again: Instant,
@@ -255,6 +260,10 @@ impl Writer {
             }
             Note::Then(act) => later.push(act),
             Note::Discarded(piece) => self.discards.add(&piece),
+            Note::Records(records) => {
+                desk.keeper.remember(records);
+                self.keep();
+            }
             note => {
                 self.pruned &= !matches!(note, Note::Evidence(_));
                 self.backlog.take(note, &desk.baseline);
@@ -351,7 +360,10 @@ impl Writer {
 
     fn keep(&mut self) {
         let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
-        let told = keeper.look(baseline, journal, spool);
+        let told = keeper.look(baseline, journal, spool, &self.evidence);
+        if keeper.has_rewritten() {
+            self.backlog.forget_records();
+        }
         self.put_on_record(told);
     }
 
@@ -369,7 +381,12 @@ impl Writer {
     }
 
     fn prune(&mut self) -> Result<(), String> {
+        if self.desk.baseline.is_touched() {
+            self.pruned = false;
+            return Ok(());
+        }
         let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        self.evidence.clone_from(&kept);
         let now = Timestamp::now();
         let mut failed = None;
         for surplus in Quarantine::surplus(&kept, now) {

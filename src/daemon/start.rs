@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
 use super::control::{Control, ControlError};
+use super::globs::Globs;
 use super::guard::Guard;
 use super::keeper::Keeper;
 use super::leftovers;
@@ -88,8 +89,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
-    let known = known(&config.daemon.state)?;
-    let wanted = Wanted::of(config, &options.protect, &known)?;
+    let (known, patterns) = known(&config.daemon.state)?;
+    let wanted = Wanted::of(config, &options.protect, &known, &patterns)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let status = Arc::new(Mutex::new(starting()));
@@ -98,6 +99,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let control = open_control(config, &status, &reports)?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
+    let globs = Globs::of(config);
+    store.baseline.set_patterns(&globs.texts())?;
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -105,7 +108,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     let mut guard = assemble(
         config,
-        store,
+        (store, globs),
         &options.config_file,
         options.on_entry,
         mailbox,
@@ -133,21 +136,21 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 }
 
 /// What is protected already, without touching anything.
-fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
+fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
     match Baseline::open_read_only(state) {
         Ok(baseline) => {
             let mut all = baseline.all()?;
             all.sort_by(|a, b| a.path.cmp(&b.path));
-            Ok(all)
+            Ok((all, baseline.patterns()?))
         }
-        Err(BaselineError::Missing { .. }) => Ok(Vec::new()),
+        Err(BaselineError::Missing { .. }) => Ok(Default::default()),
         Err(e) => Err(e),
     }
 }
 
 fn assemble(
     config: &Config,
-    store: Store,
+    (store, globs): (Store, Globs),
     config_file: &Option<PathBuf>,
     on_entry: Box<dyn Fn(&Entry) + Send>,
     mailbox: Mailbox<Report>,
@@ -169,6 +172,7 @@ fn assemble(
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
+        globs,
         reports: mailbox,
         status: Arc::clone(status),
         last_beat,
@@ -219,6 +223,8 @@ fn open_control(
 /// Says that it stops, and leaves nothing unwritten.
 fn finish(mut guard: Guard, control: Control) {
     guard.publish(State::Draining);
+    // Should the database have to be written anew after this, nobody is there to ask.
+    guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     drop(control);
     let Guard { stager, reader, scribe, .. } = guard;

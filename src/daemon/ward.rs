@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use crate::baseline::{Origin, Record};
+use jiff::Timestamp;
+
+use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
-use crate::judge::{Policy, Stat};
+use crate::judge::{FileKind, Policy, Stat};
 use crate::respond::Patient;
 use crate::sense::MountTable;
 use crate::sys;
@@ -20,6 +22,8 @@ pub struct Ward {
     pub policy: Policy,
     /// Why it is protected.
     pub origin: Origin,
+    /// Since when.
+    pub protected_at: Timestamp,
     /// Where its replicas lie; `None` where none can be kept.
     pub slot: Option<PathBuf>,
     /// The mount it was last reached through; 0 before the first look.
@@ -47,6 +51,7 @@ impl Ward {
                 seal: record.seal,
                 replica: record.replica.clone(),
                 parents: record.parents.clone(),
+                itself: itself(record),
                 mount_point: record.mount_point.clone(),
                 layers: layers(record),
                 pinned: false,
@@ -54,6 +59,7 @@ impl Ward {
             },
             policy: record.policy,
             origin: record.origin,
+            protected_at: record.protected_at,
             slot,
             mount: 0,
             staging: false,
@@ -64,9 +70,25 @@ impl Ward {
         }
     }
 
+    /// The record that this was made from, as it is now.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record {
+            path: self.patient.path.clone(),
+            facts: self.patient.facts.clone(),
+            policy: self.policy,
+            origin: self.origin,
+            parents: self.patient.parents.clone(),
+            mount_point: self.patient.mount_point.clone(),
+            seal: self.patient.seal,
+            replica: self.patient.replica.clone(),
+            protected_at: self.protected_at,
+        }
+    }
+
     /// What the engine has to know.
     #[must_use]
-    pub fn protected(&self, whole_at: jiff::Timestamp) -> Protected {
+    pub fn protected(&self, whole_at: Timestamp) -> Protected {
         Protected {
             path: self.patient.path.clone(),
             facts: self.patient.facts.clone(),
@@ -151,6 +173,16 @@ impl Ward {
         (table.layers(path, mount_point) < self.patient.layers)
             .then(|| Sight::Away { mount_point: mount_point.clone() })
     }
+}
+
+/// What is there now counts only if it is the directory that is meant.
+fn itself(record: &Record) -> Option<Parent> {
+    let meant = record.seal.map_or(record.facts.ino, |seal| seal.ino);
+    let itself = match record.facts.kind {
+        FileKind::Directory => directory(&record.path).ok(),
+        _ => None,
+    };
+    itself.filter(|itself| itself.ino == meant)
 }
 
 /// The mounts that lie over each other at the file's mount point. What is there now counts only
