@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::db::Baseline;
 use super::error::BaselineError;
-use super::record::{Record, Replica};
+use super::record::{Parent, Record, Replica};
 use crate::fault::{Point, reach};
 use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
 use crate::text::{hex_decode, hex_encode};
@@ -36,6 +36,7 @@ impl Baseline {
             connection
                 .prepare_cached(&format!("SELECT {COLUMNS} FROM file ORDER BY path"))?
                 .query_map([], read)?
+                .scan(None, |last, record| Some(record.map(|record: Record| record.sharing(last))))
                 .collect()
         })
     }
@@ -162,7 +163,7 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
         json(&hex_pairs(&facts.xattrs))?,
         json(&record.policy)?,
         name(&record.origin)?,
-        json(&record.parents)?,
+        json(&*record.parents)?,
         bytes(&record.mount_point),
         record.seal.as_ref().map(json).transpose()?,
         record.replica.as_ref().map(json).transpose()?,
@@ -177,7 +178,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         facts: read_facts(row)?,
         policy: read_json(row, "policy")?,
         origin: read_name(row, "origin")?,
-        parents: read_json(row, "parents")?,
+        parents: read_json::<Vec<Parent>>(row, "parents")?.into(),
         mount_point: read_path(row, "mount_point")?,
         seal: read_optional_json(row, "seal")?,
         replica: read_optional_json(row, "replica")?,
@@ -222,7 +223,7 @@ pub(super) fn read_path(row: &Row<'_>, column: &str) -> rusqlite::Result<PathBuf
     row.get(column).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
 }
 
-fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+fn json<T: Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
@@ -265,7 +266,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::baseline::{Origin, Parent};
+    use crate::baseline::Origin;
     use crate::judge::{FileKind, Policy};
 
     fn record(path: &[u8]) -> Record {
@@ -289,14 +290,15 @@ mod tests {
             },
             policy: Policy::default(),
             origin: Origin::Configuration,
-            parents: vec![Parent {
+            parents: [Parent {
                 path: path.clone(),
                 mode: 0o755,
                 uid: 0,
                 gid: 0,
                 ino: 2,
                 handle: Some((1, vec![1, 2, 3])),
-            }],
+            }]
+            .into(),
             mount_point: path.clone(),
             seal: None,
             replica: Some(Replica { path: path.clone(), ino: 3, size: 4, ctime: mtime }),

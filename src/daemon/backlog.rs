@@ -30,6 +30,7 @@ enum Matter {
     Parents,
     Replica,
     Heartbeat,
+    Patterns,
 }
 
 impl Backlog {
@@ -72,8 +73,16 @@ impl Backlog {
 
     /// All records were written anew: what waits about them is old.
     pub(super) fn forget_records(&mut self) {
-        self.notes.retain(|_, note| matches!(note, Note::Evidence(_) | Note::Heartbeat(_)));
+        let apart = |note: &Note| {
+            matches!(note, Note::Evidence(_) | Note::Heartbeat(_) | Note::Patterns(_))
+        };
+        self.notes.retain(|_, note| apart(note));
         self.places.retain(|_, at| self.notes.contains_key(at));
+    }
+
+    /// So many notes wait.
+    pub(super) fn len(&self) -> usize {
+        self.notes.len()
     }
 
     /// Why something waits.
@@ -115,11 +124,14 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Protect(record) => (record.path.clone(), Matter::Record),
         Note::Release(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
+        Note::Patterns(_) => (PathBuf::new(), Matter::Patterns),
         Note::Evidence(_)
         | Note::Records(_)
         | Note::Discarded(_)
         | Note::Event(_)
+        | Note::Failure(..)
         | Note::Message { .. }
+        | Note::Deliverer(_)
         | Note::Then(_) => return None,
     };
     Some((path, matter))
@@ -137,11 +149,14 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Protect(record) => baseline.put(record),
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
+        Note::Patterns(patterns) => baseline.set_patterns(patterns),
         // These are not for the database.
         Note::Records(_)
         | Note::Discarded(_)
         | Note::Event(_)
+        | Note::Failure(..)
         | Note::Message { .. }
+        | Note::Deliverer(_)
         | Note::Then(_) => Ok(()),
     }
 }

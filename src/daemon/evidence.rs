@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use super::discarded::Discarded;
+use super::failures::Failure;
 use super::scribe::Note;
 use super::wake::Mailer;
 use super::workers::{Report, pinned};
@@ -103,15 +104,20 @@ pub(super) fn evict(
 ) {
     match respond::take_out(from, slot) {
         Ok(to) => enter(quarantine.take(&to, from, incident), from, scribe),
-        Err(e) => tracing::error!("{}: {e}", escape_path(from)),
+        Err(e) => lost(scribe, from, e.to_string()),
     }
 }
 
 fn enter<E: std::fmt::Display>(kept: Result<Evidence, E>, path: &Path, scribe: &Sender<Note>) {
     match kept {
         Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
-        Err(e) => tracing::error!("what was found at {}: {e}", escape_path(path)),
+        Err(e) => lost(scribe, path, format!("what was found there: {e}")),
     }
+}
+
+fn lost(scribe: &Sender<Note>, path: &Path, why: String) {
+    tracing::error!("{}: {why}", escape_path(path));
+    let _ = scribe.send(Note::Failure(Failure::EvidenceLost, Some(path.to_owned()), why));
 }
 
 /// Reads what was taken out of a path, but not its content where that is so much that others

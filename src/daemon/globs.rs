@@ -40,20 +40,17 @@ pub(super) struct Globs {
 
 impl Globs {
     pub(super) fn of(config: &Config) -> Self {
-        let mut only = Config { daemon: config.daemon.clone(), ..Config::default() };
-        for protect in &config.protect {
-            let mut protect = protect.clone();
-            protect.paths.retain(|path| is_glob(path));
-            if !protect.paths.is_empty() {
-                only.protect.push(protect);
-            }
-        }
         Self {
-            patterns: (!only.protect.is_empty()).then(|| Arc::new(only)),
+            patterns: patterns(config),
             told: HashSet::new(),
             next: Duration::ZERO,
             under_way: false,
         }
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn renew(&mut self, config: &Config) {
+        self.patterns = patterns(config);
     }
 
     /// The text of every pattern.
@@ -61,6 +58,19 @@ impl Globs {
         let all = self.patterns.iter().flat_map(|config| &config.protect);
         all.flat_map(|protect| protect.paths.iter().cloned()).collect()
     }
+}
+
+/// The configuration with nothing but patterns, if it has any.
+fn patterns(config: &Config) -> Option<Arc<Config>> {
+    let mut only = Config { daemon: config.daemon.clone(), ..Config::default() };
+    for protect in &config.protect {
+        let mut protect = protect.clone();
+        protect.paths.retain(|path| is_glob(path));
+        if !protect.paths.is_empty() {
+            only.protect.push(protect);
+        }
+    }
+    (!only.protect.is_empty()).then(|| Arc::new(only))
 }
 
 impl Guard {

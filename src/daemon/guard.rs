@@ -4,16 +4,19 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
-use super::api::{State, Status};
+use super::failures::Failure;
 use super::globs::Globs;
+use super::health::Health;
+use super::life::Life;
 use super::queue::Queue;
+use super::reload::InForce;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -24,9 +27,11 @@ use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
-use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
+
+/// That events are lost is put on record this often while it goes on.
+const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Guard {
@@ -41,7 +46,9 @@ pub struct Guard {
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
     pub(super) globs: Globs,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) life: Life,
+    pub(super) in_force: InForce,
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
@@ -52,6 +59,8 @@ pub struct Guard {
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
+    /// When it was last put on record that events were lost.
+    pub(super) loss_told: Option<Instant>,
 }
 
 impl Guard {
@@ -60,35 +69,41 @@ impl Guard {
     /// # Errors
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
-        self.publish(State::Watching);
+        self.begin();
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
-        loop {
-            let mounts_changed = self.wait()?;
-            self.listen(mounts_changed);
-            for observation in std::mem::take(&mut self.pending) {
-                self.observe(observation);
-            }
-            let mut named = Vec::new();
-            self.sensors.name(&mut named);
-            for observation in named {
-                match observation.hint {
-                    Hint::Child(_) => self.observe(observation),
-                    _ => self.feed(Input::Named(observation)),
-                }
-            }
-            if std::mem::take(&mut self.lost) {
-                self.lost_events();
-            }
-            if self.take_reports().is_break() {
-                return Ok(());
-            }
-            self.answer_overdue();
-            self.feed(Input::Tick);
-            self.sweep_some();
-            self.test_some();
+        while self.turn()?.is_continue() {
+            self.ready_yet();
         }
+        self.drain()
+    }
+
+    /// Waits for something to happen, and does what follows from it.
+    pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
+        self.health.guard.beat();
+        let mounts_changed = self.wait()?;
+        self.listen(mounts_changed);
+        for observation in std::mem::take(&mut self.pending) {
+            self.observe(observation);
+        }
+        let mut named = Vec::new();
+        self.sensors.name(&mut named);
+        for observation in named {
+            match observation.hint {
+                Hint::Child(_) => self.observe(observation),
+                _ => self.feed(Input::Named(observation)),
+            }
+        }
+        if std::mem::take(&mut self.lost) {
+            self.lost_events();
+        }
+        let go_on = self.take_reports();
+        self.answer_overdue();
+        self.feed(Input::Tick);
+        self.sweep_some();
+        self.test_some();
+        Ok(go_on)
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
@@ -100,7 +115,7 @@ impl Guard {
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
+        let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match (self.pending.is_empty(), self.queue.wait()) {
             (true, None) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
@@ -147,12 +162,14 @@ impl Guard {
                     }
                 }
                 Report::Selftest(news) => self.test_news(news),
+                Report::Reload => self.reload(),
+                Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Copies(copies) => self.tell_of_copies(&copies),
                 Report::Records => self.scribe.tell(Note::Records(self.records())),
                 Report::Status(done) => {
-                    self.publish(State::Watching);
+                    self.publish();
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
@@ -281,44 +298,25 @@ impl Guard {
         self.feed(Input::Watch { file, protected });
     }
 
-    /// The kernel dropped events: say so, and look at everything.
-    fn lost_events(&mut self) {
-        let event = Event::new(Timestamp::now(), Kind::EventsLost, Severity::Warning)
-            .noting("the kernel dropped events; everything is being looked at again");
-        self.scribe.tell(Note::Event(Box::new(event)));
-        self.sweep.everything_now();
+    /// Counts what went wrong with the daemon itself, and puts it on record.
+    pub(super) fn fail(&self, failure: Failure, path: Option<PathBuf>, note: impl Into<String>) {
+        self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// Lets `status` see how things are.
-    pub(super) fn publish(&mut self, wanted: State) {
-        let mut sensors = self.sensors.status();
-        sensors.push(self.sweep.status());
-        let trouble = self.scribe.trouble();
-        sensors.push(super::shortcoming::journal(trouble));
-        sensors.push(super::shortcoming::state(self.scribe.worry()));
-        sensors.push(self.canaries.status());
-        let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
-        let broken = self.engine.broken();
-        let shortcomings = self
-            .wards
-            .values()
-            .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
-            .chain(broken)
-            .filter(|(path, _)| !self.canaries.is_theirs(path))
-            .map(|(path, why)| super::api::Shortcoming {
-                path: PathText::new(path),
-                why: why.to_owned(),
-            })
-            .collect();
-        let canaries = self.canaries.files();
-        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
-        let Ok(mut status) = self.status.lock() else { return };
-        status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
-        status.protected = self.wards.len() - self.canaries.files().count();
-        status.open_incidents = self.engine.open_incidents() - tested;
-        status.selftest = self.canaries.last().cloned();
-        status.worst_case_notice_ms = self.sweep.worst_case_ms();
-        status.shortcomings = shortcomings;
-        status.sensors = sensors;
+    /// The kernel dropped events: look at everything, and say so, but not in every line of the
+    /// journal while it goes on.
+    fn lost_events(&mut self) {
+        self.sweep.everything_now();
+        self.health.counts.overflow();
+        let lately = |at: Instant| at.elapsed() < LOSS_TOLD_EVERY;
+        if self.loss_told.is_some_and(lately) {
+            return;
+        }
+        self.loss_told = Some(Instant::now());
+        self.fail(
+            Failure::EventsLost,
+            None,
+            "the kernel dropped events; everything is being looked at again",
+        );
     }
 }

@@ -72,7 +72,7 @@ pub fn take(
         path: path.to_owned(),
         policy,
         origin,
-        parents: parents(path)?,
+        parents: parents(path)?.into(),
         mount_point: mount_point(path)?,
         seal: unchanged(&facts, &seal).then_some(seal),
         replica: None,
@@ -82,7 +82,7 @@ pub fn take(
 }
 
 /// Sets the bit where the filesystem has one, and notes it among the facts.
-fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
+pub(super) fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
     let Some(flags) = facts.flags else { return Ok(()) };
     let inode = hold(path)?;
     match sys::flags::set_immutable(inode.as_fd(), true) {

@@ -3,18 +3,15 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use jiff::Timestamp;
-
+use super::failures::Failure;
 use super::guard::Guard;
-use super::scribe::Note;
 use super::ward::Ward;
 use super::workers::{Chore, Reading, mend};
-use crate::alert::Item;
 use crate::baseline::{Replica, Vault, VaultError};
 use crate::judge::{AlertWhen, Digest, Facts};
-use crate::record::{Event, Kind, PathText, Severity};
+use crate::record::Event;
 use crate::respond;
 use crate::sense::FileId;
 use crate::sys;
@@ -150,46 +147,39 @@ impl Guard {
 
     /// Somebody was at the known-good copies: a journal line, a message, and `status`.
     pub(super) fn tell_of_copies(&mut self, copies: &Copies) {
-        let mut events = Vec::new();
+        let mut news = Vec::new();
         let mut made = HashSet::new();
         let real = |file: &&FileId| !self.canaries.has(**file);
-        let (mended, lost): (Vec<_>, Vec<_>) = (
-            copies.mended.iter().filter(real).collect(),
-            copies.lost.iter().filter(real).collect(),
-        );
+        let mended: Vec<_> = copies.mended.iter().filter(real).copied().collect();
+        let lost: Vec<_> = copies.lost.iter().filter(real).copied().collect();
         for file in mended {
-            let Some(ward) = self.ward_mut(*file) else { continue };
+            let Some(ward) = self.ward_mut(file) else { continue };
             ward.shortcomings.retain(|why| !why.starts_with(NO_COPY));
             if made.insert(ward.patient.facts.sha256) {
-                events.push(told(&ward.patient.path, Severity::Warning, MADE_AGAIN));
+                news.push((file, Failure::CopyDamaged, MADE_AGAIN.to_owned()));
             }
         }
         for file in lost {
-            let Some(ward) = self.ward_mut(*file) else { continue };
+            let Some(ward) = self.ward_mut(file) else { continue };
             if !ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY)) {
                 let why = format!("{NO_COPY}, {WHAT_TO_DO}");
-                events.push(told(&ward.patient.path, Severity::Critical, &why));
-                ward.shortcomings.push(why);
+                ward.shortcomings.push(why.clone());
+                news.push((file, Failure::CopyLost, why));
             }
         }
-        let silent = |event: &Event| {
-            let path = event.path.as_ref().map(PathText::to_path);
-            self.wards().any(|(_, ward)| {
-                ward.policy.alert == AlertWhen::Never && Some(&ward.patient.path) == path.as_ref()
-            })
-        };
-        let aloud: Vec<_> = events.iter().filter(|event| !silent(event)).cloned().collect();
-        for event in events {
-            self.scribe.tell(Note::Event(Box::new(event)));
-        }
-        let Some(first) = aloud.first() else { return };
-        let incident = format!("vault-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
-        let item = Item { incident, not_before: first.time, events: aloud };
-        self.scribe.tell(Note::Message { item, waits: false });
+        let told = news.into_iter().filter_map(|news| self.event_of_copy(news)).collect();
+        self.alarm("vault", told);
     }
-}
 
-fn told(path: &Path, severity: Severity, why: &str) -> Event {
-    tracing::warn!("{}: {why}", crate::text::escape_path(path));
-    Event::new(Timestamp::now(), Kind::SensorDegraded, severity).about(path).noting(why)
+    /// What is to be said of it, and whether aloud.
+    fn event_of_copy(
+        &self,
+        (file, failure, why): (FileId, Failure, String),
+    ) -> Option<(Event, bool)> {
+        let ward = self.ward(file)?;
+        tracing::warn!("{}: {why}", crate::text::escape_path(&ward.patient.path));
+        self.health.counts.failure(failure);
+        let event = failure.event(why)?.about(&ward.patient.path);
+        Some((event, ward.policy.alert != AlertWhen::Never))
+    }
 }

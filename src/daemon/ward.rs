@@ -70,18 +70,19 @@ impl Ward {
         }
     }
 
-    /// The record that this was made from, as it is now.
+    /// The form in which the baseline keeps it.
     #[must_use]
     pub fn record(&self) -> Record {
+        let patient = &self.patient;
         Record {
-            path: self.patient.path.clone(),
-            facts: self.patient.facts.clone(),
+            path: patient.path.clone(),
+            facts: patient.facts.clone(),
             policy: self.policy,
             origin: self.origin,
-            parents: self.patient.parents.clone(),
-            mount_point: self.patient.mount_point.clone(),
-            seal: self.patient.seal,
-            replica: self.patient.replica.clone(),
+            parents: patient.parents.clone(),
+            mount_point: patient.mount_point.clone(),
+            seal: patient.seal,
+            replica: patient.replica.clone(),
             protected_at: self.protected_at,
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,6 +61,10 @@ pub enum Report {
     Copies(Copies),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
+    /// Read the configuration again.
+    Reload,
+    /// A configuration was prepared, or is wrong.
+    Reloaded(Box<Result<super::reload::Prepared, String>>),
     /// Stop.
     Stop,
 }
@@ -143,13 +148,31 @@ pub enum Reading {
 pub struct Worker<T> {
     queue: Option<Sender<T>>,
     thread: Option<JoinHandle<()>>,
+    hurry: Hurry,
 }
 
+/// Set when the daemon stops: what the next start does as well is left.
+type Hurry = Arc<AtomicBool>;
+
 impl<T: Send + 'static> Worker<T> {
-    fn start(name: &str, work: impl FnOnce(Receiver<T>) + Send + 'static) -> io::Result<Self> {
+    fn start(
+        name: &str,
+        work: impl FnOnce(Receiver<T>, Hurry) + Send + 'static,
+    ) -> io::Result<Self> {
         let (queue, jobs) = channel();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let hurry = Hurry::default();
+        let told = Arc::clone(&hurry);
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(move || work(jobs, told))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
+    }
+
+    /// Has it do what cannot be left, and waits for that until the `deadline`. False where it
+    /// did not come to an end.
+    pub fn end(mut self, deadline: Instant) -> bool {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.queue = None;
+        self.thread.take().is_none_or(|thread| join_until(thread, deadline).is_some())
     }
 
     /// Queues a job.
@@ -159,6 +182,14 @@ impl<T: Send + 'static> Worker<T> {
             let _ = queue.send(job);
         }
     }
+}
+
+/// What the thread returns, if it ends before the `deadline`. Otherwise it is left behind.
+pub(super) fn join_until<R>(thread: JoinHandle<R>, deadline: Instant) -> Option<R> {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    thread.is_finished().then(|| thread.join().ok())?
 }
 
 impl<T> Drop for Worker<T> {
@@ -180,9 +211,10 @@ pub fn stager(
     scribe: Sender<Note>,
     reports: Mailer<Report>,
 ) -> io::Result<Worker<Chore>> {
-    Worker::start("stager", move |chores| {
+    Worker::start("stager", move |chores, hurry| {
         for chore in chores {
             match chore {
+                Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
                 Chore::Stage { file, path, facts, slot } => {
                     let mut staged = respond::stage(&facts, &vault, &slot, true);
                     if is_unfit(&staged) && mend(&path, &facts, &vault) {
@@ -234,9 +266,10 @@ fn sync(path: &Path) {
 /// # Errors
 /// When the system has no thread to give.
 pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", move |readings| {
+    Worker::start("reader", move |readings, hurry| {
         for reading in readings {
             match reading {
+                _ if hurry.load(Ordering::Relaxed) => {}
                 Reading::Verify { file, epoch, path, size } => {
                     reports.send(Report::Verified(file, epoch, read(&path, size)));
                 }

@@ -102,6 +102,8 @@ impl Journal {
             marks: Marks::new(),
         };
         journal.measure().map_err(|error| journal.failed("read", error))?;
+        // One too many is left where a rotation was cut short.
+        journal.drop_surplus();
         journal.mark_all()?;
         Ok((journal, recovery))
     }
@@ -233,11 +235,7 @@ impl Journal {
     /// Begins a new segment. Where that fails the old one goes on, longer than it should be.
     fn rotate(&mut self) {
         match self.try_rotate() {
-            Ok(()) => {
-                if let Err(error) = self.drop_oldest() {
-                    self.troubles.push(Trouble::NotDropped(error));
-                }
-            }
+            Ok(()) => self.drop_surplus(),
             Err(error) => self.troubles.push(Trouble::NotRotated(error)),
         }
         if let Err(error) = self.mark_all() {
@@ -264,6 +262,12 @@ impl Journal {
                     .map_err(|error| self.failed("rename", error))?;
                 Err(self.failed("make", error))
             }
+        }
+    }
+
+    fn drop_surplus(&mut self) {
+        if let Err(error) = self.drop_oldest() {
+            self.troubles.push(Trouble::NotDropped(error));
         }
     }
 

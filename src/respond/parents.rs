@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
@@ -22,7 +23,7 @@ use crate::sys::handle::Handle;
 /// of them.
 pub(super) fn put_back(patient: &Patient) -> io::Result<Option<PathBuf>> {
     let mut from = None;
-    for parent in &patient.parents {
+    for parent in patient.parents.iter() {
         if parent.path == patient.mount_point || parent.path == Path::new("/") {
             continue;
         }
@@ -55,7 +56,7 @@ pub(super) fn put_back_itself(patient: &Patient) -> io::Result<Option<PathBuf>> 
 /// The directories above the file as they are now, with the mode and owner that they should
 /// have: after some were made anew they have other inodes and handles.
 #[must_use]
-pub fn known_anew(patient: &Patient) -> Vec<Parent> {
+pub fn known_anew(patient: &Patient) -> Arc<[Parent]> {
     let now = crate::baseline::parents(&patient.path).unwrap_or_default();
     let anew = |known: &Parent| {
         let found = now.iter().find(|parent| parent.path == known.path)?;

@@ -205,9 +205,9 @@ fn a_protected_directory_that_is_moved_is_told_with_where_it_went_and_put_back_w
     common::poll(whole, || format!("it is not back\n{}", guard.story()));
     let moved = || {
         let lines = guard.events_about(&big);
-        lines.into_iter().find(|line| {
-            line["kind"] == "moved" && line["after"]["path"] != serde_json::Value::Null
-        })
+        lines
+            .into_iter()
+            .find(|line| line["kind"] == "moved" && line["after"]["path"] != Value::Null)
     };
     let line = common::poll(moved, || format!("not told as moved\n{}", guard.story()));
     assert_eq!(line["after"]["path"].as_str(), away.to_str());
@@ -234,7 +234,7 @@ fn what_comes_to_match_a_pattern_is_told_and_the_next_start_does_not_take_it_for
     assert_eq!(guard.status()["protected"], 1, "it is not adopted");
     common::poll(|| (told(&guard) == 2).then_some(()), || guard.story());
     guard.expect(0, "protect", &late);
-    assert_eq!(common::is_immutable(&late), Some(true));
+    assert_eq!(is_immutable(&late), Some(true));
     guard.stop();
     guard.start();
     assert_eq!(guard.status()["protected"], 2);

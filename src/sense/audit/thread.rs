@@ -3,7 +3,7 @@
 mod orders;
 mod upkeep;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Listener {
     captures: Arc<Captures>,
     tell: Box<dyn Fn(Told) + Send>,
     anchor: PathBuf,
+    /// What is tagged, at most: files, and directories that hold some.
+    tagged: HashSet<InodeKey>,
     setup: Setup,
     stream: Stream,
     assembler: Assembler,
@@ -81,6 +83,7 @@ impl Listener {
             captures,
             tell,
             anchor: anchor.to_owned(),
+            tagged: HashSet::new(),
             setup,
             stream,
             assembler: Assembler::default(),

@@ -1,5 +1,6 @@
 //! What the daemon wants of the thread.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -9,6 +10,10 @@ use super::Listener;
 use crate::attribute::{InodeKey, procfs};
 use crate::sense::{FileId, MountTable};
 use crate::sys::open::{open_dir, open_path_at};
+
+/// So many inodes are tagged by themselves; of further files only the directories are. The kernel
+/// searches all tags, in 128 lists, for each directory of each path that anybody uses.
+const MOST_TAGGED: usize = 512;
 
 impl Listener {
     /// False when it is time to stop.
@@ -36,6 +41,14 @@ impl Listener {
     fn tag(&mut self, file: FileId, path: &Path) {
         let Some((number, key)) = inode_at(path) else { return };
         self.shared.state().know(file, path, number, key);
+        let by_itself = self.tagged.len() < MOST_TAGGED;
+        let path = if by_itself { path } else { path.parent().unwrap_or(path) };
+        let key = if by_itself { Some(key) } else { inode_at(path).map(|(_, key)| key) };
+        let is_new = key.is_none_or(|key| self.tagged.insert(key));
+        // A file may have the inode number of one that is gone, and the tag went with that.
+        if !is_new && !by_itself {
+            return;
+        }
         if let Err(error) = self.setup.tag(&self.anchor, path) {
             let path = crate::text::escape_path(path);
             tracing::debug!("{path}: what is done to it is not recorded: {error}");
@@ -44,15 +57,17 @@ impl Listener {
 
     /// Who has something protected open already: those descriptors were never asked about.
     fn scan(&mut self) {
-        let inodes: Vec<InodeKey> =
-            self.shared.state().inodes.values().map(|(key, _)| *key).collect();
+        let mut inodes: HashMap<u64, Vec<InodeKey>> = HashMap::new();
+        for (key, _) in self.shared.state().inodes.values() {
+            inodes.entry(key.ino).or_default().push(*key);
+        }
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != self.us) {
-            let mut held: Vec<&InodeKey> = Vec::new();
-            procfs::held(pid, |ino, _| held.extend(inodes.iter().filter(|key| key.ino == ino)));
+            let mut held: Vec<InodeKey> = Vec::new();
+            procfs::held(pid, |ino, _| held.extend(inodes.get(&ino).into_iter().flatten()));
             for key in held {
-                self.captures.held(pid, *key);
+                self.captures.held(pid, key);
             }
         }
     }
