@@ -18,6 +18,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{BaselineError, explain};
+use super::gone;
 use super::watch::Held;
 
 /// The layout this program writes.
@@ -85,6 +86,11 @@ impl Baseline {
     ///
     /// See [`BaselineError`]; never [`BaselineError::Missing`].
     pub fn open(state: &Path) -> Result<Self, BaselineError> {
+        if !gone::is_there(state)
+            && let error @ BaselineError::Gone { .. } = gone::missing(state)
+        {
+            return Err(error);
+        }
         let path = state.join("baseline.db");
         let io = |source| BaselineError::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io)?;
@@ -129,13 +135,16 @@ impl Baseline {
     pub fn open_read_only(state: &Path) -> Result<Self, BaselineError> {
         let path = state.join("baseline.db");
         let explain = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => BaselineError::Missing(path.clone()),
+            io::ErrorKind::NotFound => gone::missing(state),
             _ => BaselineError::Io { path: path.clone(), source },
         };
         let path = state.canonicalize().map_err(explain)?.join("baseline.db");
         let found = path.symlink_metadata().map_err(explain)?;
         if !found.is_file() {
             return Err(explain(not_a_file()));
+        }
+        if found.len() == 0 {
+            return Err(gone::missing(state));
         }
         let baseline = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         baseline.check_layout()?;

@@ -4,6 +4,7 @@ mod copy;
 mod db;
 mod error;
 mod evidence;
+mod gone;
 mod hash;
 mod heartbeat;
 mod path_json;

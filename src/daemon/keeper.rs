@@ -241,7 +241,7 @@ impl Keeper {
         }
         let dir = crate::sys::open::open_dir(&self.state).map_err(failed)?;
         set_aside(std::os::fd::AsFd::as_fd(&dir), &path).map_err(failed)?;
-        self.lock = StateLock::take(&self.state, "run").map_err(|e| e.to_string())?;
+        self.lock = self.lock.renewed(&self.state).map_err(|e| e.to_string())?;
         if !self.outdated.contains(&Part::State) {
             found.push(format!("somebody removed {}; it was made again", escape_path(&path)));
         }

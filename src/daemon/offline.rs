@@ -12,7 +12,7 @@ use super::protect;
 use super::reconcile;
 use super::store::Store;
 use super::strangers;
-use crate::baseline::{Origin, Record, snapshot};
+use crate::baseline::{Baseline, Origin, Record, snapshot};
 use crate::config::{Config, canonical_path, resolve_path};
 use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Unexpected, differences};
@@ -63,16 +63,11 @@ pub fn perform(
     if let Some(Err(report)) = wanted {
         return Ok(report);
     }
-    if wanted.is_none() && !config.daemon.state.exists() {
-        // Nothing was ever protected, and nothing is made to say so.
-        let jobs = jobs_below(command, &asked, &BTreeMap::new(), &config.daemon.state);
-        let refused = |(path, job): (PathBuf, Job)| match job {
-            Job::Refuse(why) => answer(&path, Err(why)),
-            _ => answer(&path, Err("is not protected".into())),
-        };
-        return Ok(Report { paths: jobs.into_iter().map(refused).collect(), ..Report::default() });
+    if wanted.is_none() {
+        // Where nothing was ever protected, nothing is made to say so.
+        drop(Baseline::open_read_only(&config.daemon.state)?);
     }
-    let mut store = Store::open(&config.daemon.state, "command")?;
+    let mut store = Store::open(&config.daemon, "command")?;
     let known: BTreeMap<PathBuf, Record> =
         store.baseline.all()?.into_iter().map(|r| (r.path.clone(), r)).collect();
     let mut report = Report::default();

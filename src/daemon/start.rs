@@ -103,9 +103,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
     // Nothing is touched where another daemon has the state, or answers on the socket.
-    StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
+    StateLock::probe(&config.daemon).map_err(StoreError::from)?;
     let control = open_control(config, &health, &reports)?;
-    let mut store = Store::open(&config.daemon.state, "run")?;
+    let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
     store.baseline.set_patterns(&globs.texts())?;
