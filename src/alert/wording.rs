@@ -64,9 +64,16 @@ pub(super) fn confidence(event: &Event) -> &'static str {
             "No process can be named: none was seen with the file when it changed."
         }
         (Confidence::Exact, _) => "Certain: the kernel tied this process to this change.",
-        (Confidence::Opener, _) => {
-            "Likely: this process had the file open when it changed; nothing ties it more closely."
-        }
+        (Confidence::Opener, _) => match event.kind {
+            Kind::Shadowed => {
+                "Not known: this process had the file open meanwhile, which says nothing of who \
+                 mounted over it."
+            }
+            _ => {
+                "Not certain: this process had the file open when it changed; another that had \
+                 opened it earlier may have done it."
+            }
+        },
     }
 }
 
@@ -145,6 +152,11 @@ pub(super) fn moment(time: Timestamp, zone: &TimeZone) -> String {
     let local = time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string();
     let utc = time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string();
     if local == utc { utc } else { format!("{local} ({utc})") }
+}
+
+/// The same with the day.
+pub(super) fn clock_and_day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// The time of day in UTC, for a list.

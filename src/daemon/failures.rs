@@ -20,6 +20,8 @@ pub enum Failure {
     HealFailed,
     /// No copy lies ready for a heal.
     ReplicaMissing,
+    /// A known-good copy was damaged or gone, and could be made again.
+    CopyDamaged,
     /// A known-good copy is gone, and the file is not good either.
     CopyLost,
     /// What was found instead of a file could not be kept.
@@ -98,6 +100,9 @@ table! {
     ReplicaMissing, "replica-missing", None, Warning,
         "no copy of a file lies ready, as on a full disk",
         "heals from the vault, which takes longer; `status` names the file";
+    CopyDamaged, "copy-damaged", Some(Kind::SensorDegraded), Warning,
+        "a known-good copy in the vault was damaged or gone",
+        "makes it again from the file, which is good";
     CopyLost, "copy-lost", Some(Kind::SensorDegraded), Critical,
         "a known-good copy is gone, and the file is not good either",
         "makes it again as soon as the file is good";

@@ -12,6 +12,7 @@ pub mod control;
 mod discarded;
 mod evidence;
 pub mod failures;
+mod globs;
 mod guard;
 pub mod health;
 mod held;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::api::{Progress, State, Status};
 use super::control::{At, Control, ControlError};
 use super::failures::Failure;
+use super::globs::Globs;
 use super::guard::Guard;
 use super::health::Health;
 use super::keeper::Keeper;
@@ -103,8 +104,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let mut service = Service::take();
-    let known = known(&config.daemon.state)?;
-    let wanted = Wanted::of(config, &options.protect, &known)?;
+    let (known, patterns) = known(&config.daemon.state)?;
+    let wanted = Wanted::of(config, &options.protect, &known, &patterns)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
@@ -112,10 +113,12 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     health.start.work();
     let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
-    StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
+    StateLock::probe(&config.daemon).map_err(StoreError::from)?;
     let control = open_control(config, &health, &reports, service.handed(CONTROL))?;
-    let mut store = Store::open(&config.daemon.state, "run")?;
+    let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
+    let globs = Globs::of(config);
+    store.baseline.set_patterns(&globs.texts())?;
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -123,7 +126,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
-        store,
+        (store, globs),
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready, (service, feeder)),
@@ -156,20 +159,20 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 }
 
 /// What is protected already, without touching anything.
-fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
+fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
     match Baseline::open_read_only(state) {
         Ok(baseline) => {
             let mut all = baseline.all()?;
             all.sort_by(|a, b| a.path.cmp(&b.path));
-            Ok(all)
+            Ok((all, baseline.patterns()?))
         }
-        Err(BaselineError::Missing { .. }) => Ok(Vec::new()),
+        Err(BaselineError::Missing { .. }) => Ok(Default::default()),
         Err(e) => Err(e),
     }
 }
 
 fn assemble(
-    store: Store,
+    (store, globs): (Store, Globs),
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
@@ -194,6 +197,7 @@ fn assemble(
         reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
+        globs,
         reports: mailbox,
         health: Arc::clone(health),
         life,
@@ -247,6 +251,8 @@ fn open_control(
 /// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
 /// the last.
 fn finish(guard: Guard, control: Control) {
+    // Should the database have to be written anew after this, nobody is there to ask.
+    guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     let Guard { stager, reader, scribe, health, .. } = guard;
     let deadline = Instant::now() + WORKERS;

@@ -212,6 +212,7 @@ impl Guard {
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
+        self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
         self.tell_health();
@@ -253,6 +254,7 @@ impl Guard {
                 retired: false,
             });
         }
+        self.check_copies();
     }
 
     /// Says on record when a sensor got worse or better.

@@ -11,6 +11,7 @@ mod directories;
 mod journal;
 mod offline;
 mod shapes;
+mod stateless;
 mod trouble;
 mod vault;
 
