@@ -196,7 +196,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
-        loss_told: None,
+        loss_told: HashMap::new(),
     })
 }
 

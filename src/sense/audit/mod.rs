@@ -47,6 +47,8 @@ pub enum Told {
     Look(Vec<FileId>),
     /// Any file should be looked at: some flags were changed, and nobody knows which.
     LookEverywhere,
+    /// Records are missing: any file should be looked at, and a person told.
+    Lost,
     /// The answer to [`AuditSensor::ask`]: all records up to then have come in, or will not.
     Caught {
         /// The number that was asked with.
