@@ -252,7 +252,7 @@ fn finish(guard: Guard, control: Control) {
     drop(control);
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         state: State::Starting,
         pid: std::process::id(),
