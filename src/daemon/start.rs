@@ -213,7 +213,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
-        loss_told: None,
+        loss_told: HashMap::new(),
     })
 }
 
@@ -271,7 +271,7 @@ fn finish(guard: Guard, control: Control) {
     drop(control);
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         state: State::Starting,
         pid: std::process::id(),
