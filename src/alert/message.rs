@@ -63,7 +63,7 @@ pub fn compose(place: &Place, events: &[Event]) -> Message {
     story.differences(&mut body);
     story.culprit(&mut body);
     story.bystanders(&mut body);
-    story.timeline(&mut body);
+    story.timeline(&mut body, &place.zone);
     story.advice(&mut body);
     Message { subject, body }
 }
@@ -226,10 +226,10 @@ impl<'a> Story<'a> {
         more(body, others.len(), MAX_OTHERS);
     }
 
-    fn timeline(&self, body: &mut String) {
-        body.push_str("\nWhat happened, in order (UTC)\n");
+    fn timeline(&self, body: &mut String, zone: &TimeZone) {
+        body.push_str("\nWhat happened, in order (local time)\n");
         for event in self.events.iter().take(MAX_EVENTS) {
-            let _ = write!(body, "  {}  {}", clock(event.time), event.kind.name());
+            let _ = write!(body, "  {}  {}", clock(event.time, zone), event.kind.name());
             if let Some(path_text) = event.path.as_ref().filter(|_| self.paths.len() > 1) {
                 let _ = write!(body, "  {}", path(path_text, 200));
             }
@@ -237,7 +237,7 @@ impl<'a> Story<'a> {
                 let _ = write!(body, "  ({})", bounded(note, 300));
             }
             if let Some(span) = event.window {
-                let (from, to) = (clock_and_day(span.from), clock_and_day(span.to));
+                let (from, to) = (clock_and_day(span.from, zone), clock_and_day(span.to, zone));
                 let _ = write!(body, "  (between {from} and {to})");
             }
             body.push('\n');

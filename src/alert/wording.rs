@@ -154,14 +154,14 @@ pub(super) fn moment(time: Timestamp, zone: &TimeZone) -> String {
     if local == utc { utc } else { format!("{local} ({utc})") }
 }
 
-/// The same with the day.
-pub(super) fn clock_and_day(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+/// The day and the time of day, for a list.
+pub(super) fn clock_and_day(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// The time of day in UTC, for a list.
-pub(super) fn clock(time: Timestamp) -> String {
-    time.strftime("%H:%M:%S%.3f").to_string()
+/// The time of day, for a list.
+pub(super) fn clock(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%H:%M:%S%.3f").to_string()
 }
 
 /// A number of microseconds.

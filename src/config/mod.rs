@@ -24,6 +24,7 @@ pub use load::{LoadError, USUAL_FILE, USUAL_SOCKET};
 pub use problem::{Problem, Problems};
 pub use resolve::{
     Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,
+    special,
 };
 pub use territory::is_own;
 pub use values::SOCKET_PATH_MAX;

@@ -22,6 +22,12 @@ const HOMES: [(&str, &[&str]); 4] = [
     ("[alert]", &["email"]),
 ];
 
+/// Every key there is.
+#[cfg(test)]
+pub(super) fn keys() -> Vec<&'static str> {
+    [&PROTECT_KEYS[..], &mail::KEYS[..], &DAEMON_KEYS[..]].concat()
+}
+
 /// Reads `text`, which messages call `name`.
 pub(super) fn parse(text: &str, name: &str) -> Result<Config, Problems> {
     let mut reader = Reader::new(text);

@@ -1,6 +1,7 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -33,8 +34,8 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::baseline::{Baseline, BaselineError, Record};
-use crate::config::Config;
+use crate::baseline::{Baseline, BaselineError, Origin, Record};
+use crate::config::{Config, USUAL_FILE};
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
@@ -105,6 +106,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     }
     let mut service = Service::take();
     let (known, patterns) = known(&config.daemon.state)?;
+    if options.config_file.is_none() {
+        refuse_without_configuration(&known)?;
+    }
     let wanted = Wanted::of(config, &options.protect, &known, &patterns)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
@@ -156,6 +160,24 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let ended = guard.run();
     finish(guard, control);
     Ok(ended?)
+}
+
+/// A configuration that somebody took away does not say that nothing is to be protected any more.
+fn refuse_without_configuration(known: &[Record]) -> Result<(), Obstacles> {
+    let count = known.iter().filter(|record| record.origin == Origin::Configuration).count();
+    let gone = || Path::new(USUAL_FILE).symlink_metadata().is_err_and(|e| is_missing(&e));
+    if count == 0 || !gone() {
+        return Ok(());
+    }
+    let paths = if count == 1 { "path is" } else { "paths are" };
+    Err(Obstacles(vec![format!(
+        "the configuration {USUAL_FILE} is gone, and {count} {paths} protected because it said so: \
+         put it back or name another with --config FILE; an empty one lets them go"
+    )]))
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// What is protected already, without touching anything.

@@ -54,9 +54,9 @@ impl Wanted {
                 };
                 wanted.configured.extend(paths.into_iter().map(|path| (path, protect.policy)));
                 for problem in problems {
-                    match problem.obstacle {
-                        Obstacle::NoMatch => wanted.warnings.push(problem.message),
-                        _ => obstacles.push(problem.message),
+                    match problem.is_warning() {
+                        true => wanted.warnings.push(problem.message),
+                        false => obstacles.push(problem.message),
                     }
                 }
             }

@@ -381,7 +381,8 @@ fn undelivered(news: News) -> Option<Event> {
         News::Failed { incident, attempts, error, next_try } => (
             Some(incident),
             format!(
-                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
+                "mail could not be delivered, attempt {attempts}: {error}; next try in {} s",
+                next_try.duration_since(Timestamp::now()).as_secs().max(0)
             ),
         ),
         News::Rejected { name, why } => {

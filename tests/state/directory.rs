@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 
 use super::{assert_guards, assert_said, guard, verify, wait_told};
-use crate::common::{Guard, MARKER, clear_everything, not_root, poll, skip_unless};
+use crate::common::{
+    self, GOOD, Guard, MARKER, Place, clear_everything, not_root, poll, skip_unless,
+};
 
 fn remove_state(guard: &Guard) {
     clear_everything(&guard.state());
@@ -106,4 +108,34 @@ fn a_link_in_the_place_of_the_replicas_is_not_followed_and_heals_go_on() {
     guard.wait_whole();
     assert_eq!(fs::read_dir(&trap).unwrap().count(), 0, "nothing went through the link");
     poll(|| fs::read_dir(&replicas).unwrap().next().map(drop), || guard.story());
+}
+
+/// Where the state is on another filesystem, copies lie ready beside the files.
+#[test]
+fn a_link_in_the_place_of_the_copies_on_the_files_own_filesystem_leads_no_write_elsewhere() {
+    skip_unless!(not_root());
+    let place = match Place::new("tmpfs") {
+        Ok(place) => place,
+        Err(why) => return common::report_skip(&why),
+    };
+    let mut guard = Guard::on(place).file("main.py", GOOD).start();
+    let slot = guard.dir().ancestors().map(|above| above.join(".steadfast")).find(|s| s.is_dir());
+    let slot = slot.unwrap();
+    let trap = guard.dir().join("trap");
+    fs::create_dir(&trap).unwrap();
+    for while_it_runs in [true, false] {
+        if !while_it_runs {
+            guard.kill();
+        }
+        clear_everything(&slot);
+        let _ = fs::remove_dir_all(&slot);
+        let _ = fs::remove_file(&slot);
+        symlink(&trap, &slot).unwrap();
+        if !while_it_runs {
+            guard.start();
+        }
+        guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+        guard.wait_whole();
+        assert_eq!(fs::read_dir(&trap).unwrap().count(), 0, "nothing went through the link");
+    }
 }

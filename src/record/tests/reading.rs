@@ -104,7 +104,6 @@ fn a_line_that_cannot_be_read_is_named_and_the_next_ones_follow() {
 #[test]
 fn where_there_is_no_journal_the_reader_is_told_so() {
     let room = Room::new();
-    std::fs::remove_dir(room.state().join("journal")).unwrap();
     let error = read(room.state(), Filter::default()).err().unwrap();
     assert!(matches!(error, JournalError::Missing(_)), "{error}");
     let nothing = tempfile::tempdir().unwrap();
