@@ -131,7 +131,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
-        | Note::Deliverer(_)
+        | Note::Delivery(_)
         | Note::Then(_) => return None,
     };
     Some((path, matter))
@@ -156,7 +156,7 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
-        | Note::Deliverer(_)
+        | Note::Delivery(_)
         | Note::Then(_) => Ok(()),
     }
 }
