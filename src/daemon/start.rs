@@ -122,7 +122,6 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
-    store.baseline.set_patterns(&globs.texts())?;
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -145,6 +144,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         },
         &health,
     )?;
+    guard.scribe.tell(Note::Patterns(guard.globs.texts()));
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }

@@ -48,3 +48,20 @@ fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
     assert!(text(&std::fs::read(&file).unwrap()).contains("TAMPERED"));
     assert_eq!(is_immutable(&file), Some(true));
 }
+
+#[test]
+fn of_two_who_protect_a_file_at_once_neither_makes_known_good_what_the_other_took() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).start();
+    let large = guard.path("large");
+    // Long enough to read that the second asks before the first is answered.
+    std::fs::File::create(&large).unwrap().set_len(256 << 20).unwrap();
+    let args = ["protect".as_ref(), large.as_os_str()];
+    let both = [0, 1].map(|_| guard.command(&args).spawn().unwrap());
+    for mut child in both {
+        assert!(child.wait().unwrap().success());
+    }
+    let lines = guard.events_about(&large);
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["protected"]);
+}
