@@ -34,6 +34,8 @@ pub enum Failure {
     BaselineUnwritable,
     /// Somebody is at the daemon's own files.
     StateTampered,
+    /// The control socket lost its name.
+    ControlLost,
     /// A message could not be delivered.
     AlertFailed,
     /// The mail process ended.
@@ -121,6 +123,9 @@ table! {
     StateTampered, "state-tampered", Some(Kind::SensorDegraded), Critical,
         "somebody is at the state directory",
         "puts back what was moved, makes again what was removed";
+    ControlLost, "control-lost", Some(Kind::SensorDegraded), Warning,
+        "the name of the control socket was taken away",
+        "makes the socket again, unless another has the name";
     AlertFailed, "alert-failed", Some(Kind::AlertFailed), Warning,
         "a message could not be delivered",
         "keeps it and tries again, later and later";

@@ -171,6 +171,10 @@ impl Guard {
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
+                Report::Failed(failure, why) => {
+                    tracing::error!("{why}");
+                    self.fail(failure, None, why);
+                }
                 Report::Copies(copies) => self.tell_of_copies(&copies),
                 Report::Records => self.scribe.tell(Note::Records(self.records())),
                 Report::Status(done) => {

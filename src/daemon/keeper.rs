@@ -248,6 +248,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// Keeps room for the next start.
+    pub(super) fn keep_reserve(&self) {
+        super::reserve::keep(&self.state);
+    }
+
     /// All that is protected, for when the database has to be written anew.
     pub(super) fn remember(&mut self, records: Vec<Record>) {
         self.records = Some(records);

@@ -166,10 +166,15 @@ impl StateLock {
             return Err(LockError::Held { state: state.to_owned(), holder });
         }
         let line = serde_json::to_string(new).map_err(|e| failed(e.into()))? + "\n";
-        file.set_len(0)
+        let written = file
+            .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(line.as_bytes()))
-            .map_err(failed)?;
+            .and_then(|()| file.write_all(line.as_bytes()));
+        match written {
+            // The lock holds; only who has it is not told.
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {}
+            written => written.map_err(failed)?,
+        }
         Ok(Self { file, holder: new.clone() })
     }
 }

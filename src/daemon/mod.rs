@@ -28,6 +28,7 @@ pub mod protect;
 mod queue;
 mod reconcile;
 mod reload;
+mod reserve;
 mod restock;
 mod restore;
 mod scribe;

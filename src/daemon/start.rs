@@ -122,7 +122,6 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
-    store.baseline.set_patterns(&globs.texts())?;
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -145,6 +144,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         },
         &health,
     )?;
+    guard.scribe.tell(Note::Patterns(guard.globs.texts()));
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
@@ -258,10 +258,16 @@ fn open_control(
         // A guard that is busy has said not long ago how things are.
         let _ = wait.recv_timeout(STATUS_PATIENCE);
     };
+    let heard = Mutex::new(reports.clone());
+    let alarm = move |why: String| {
+        if let Ok(reports) = heard.lock() {
+            reports.send(Report::Failed(Failure::ControlLost, why));
+        }
+    };
     let reports = Mutex::new(reports.clone());
     Control::start(
         At { path: &config.daemon.control, handed, listen: config.daemon.listen },
-        (Arc::clone(health), Arc::new(refresh)),
+        (Arc::clone(health), Arc::new(refresh), Arc::new(alarm)),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {
                 reports.send(Report::Asked(command, request, reply));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lock::{Holder, LockError, StateLock};
+use super::reserve;
 use crate::alert::{Spool, SpoolError};
 use crate::baseline::{Baseline, BaselineError, Vault, VaultError};
 use crate::config::Daemon;
@@ -71,6 +72,18 @@ impl Store {
     /// # Errors
     /// When any part cannot be used; nothing is left half-open.
     pub fn open(daemon: &Daemon, role: &str) -> Result<Self, StoreError> {
+        let store = match Self::open_once(daemon, role) {
+            Err(e) if reserve::give_up(&daemon.state) => {
+                tracing::warn!("{e}; the room that was kept for this is used");
+                Self::open_once(daemon, role)?
+            }
+            opened => opened?,
+        };
+        reserve::keep(&store.state);
+        Ok(store)
+    }
+
+    fn open_once(daemon: &Daemon, role: &str) -> Result<Self, StoreError> {
         let state = make_private(&daemon.state)
             .map_err(|source| StoreError::Directory { path: daemon.state.clone(), source })?;
         let lock = StateLock::await_it(&state, &Holder::here(role, &daemon.control))?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
+use super::failures::Failure;
 use super::health::Beat;
 use super::protect::{self, ProtectError};
 use super::restock::{Copies, Stocked};
@@ -61,6 +62,8 @@ pub enum Report {
     Matched(Vec<(PathBuf, Policy)>, Duration),
     /// The database is not to be believed: what is known is to be written anew.
     Records,
+    /// Something went wrong with the daemon itself.
+    Failed(Failure, String),
     /// What became of known-good copies that were damaged or gone.
     Copies(Copies),
     /// Bring the status up to date, and say when it is.

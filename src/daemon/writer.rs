@@ -291,6 +291,7 @@ impl Writer {
             self.pruned = true;
             let failed = self.prune().err();
             self.warn("quarantine", failed);
+            self.desk.keeper.keep_reserve();
         }
         let discarded = self.discards.tell();
         discarded.into_iter().for_each(|event| self.line(event));

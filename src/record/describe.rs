@@ -144,7 +144,7 @@ fn words(kind: Kind) -> &'static str {
         Kind::Deleted => "deleted",
         Kind::Replaced => "replaced",
         Kind::Moved => "moved away",
-        Kind::Created => "created in a protected directory",
+        Kind::Created => "appeared where nothing new is expected",
         Kind::Shadowed => "covered by a mount",
         Kind::MassChange => "many files changed at once",
         Kind::DriftFound => "found different from the known-good copy",

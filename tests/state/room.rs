@@ -60,3 +60,34 @@ fn a_full_disk_delays_what_is_to_be_noted_and_loses_nothing() {
     poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
     assert_eq!(verify(&guard).0, Some(0));
 }
+
+#[test]
+fn a_daemon_that_ended_on_a_full_disk_begins_again_and_guards() {
+    skip_unless!(not_root());
+    let place = match common::Place::new("tmpfs") {
+        Ok(place) => place,
+        Err(why) => return common::report_skip(&why),
+    };
+    let mut guard = Guard::on(place).file("main.py", GOOD).start();
+    guard.stop();
+    clear_everything(&guard.state());
+    fs::remove_dir_all(guard.state()).unwrap();
+    fs::create_dir(guard.state()).unwrap();
+    let args = ["-t", "tmpfs", "-o", "size=16m,mode=700", "none"].map(std::ffi::OsStr::new);
+    common::must("mount", &[&args[..], &[guard.state().as_os_str()]].concat());
+    guard.start();
+    guard.stop();
+    let ballast = guard.state().join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    for size in [1 << 16, 1 << 12, 1] {
+        while std::io::Write::write_all(&mut file, &vec![b'x'; size]).is_ok() {}
+    }
+    guard.start();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    guard.stop();
+    drop(file);
+    fs::remove_file(&ballast).unwrap();
+    guard.start();
+    assert_eq!(verify(&guard).0, Some(0));
+}
