@@ -8,6 +8,8 @@
 //! Who is asking is known from the kernel (`SO_PEERCRED`), not from the request. Root may do
 //! everything; members of the group `steadfast` may read; nobody else gets an answer.
 
+#[cfg(fuzzing)]
+mod fuzz;
 mod lines;
 mod peer;
 mod routes;
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(fuzzing)]
+pub use self::fuzz::fuzz;
 use self::socket::Socket;
 use super::api;
 use super::health::Health;

@@ -88,7 +88,7 @@ macro_rules! table {
 
 table! {
     EventsLost, "events-lost", Some(Kind::EventsLost), Warning,
-        "the kernel's queue of events ran over",
+        "the kernel's queue of events ran over, or audit records were lost",
         "looks at every file at once";
     SensorDegraded, "sensor-degraded", Some(Kind::SensorDegraded), Warning,
         "a sensor does less than it should",

@@ -33,6 +33,10 @@ use crate::sense::{FileId, Hint, Observation};
 /// That events are lost is put on record this often while it goes on.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// Where many files come under guard at once, the queue is emptied after this many: it also holds
+/// what the workers open meanwhile.
+const LISTEN_EVERY: u32 = 256;
+
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -59,8 +63,8 @@ pub struct Guard {
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
-    /// When it was last put on record that events were lost.
-    pub(super) loss_told: Option<Instant>,
+    /// When it was last put on record that events were lost, and which.
+    pub(super) loss_told: HashMap<&'static str, Instant>,
 }
 
 impl Guard {
@@ -96,7 +100,7 @@ impl Guard {
             }
         }
         if std::mem::take(&mut self.lost) {
-            self.lost_events();
+            self.lost_events("the kernel dropped events");
         }
         let go_on = self.take_reports();
         self.answer_overdue();
@@ -259,6 +263,9 @@ impl Guard {
             let protected = Box::new(ward.protected(whole_at));
             self.feed(Input::Watch { file, protected });
         }
+        if self.next_id.is_multiple_of(LISTEN_EVERY) {
+            self.listen(false);
+        }
         file
     }
 
@@ -308,20 +315,17 @@ impl Guard {
         self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// The kernel dropped events: look at everything, and say so, but not in every line of the
-    /// journal while it goes on.
-    fn lost_events(&mut self) {
+    /// Events are missing: look at everything, and say so, but not in every line of the journal
+    /// while it goes on.
+    pub(super) fn lost_events(&mut self, what: &'static str) {
         self.sweep.everything_now();
         self.health.counts.overflow();
-        let lately = |at: Instant| at.elapsed() < LOSS_TOLD_EVERY;
-        if self.loss_told.is_some_and(lately) {
+        let lately = |at: &Instant| at.elapsed() < LOSS_TOLD_EVERY;
+        if self.loss_told.get(what).is_some_and(lately) {
             return;
         }
-        self.loss_told = Some(Instant::now());
-        self.fail(
-            Failure::EventsLost,
-            None,
-            "the kernel dropped events; everything is being looked at again",
-        );
+        self.loss_told.insert(what, Instant::now());
+        let note = format!("{what}; everything is being looked at again");
+        self.fail(Failure::EventsLost, None, note);
     }
 }

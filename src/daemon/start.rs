@@ -236,7 +236,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
-        loss_told: None,
+        loss_told: HashMap::new(),
     })
 }
 
@@ -300,7 +300,7 @@ fn finish(guard: Guard, control: Control) {
     drop(control);
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         state: State::Starting,
         pid: std::process::id(),

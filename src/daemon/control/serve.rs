@@ -208,16 +208,25 @@ fn answer<S>(stream: S, rights: Rights, router: &Router, seat: OwnedSemaphorePer
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = TowerToHyperService::new(router.clone().layer(Extension(rights)));
+    let router = router.clone();
     tokio::spawn(async move {
         let _seat = seat;
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_headers(32)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        // A peer that breaks off is its own affair.
-        let _ = connection.await;
+        converse(stream, rights, router).await;
     });
+}
+
+/// Takes one request and answers it.
+pub(super) async fn converse<S>(stream: S, rights: Rights, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(rights)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_headers(32)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A peer that breaks off is its own affair.
+    let _ = connection.await;
 }
