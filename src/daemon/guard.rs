@@ -267,10 +267,8 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        if let Some(replica) = &ward.patient.replica
-            && let Err(e) = respond::discard(replica)
-        {
-            tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
+        if let Some(replica) = ward.patient.replica {
+            self.stager.push(Chore::Unneeded(replica));
         }
     }
 
