@@ -79,7 +79,7 @@ impl Guard {
 
     /// Waits for something to happen, and does what follows from it.
     pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
-        self.health.guard.beat();
+        self.health.guard.work();
         let mounts_changed = self.wait()?;
         self.listen(mounts_changed);
         for observation in std::mem::take(&mut self.pending) {

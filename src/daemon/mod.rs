@@ -32,6 +32,7 @@ mod restore;
 mod scribe;
 mod selftest;
 mod sensors;
+mod service;
 mod shortcoming;
 mod signals;
 mod start;

@@ -191,6 +191,7 @@ impl Guard {
         if now >= self.sweep.next_beat {
             self.sweep.next_beat = now + BEAT;
             self.beat();
+            self.publish();
         }
         self.sweep.under_way = true;
         self.sweep.began = Timestamp::now();
