@@ -292,9 +292,11 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        if let Some(replica) = &ward.patient.replica
-            && let Err(e) = respond::discard(replica)
-        {
+        let Some(replica) = ward.patient.replica else { return };
+        if self.canaries.has(file) {
+            // Nobody waits for that to be over.
+            self.stager.push(Chore::Unneeded(replica));
+        } else if let Err(e) = respond::discard(&replica) {
             tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
         }
     }

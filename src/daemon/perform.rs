@@ -248,7 +248,7 @@ impl Guard {
     pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
         let Some(ward) = self.ward_mut(file) else {
             if let Ok(replica) = staged {
-                let _ = respond::discard(&replica);
+                self.stager.push(Chore::Unneeded(replica));
             }
             return;
         };

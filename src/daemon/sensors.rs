@@ -50,7 +50,7 @@ impl Sensors {
         let audit = AuditSensor::start(Arc::clone(&captures), &state.join(ANCHOR), move |told| {
             mailer.send(Report::Audit(told));
         });
-        Self {
+        let mut sensors = Self {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
             permission: PermissionSensor::start(
                 Arc::clone(&captures),
@@ -65,7 +65,9 @@ impl Sensors {
             captures,
             reports,
             files: Vec::new(),
-        }
+        };
+        sensors.tend();
+        sensors
     }
 
     /// Has `file` watched by every sensor that can, and says what they cannot do for it.
@@ -113,6 +115,13 @@ impl Sensors {
                 "{}: openers cannot be asked: {e}",
                 crate::text::escape_path(&patient.path)
             );
+        }
+    }
+
+    /// Sees to what the sensors need to go on.
+    pub fn tend(&mut self) {
+        if let Ok(sensor) = self.permission.as_mut() {
+            sensor.tend();
         }
     }
 

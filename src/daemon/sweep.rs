@@ -212,6 +212,7 @@ impl Guard {
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
+        self.sensors.tend();
         self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();

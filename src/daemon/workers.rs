@@ -118,6 +118,8 @@ pub enum Chore {
     Surplus(Piece),
     /// Remove what lies there: it is no evidence.
     Discard(PathBuf),
+    /// Remove a copy of what is protected no longer.
+    Unneeded(Replica),
     /// Take a stranger out of a protected directory to the quarantine.
     Evict { from: PathBuf, slot: PathBuf, incident: String },
     /// See to it that the vault has these copies.
@@ -241,6 +243,11 @@ pub fn stager(
         }
         Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
         Chore::Discard(path) => evidence::discard(&path),
+        Chore::Unneeded(replica) => {
+            if let Err(e) = respond::discard(&replica) {
+                tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
+            }
+        }
         Chore::Evict { from, slot, incident } => {
             evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
         }
