@@ -12,6 +12,7 @@ use super::failures::Failure;
 use super::guard::Guard;
 use super::health;
 use super::scribe::Note;
+use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
 use crate::baseline::snapshot::snapshot;
@@ -306,6 +307,13 @@ impl Guard {
         self.stager.push(Chore::Stage { file, path, facts, slot });
     }
 
+    /// Tries again where no replica could be made: there may be room by now.
+    pub(super) fn stage_again(&mut self) {
+        let bare = self.wards().filter(|(_, ward)| ward.lacks_replica());
+        let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
+        bare.into_iter().for_each(|file| self.stage(file));
+    }
+
     /// A replica is ready.
     pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
         let Some(ward) = self.ward_mut(file) else {
@@ -315,6 +323,7 @@ impl Guard {
             return;
         };
         ward.staging = false;
+        let lacking = ward.lacks_replica();
         ward.shortcomings.retain(|why| !why.starts_with(NO_REPLICA));
         match staged {
             Ok(replica) => {
@@ -327,7 +336,9 @@ impl Guard {
             Err(why) => {
                 ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
                 let path = ward.patient.path.clone();
-                self.fail(Failure::ReplicaMissing, Some(path), why);
+                if !lacking {
+                    self.fail(Failure::ReplicaMissing, Some(path), why);
+                }
             }
         }
     }
@@ -368,8 +379,6 @@ impl Guard {
 
 /// So many strangers in one directory are told one by one.
 const MOST_STRANGERS: usize = 1000;
-/// How the shortcoming of a missing replica begins.
-const NO_REPLICA: &str = "no copy lies ready for a heal";
 
 /// Whether anybody has the file open for writing. If that cannot be told, nobody has.
 fn has_writers(patient: &Patient) -> bool {

@@ -32,6 +32,8 @@ const SLICE: usize = 256;
 const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
 const PINNED_EVERY: Duration = Duration::from_secs(15);
+/// How often it is tried to make a copy that could not be made.
+const STAGE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often it is remembered that everything is whole.
 const BEAT: Duration = Duration::from_secs(5);
@@ -51,6 +53,7 @@ pub struct Sweep {
     next_chores: Duration,
     next_content: Duration,
     next_pinned: Duration,
+    next_staging: Duration,
     under_way: bool,
     last_health: String,
     /// When the round under way began, and the last one that was ended.
@@ -75,6 +78,7 @@ impl Sweep {
             next_chores: Duration::ZERO,
             next_content: content_every,
             next_pinned: Duration::ZERO,
+            next_staging: Duration::ZERO,
             under_way: false,
             last_health: String::new(),
             began: Timestamp::now(),
@@ -205,6 +209,10 @@ impl Guard {
                 .filter(|(_, ward)| ward.patient.facts.kind == crate::judge::FileKind::File)
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
+        }
+        if now >= self.sweep.next_staging {
+            self.sweep.next_staging = now + STAGE_EVERY;
+            self.stage_again();
         }
         self.restock_again();
         self.tell_health();

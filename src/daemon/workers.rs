@@ -2,6 +2,7 @@
 //! evidence, the reader reads content. They are two, so that no reading of a large file keeps
 //! a small one without a replica.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
+use super::failures::Failure;
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
@@ -78,6 +80,10 @@ pub struct Taken {
     /// Its place among the answers.
     pub index: usize,
 }
+
+/// Said of a file whose copy in the vault is of no use.
+const UNREADABLE: &str =
+    "its known-good copy cannot be used; heals take copies of the file itself, while that is good";
 
 /// Whether it is for the vault's copy that no replica could be made.
 fn is_unfit(staged: &Result<Replica, StageError>) -> bool {
@@ -209,6 +215,8 @@ pub fn stager(
     scribe: Sender<Note>,
     reports: Mailer<Report>,
 ) -> io::Result<Worker<Chore>> {
+    // Of whose known-good copy it was said that it cannot be used.
+    let mut told = HashSet::new();
     Worker::start("stager", move |chores, hurry| {
         for chore in chores {
             match chore {
@@ -217,6 +225,19 @@ pub fn stager(
                     let mut staged = respond::stage(&facts, &vault, &slot, true);
                     if is_unfit(&staged) && mend(&path, &facts, &vault) {
                         staged = respond::stage(&facts, &vault, &slot, true);
+                    }
+                    if is_unfit(&staged)
+                        && let Ok(replica) = respond::stage_from_file(&facts, &path, &slot)
+                    {
+                        if let Err(e) = std::mem::replace(&mut staged, Ok(replica))
+                            && told.insert(path.clone())
+                        {
+                            let why = format!("{UNREADABLE}: {e}");
+                            tracing::error!("{}: {why}", crate::text::escape_path(&path));
+                            // It ends only after this thread.
+                            let note = Note::Failure(Failure::CopyUnreadable, Some(path), why);
+                            let _ = scribe.send(note);
+                        }
                     }
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
