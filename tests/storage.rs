@@ -35,7 +35,7 @@ fn guard_with_state_on(disk: &Place, part: &str) -> Guard {
     guard.stop();
     let at = guard.state().join(part);
     clear_everything(&guard.state());
-    std::fs::remove_dir_all(&guard.state()).unwrap();
+    std::fs::remove_dir_all(guard.state()).unwrap();
     std::fs::DirBuilder::new().recursive(true).create(&at).unwrap();
     std::fs::set_permissions(guard.state(), PermissionsExt::from_mode(0o700)).unwrap();
     must("mount", &["--bind".as_ref(), disk.dir().as_os_str(), at.as_os_str()]);
@@ -173,8 +173,8 @@ fn known_good_copies_that_cannot_be_read_any_more_keep_nothing_from_being_healed
     skip_unless!(not_root());
     let disk = place!("ext4");
     let guard = guard_with_state_on(&disk, "vault");
-    let copy = std::fs::read_dir(disk.dir()).unwrap().flatten().map(|entry| entry.path());
-    let copy = copy.filter(|path| path.is_file()).next().unwrap();
+    let mut inside = std::fs::read_dir(disk.dir()).unwrap().map(|entry| entry.unwrap().path());
+    let copy = inside.find(|path| path.is_file()).unwrap();
     lose_content(&disk, &copy);
     let before = guard.last_seq();
     // The first heal takes the copy that lay ready; each after it needs another one.

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,12 @@ use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
 use super::failures::Failure;
+use super::health::Beat;
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
+use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
 use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
@@ -52,6 +54,8 @@ pub enum Report {
     Pinned(Vec<FileId>),
     /// The tester of the self-test has something to tell.
     Selftest(super::selftest::News),
+    /// This inode is opened thousands of times a second.
+    Hot(InodeKey),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// These known-good copies are gone, and the files are not good either.
@@ -161,13 +165,20 @@ type Hurry = Arc<AtomicBool>;
 impl<T: Send + 'static> Worker<T> {
     fn start(
         name: &str,
-        work: impl FnOnce(Receiver<T>, Hurry) + Send + 'static,
+        beat: Beat,
+        mut work: impl FnMut(T, &Hurry) + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, jobs) = channel();
         let hurry = Hurry::default();
         let told = Arc::clone(&hurry);
-        let thread =
-            std::thread::Builder::new().name(name.into()).spawn(move || work(jobs, told))?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            beat.here();
+            for job in jobs {
+                beat.work();
+                work(job, &told);
+                beat.rest();
+            }
+        })?;
         Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
     }
 
@@ -214,54 +225,62 @@ pub fn stager(
     quarantine: Arc<Quarantine>,
     scribe: Sender<Note>,
     reports: Mailer<Report>,
+    beat: Beat,
 ) -> io::Result<Worker<Chore>> {
     // Of whose known-good copy it was said that it cannot be used.
     let mut told = HashSet::new();
-    Worker::start("stager", move |chores, hurry| {
-        for chore in chores {
-            match chore {
-                Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
-                Chore::Stage { file, path, facts, slot } => {
-                    let mut staged = respond::stage(&facts, &vault, &slot, true);
-                    if is_unfit(&staged) && mend(&path, &facts, &vault) {
-                        staged = respond::stage(&facts, &vault, &slot, true);
-                    }
-                    if is_unfit(&staged)
-                        && let Ok(replica) = respond::stage_from_file(&facts, &path, &slot)
-                    {
-                        if let Err(e) = std::mem::replace(&mut staged, Ok(replica))
-                            && told.insert(path.clone())
-                        {
-                            let why = format!("{UNREADABLE}: {e}");
-                            tracing::error!("{}: {why}", crate::text::escape_path(&path));
-                            // It ends only after this thread.
-                            let note = Note::Failure(Failure::CopyUnreadable, Some(path), why);
-                            let _ = scribe.send(note);
-                        }
-                    }
-                    reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
+    Worker::start("stager", beat, move |chore, hurry| match chore {
+        Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
+        Chore::Stage { file, path, facts, slot } => {
+            let staged = staged(&facts, &path, &slot, &vault, &mut |why| {
+                if told.insert(path.clone()) {
+                    tracing::error!("{}: {why}", crate::text::escape_path(&path));
+                    let note = Note::Failure(Failure::CopyUnreadable, Some(path.clone()), why);
+                    // It ends only after this thread.
+                    let _ = scribe.send(note);
                 }
-                Chore::Evidence(file, piece) => {
-                    evidence::keep(file, piece, &quarantine, &scribe, &reports);
-                }
-                Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
-                Chore::Discard(path) => evidence::discard(&path),
-                Chore::Evict { from, slot, incident } => {
-                    evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
-                }
-                Chore::Restock(all) => {
-                    let lost = super::restock::restock(&all, &vault);
-                    reports.send(Report::Lost(lost));
-                }
-                Chore::Sync(path) => sync(&path),
-                Chore::Cure { file, cure, patient, slot } => {
-                    let outcome =
-                        respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
-                    reports.send(Report::Cured(file, Box::new(outcome)));
-                }
-            }
+            });
+            reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
+        }
+        Chore::Evidence(file, piece) => {
+            evidence::keep(file, piece, &quarantine, &scribe, &reports);
+        }
+        Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
+        Chore::Discard(path) => evidence::discard(&path),
+        Chore::Evict { from, slot, incident } => {
+            evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
+        }
+        Chore::Restock(all) => {
+            let lost = super::restock::restock(&all, &vault);
+            reports.send(Report::Lost(lost));
+        }
+        Chore::Sync(path) => sync(&path),
+        Chore::Cure { file, cure, patient, slot } => {
+            let outcome = respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
+            reports.send(Report::Cured(file, Box::new(outcome)));
         }
     })
+}
+
+/// A replica from the vault's copy, or where that is unfit from the file itself, which is said.
+fn staged(
+    facts: &Facts,
+    path: &Path,
+    slot: &Path,
+    vault: &Vault,
+    say: &mut dyn FnMut(String),
+) -> Result<Replica, StageError> {
+    let mut staged = respond::stage(facts, vault, slot, true);
+    if is_unfit(&staged) && mend(path, facts, vault) {
+        staged = respond::stage(facts, vault, slot, true);
+    }
+    if is_unfit(&staged)
+        && let Ok(replica) = respond::stage_from_file(facts, path, slot)
+        && let Err(e) = std::mem::replace(&mut staged, Ok(replica))
+    {
+        say(format!("{UNREADABLE}: {e}"));
+    }
+    staged
 }
 
 fn sync(path: &Path) {
@@ -284,29 +303,23 @@ fn sync(path: &Path) {
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", move |readings, hurry| {
-        for reading in readings {
-            match reading {
-                _ if hurry.load(Ordering::Relaxed) => {}
-                Reading::Verify { file, epoch, path, size } => {
-                    reports.send(Report::Verified(file, epoch, read(&path, size)));
-                }
-                Reading::Take { path, policy, origin, accepted, asker, index } => {
-                    let read = |bytes| asker.gauge.add_bytes(bytes);
-                    let record = protect::take(&path, policy, origin, &vault, &read);
-                    reports.send(Report::Taken(Box::new(Taken {
-                        path,
-                        record,
-                        accepted,
-                        asker,
-                        index,
-                    })));
-                }
-                Reading::FindPinned(files) => {
-                    reports.send(Report::Pinned(pinned(&files)));
-                }
-            }
+pub fn reader(
+    vault: Arc<Vault>,
+    reports: Mailer<Report>,
+    beat: Beat,
+) -> io::Result<Worker<Reading>> {
+    Worker::start("reader", beat, move |reading, hurry| match reading {
+        _ if hurry.load(Ordering::Relaxed) => {}
+        Reading::Verify { file, epoch, path, size } => {
+            reports.send(Report::Verified(file, epoch, read(&path, size)));
+        }
+        Reading::Take { path, policy, origin, accepted, asker, index } => {
+            let read = |bytes| asker.gauge.add_bytes(bytes);
+            let record = protect::take(&path, policy, origin, &vault, &read);
+            reports.send(Report::Taken(Box::new(Taken { path, record, accepted, asker, index })));
+        }
+        Reading::FindPinned(files) => {
+            reports.send(Report::Pinned(pinned(&files)));
         }
     })
 }

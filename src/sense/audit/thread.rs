@@ -19,6 +19,7 @@ use super::{Order, PATIENCE, Shared, Told};
 use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey};
 use crate::sys::audit::{Received, SIGNAL, Stream, signal};
 use crate::sys::clock;
+use crate::sys::priority::interrupt_nobody;
 
 /// Records read before orders and deadlines have their turn.
 const AT_ONCE: usize = 2048;
@@ -109,6 +110,9 @@ impl Listener {
 
     /// Listens until told to stop, and says once whether the first record came.
     pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+        // Records come while whoever is recorded still runs, and while a file is being healed:
+        // neither is to be kept from its processor by the reading of them.
+        let _ = interrupt_nobody();
         let first = self.prove();
         let begun = first.is_ok();
         let _ = ready.send(first);
