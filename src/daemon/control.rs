@@ -38,6 +38,9 @@ use super::health::Health;
 /// for long: a guard that is busy has said not long ago how things are.
 pub type Refresh = Arc<dyn Fn(Duration) + Send + Sync>;
 
+/// Says that something is wrong with the socket.
+pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
+
 /// Takes a command and must not block; the report goes into the reply when it is done. A
 /// reply that is dropped tells the client that the daemon gave up.
 pub type CommandSink = Arc<dyn Fn(api::Command, api::Request, Reply) + Send + Sync>;
@@ -128,7 +131,7 @@ pub struct Control {
     address: Option<SocketAddr>,
     changes: HealthListener,
     /// Dropped last, so that the name goes when nobody answers any more.
-    _socket: Socket,
+    _socket: Arc<Socket>,
 }
 
 impl Control {
@@ -143,7 +146,7 @@ impl Control {
     /// A socket or address that cannot be had, or no thread.
     pub fn start(
         at: At<'_>,
-        (health, refresh): (Arc<Health>, Refresh),
+        (health, refresh, alarm): (Arc<Health>, Refresh, Alarm),
         commands: CommandSink,
     ) -> Result<Self, ControlError> {
         let (socket, listener) = Socket::have(at.path, at.handed)?;
@@ -157,13 +160,15 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let (changes, changed) = mpsc::unbounded_channel();
         let readers = socket.group();
-        let app = routes::App { health, refresh, commands, readers };
+        let app = routes::App { health, refresh, alarm, commands, readers };
+        let socket = Arc::new(socket);
+        let name = Arc::clone(&socket);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     if let Err(error) =
-                        serve::serve(app, listener, (loopback, changed), stopped).await
+                        serve::serve(app, (name, listener), (loopback, changed), stopped).await
                     {
                         tracing::error!("the control socket is not served: {error}");
                     }

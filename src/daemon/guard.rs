@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::failures::Failure;
+use super::globs::Globs;
 use super::health::Health;
 use super::life::Life;
 use super::queue::Queue;
@@ -48,6 +49,7 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
+    pub(super) globs: Globs,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
     pub(super) in_force: InForce,
@@ -168,7 +170,13 @@ impl Guard {
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
-                Report::Lost(files) => self.lost_copies(&files),
+                Report::Matched(found, took) => self.matched(found, took),
+                Report::Failed(failure, why) => {
+                    tracing::error!("{why}");
+                    self.fail(failure, None, why);
+                }
+                Report::Copies(copies) => self.tell_of_copies(&copies),
+                Report::Records => self.scribe.tell(Note::Records(self.records())),
                 Report::Status(done) => {
                     self.publish();
                     // Whoever asked may have lost patience.
@@ -208,6 +216,16 @@ impl Guard {
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
         self.wards.iter().map(|(file, ward)| (*file, ward))
+    }
+
+    /// All that the baseline should know. What was put right and not read yet is not sealed.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
+        let record = |(file, ward): (FileId, &Ward)| {
+            let seal = ward.patient.seal.filter(|_| self.engine.is_settled(file));
+            Record { seal, ..ward.record() }
+        };
+        self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
     }
 
     /// The incident that evidence of this file belongs to.

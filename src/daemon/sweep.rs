@@ -220,6 +220,7 @@ impl Guard {
             self.sweep.next_staging = now + STAGE_EVERY;
             self.stage_again();
         }
+        self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
         self.tell_health();
@@ -261,6 +262,7 @@ impl Guard {
                 retired: false,
             });
         }
+        self.check_copies();
     }
 
     /// Says on record when a sensor got worse or better.

@@ -18,9 +18,9 @@ mod verify;
 mod watch;
 
 pub use chain::{Link, MAX_LINE};
-pub use describe::{describe, describe_actor, describe_at, describe_change, describe_duration};
+pub use describe::{describe_actor, describe_at, describe_change, describe_duration};
 pub use error::JournalError;
-pub use event::{Entry, Event, Kind, PathText, Response, Severity};
+pub use event::{Entry, Event, Kind, PathText, Response, Severity, Span};
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
 pub use journal::{Journal, Limits};
