@@ -119,6 +119,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.guard(record);
     }
     guard.sensors.scan();
+    guard.see_all_whole();
     guard.publish(State::Watching);
     if let Ok(status) = status.lock() {
         (options.on_ready)(&status, &plan.warnings);
@@ -157,15 +158,17 @@ fn assemble(
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
     let scribe = Scribe::start(desk)?;
+    let sensors = Sensors::start(reports.clone(), &state);
     let parts = Parts {
-        sensors: Sensors::start(reports.clone(), &state),
         stager: workers::stager(
             Arc::clone(&vault),
             quarantine_too,
             scribe.sender(),
+            sensors.registrar(),
             reports.clone(),
         )?,
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
+        sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         reports: mailbox,

@@ -98,7 +98,7 @@ impl Guard {
     fn settle_question(&mut self, question: Question, complete: bool) {
         let Question { file, openers, windows, seen, .. } = question;
         let began = self.instant(Duration::ZERO);
-        let mut testimony = self.sensors.testify(&windows, began, seen);
+        let mut testimony = self.sensors.testify(file, &windows, began, seen);
         testimony.complete &= complete;
         self.feed(Input::Openers { file, openers, testimony });
     }

@@ -19,7 +19,7 @@ use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultEr
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
-use crate::sense::audit::Told;
+use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -175,6 +175,7 @@ pub fn stager(
     vault: Arc<Vault>,
     quarantine: Arc<Quarantine>,
     scribe: Sender<Note>,
+    registrar: Option<Registrar>,
     reports: Mailer<Report>,
 ) -> io::Result<Worker<Chore>> {
     Worker::start("stager", move |chores| {
@@ -184,6 +185,9 @@ pub fn stager(
                     let mut staged = respond::stage(&facts, &vault, &slot, true);
                     if is_unfit(&staged) && mend(&path, &facts, &vault) {
                         staged = respond::stage(&facts, &vault, &slot, true);
+                    }
+                    if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
+                        registrar.replica_at(file, &replica.path);
                     }
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }

@@ -90,7 +90,7 @@ fn changes(guard: &Guard) -> HashMap<PathBuf, Vec<Value>> {
 /// Of the lines about these files, how many in a hundred may leave open who it was: on a machine
 /// where more happens than two processors can follow, what was done at the same moment is not
 /// always told apart.
-const OPEN: usize = 10;
+const OPEN: usize = 0;
 
 /// No line about these files names another than the one who did it exactly, and all but a few
 /// name that one.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Listener;
+use crate::attribute::fastest_round;
 use crate::sense::Health;
 
 /// How often audit itself is looked at when nothing happens.
@@ -15,6 +16,8 @@ impl Listener {
         tracing::debug!("audit records were lost: {why}");
         self.lost = Some((now, why));
         self.shared.deeds.missing_until(now);
+        // Something may have been done that no record tells of.
+        self.pending_everywhere = true;
     }
 
     pub(super) fn count_losses(&mut self) {
@@ -39,6 +42,7 @@ impl Listener {
             return;
         }
         self.next_check = now + CHECK;
+        self.round = fastest_round();
         self.count_losses();
         self.trouble = match self.setup.renew() {
             Ok(true) => None,
