@@ -77,7 +77,7 @@ pub struct Deeds {
 
 #[derive(Debug, Default)]
 struct Kept {
-    deeds: VecDeque<Deed>,
+    deeds: VecDeque<Arc<Deed>>,
     /// Up to this moment something may be missing.
     gap: Option<Instant>,
 }
@@ -86,7 +86,7 @@ impl Deeds {
     /// Keeps a deed.
     pub fn add(&self, deed: Deed) {
         let mut kept = self.kept();
-        kept.deeds.push_back(deed);
+        kept.deeds.push_back(Arc::new(deed));
         if kept.deeds.len() > MOST
             && let Some(oldest) = kept.deeds.pop_front()
         {
@@ -100,11 +100,12 @@ impl Deeds {
         kept.gap = kept.gap.max(Some(at));
     }
 
-    /// What was over since then, and whether nothing is missing.
+    /// What was over since then and began by `until`, and whether nothing is missing.
     #[must_use]
-    pub fn since(&self, since: Instant) -> (Vec<Deed>, bool) {
+    pub fn within(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
         let kept = self.kept();
-        let late = kept.deeds.iter().filter(|deed| deed.over >= since);
+        let first = kept.deeds.partition_point(|deed| deed.over < since);
+        let late = kept.deeds.range(first..).filter(|deed| deed.began <= until);
         (late.cloned().collect(), kept.gap.is_none_or(|gap| gap < since))
     }
 
@@ -117,7 +118,9 @@ impl Deeds {
 #[derive(Clone, Debug)]
 pub struct Witnessed {
     /// The deed.
-    pub deed: Deed,
+    pub deed: Arc<Deed>,
+    /// The file that was asked about.
+    pub file: FileId,
     /// When it was over, on the engine's clock.
     pub over: Duration,
 }
@@ -215,7 +218,7 @@ impl Testimony {
         let touched = |seen: &&Witnessed| {
             windows.iter().any(|window| {
                 let Some(inode) = window.inode else { return false };
-                has(&seen.deed.of, inode) && seen.falls_in(window)
+                seen.is_of(inode) && seen.falls_in(window)
             })
         };
         let deeds = self.deeds.iter().filter(|seen| seen.deed.actor.pid == pid);
@@ -230,7 +233,7 @@ impl Testimony {
         let opened = |seen: &&Witnessed| {
             seen.deed.act == Act::OpenedForWriting
                 && windows.iter().any(|window| {
-                    window.inode.is_some_and(|inode| has(&seen.deed.of, inode))
+                    window.inode.is_some_and(|inode| seen.is_of(inode))
                         // Whoever has it mapped writes when it likes.
                         && seen.over + HELD >= window.whole
                         && seen.deed.began <= window.until
@@ -255,9 +258,9 @@ fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
     let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
         all.iter().copied().filter(|seen| seen.falls_in(window) && fits(seen)).collect()
     };
-    let mut found = pick(&|seen| has(&seen.deed.of, inode));
+    let mut found = pick(&|seen| seen.is_of(inode));
     if found.is_empty() {
-        found = pick(&|seen| has(&seen.deed.inherited, inode));
+        found = pick(&|seen| seen.is_inherited(inode));
     }
     if window.sharp && distinct(&found).len() > 1 {
         // It was under way at that very moment.
@@ -270,17 +273,20 @@ fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
     found
 }
 
-fn has(touched: &[Touched], inode: InodeKey) -> bool {
-    touched.iter().any(|touched| touched.key == inode)
-}
-
 impl Witnessed {
     /// The deed as it concerns this file; `None` where it does not.
     #[must_use]
-    pub fn of(file: FileId, mut deed: Deed, over: Duration) -> Option<Self> {
-        deed.of.retain(|touched| touched.file == file);
-        deed.inherited.retain(|touched| touched.file == file);
-        (!deed.told || !deed.of.is_empty()).then_some(Self { deed, over })
+    pub fn of(file: FileId, deed: Arc<Deed>, over: Duration) -> Option<Self> {
+        let concerns = !deed.told || deed.of.iter().any(|touched| touched.file == file);
+        concerns.then_some(Self { deed, file, over })
+    }
+
+    fn is_of(&self, inode: InodeKey) -> bool {
+        self.deed.of.contains(&Touched { file: self.file, key: inode })
+    }
+
+    fn is_inherited(&self, inode: InodeKey) -> bool {
+        self.deed.inherited.contains(&Touched { file: self.file, key: inode })
     }
 
     fn falls_in(&self, window: &Window) -> bool {

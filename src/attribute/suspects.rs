@@ -157,8 +157,7 @@ fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Sourc
 fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
     let writers = evidence.testimony.writers(evidence.windows);
     let [actor] = writers.actors.as_slice() else {
-        let awaited =
-            writers.actors.is_empty() && evidence.testimony.hears(evidence.windows);
+        let awaited = writers.actors.is_empty() && evidence.testimony.hears(evidence.windows);
         return Named { awaited, ..opener(suspects, openers) };
     };
     let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
@@ -256,8 +255,7 @@ mod tests {
     }
 
     fn none() -> Evidence<'static> {
-        static NOTHING: Testimony =
-            Testimony {
+        static NOTHING: Testimony = Testimony {
             deeds: Vec::new(),
             complete: false,
             unwatched: Vec::new(),

@@ -190,7 +190,8 @@ impl Sensors {
         // Whoever opened it for writing some time before may still have it mapped.
         let since = began + whole.saturating_sub(Duration::from_secs(1));
         let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
-        let (deeds, complete) = audit.deeds(since);
+        let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
+        let (deeds, complete) = audit.deeds(since, until);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(began);
             Witnessed::of(file, deed, over)

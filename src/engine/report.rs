@@ -291,20 +291,7 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let nature = draft.nature();
                 let named = self.culprit(&draft, incident, openers, testimony);
-                if named.attribution.confidence != crate::attribute::Confidence::Exact {
-                    let mut deeds = String::new();
-                    for w in &testimony.deeds {
-                        deeds += &format!(
-                            "    {:?} told {} of {:?} inh {:?} pid {} st {} began {:?} over {:?} ended {:?}\n",
-                            w.deed.act, w.deed.told, w.deed.of, w.deed.inherited, w.deed.actor.pid, w.deed.actor.start_time, w.deed.began, w.over, w.deed.ended
-                        );
-                    }
-                    let unrec: Vec<_> = testimony.unrecorded.iter().map(|a| a.pid).collect();
-                    let sus: Vec<_> = self.suspects.iter().map(|s| format!("{:?} until {} at {:?} {:?}", s.suspect.hint, s.until, s.at, match &s.suspect.by { crate::sense::By::Nobody => 0, crate::sense::By::Gone { pid } => *pid, crate::sense::By::Process { actor, .. } => actor.pid })).collect();
-                    eprintln!("DBG {} {:?} round {} nature {nature:?} taken {:?} windows {:?}\n  complete {} unw {:?} unrec {unrec:?} suspects {sus:?} openers {:?} noticed {:?}\n{deeds}", self.protected.path.display(), draft.kind, draft.round, draft.taken, draft.windows, testimony.complete, testimony.unwatched, openers.iter().map(|a| a.pid).collect::<Vec<_>>(), incident.noticed);
-                }
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

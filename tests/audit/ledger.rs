@@ -87,13 +87,7 @@ fn changes(guard: &Guard) -> HashMap<PathBuf, Vec<Value>> {
     all
 }
 
-/// Of the lines about these files, how many in a hundred may leave open who it was: on a machine
-/// where more happens than two processors can follow, what was done at the same moment is not
-/// always told apart.
-const OPEN: usize = 0;
-
-/// No line about these files names another than the one who did it exactly, and all but a few
-/// name that one.
+/// Every line about these files names the one who did it, exactly.
 fn assert_named(guard: &Guard, ledger: &[Entry]) {
     let told = changes(guard);
     let (mut lines, mut wrong, mut open) = (0, Vec::new(), Vec::new());
@@ -110,8 +104,7 @@ fn assert_named(guard: &Guard, ledger: &[Entry]) {
     }
     let audit = crate::sensor(guard, "audit");
     assert!(wrong.is_empty(), "exactly, and wrong, {audit}:\n{}", wrong.join("\n"));
-    let few = open.len() * 100 <= lines * OPEN;
-    assert!(few, "{} of {lines}, {audit}:\n{}", open.len(), open.join("\n"));
+    assert!(open.is_empty(), "{} of {lines}, {audit}:\n{}", open.len(), open.join("\n"));
     assert_whole(guard, ledger);
 }
 

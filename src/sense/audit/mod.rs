@@ -33,16 +33,20 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
+use crate::judge::FileTime;
 use crate::sys::audit::Control;
 use inodes::Inodes;
 use thread::Listener;
 
-/// Whoever asks is answered within this time, whether all records have come in or not.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever asks is answered within this time, whether all records have come in or not. Where so
+/// much is recorded that they come seconds late, a late name is better than none.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The start waits this long until all files are known.
 const SCAN: Duration = Duration::from_secs(10);
 /// The first record has to come within this time.
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST: Duration = Duration::from_secs(5);
+/// Looking at processes takes longer than this only if one of them makes it.
+const HANGS: Duration = Duration::from_secs(2);
 
 /// What the thread tells whoever started it.
 #[derive(Debug)]
@@ -185,10 +189,11 @@ impl AuditSensor {
         self.order(Order::Ask(question));
     }
 
-    /// What was done since then; and whether nothing that was done since then is missing.
+    /// What was done since then, and had begun by `until`; and whether nothing that was done
+    /// since then is missing.
     #[must_use]
-    pub fn deeds(&self, since: Instant) -> (Vec<Deed>, bool) {
-        self.shared.deeds.since(since)
+    pub fn deeds(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+        self.shared.deeds.within(since, until)
     }
 
     /// Processes that started before this clock tick may not be recorded at all.
@@ -201,7 +206,7 @@ impl AuditSensor {
     #[must_use]
     pub fn health(&self) -> Health {
         let state = self.shared.state();
-        if state.busy && state.alive.elapsed() > FIRST {
+        if state.busy && state.alive.elapsed() > HANGS {
             return Health::Degraded("it hangs while it looks at a process".to_owned());
         }
         state.health.clone()

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::act::{acts, doer};
 use super::call::{Assembler, Call, Heard, Name};
 use super::setup::Setup;
-use super::{Order, PATIENCE, Shared, Told};
+use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey, Touched, fastest_round};
 use crate::judge::FileTime;
 use crate::sense::FileId;
@@ -22,7 +22,7 @@ use crate::sys::audit::{Received, SIGNAL, Stream, signal};
 use crate::sys::clock;
 
 /// Records read before orders and deadlines have their turn.
-const AT_ONCE: usize = 2048;
+const AT_ONCE: usize = 256;
 /// Looking everywhere costs about a microsecond a file: not more often than this.
 const EVERYWHERE: Duration = Duration::from_millis(100);
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl Listener {
     /// Makes a call that is recorded, and waits for the record.
     fn prove(&mut self) -> Result<(), String> {
         self.setup.renew()?;
-        self.signal(None, PATIENCE * 4);
+        self.signal(None, FIRST);
         while !self.asked.is_empty() {
             self.wait();
             self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;

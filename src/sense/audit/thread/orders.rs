@@ -17,7 +17,7 @@ impl Listener {
                     self.shared.at_path(file, &path);
                     // What was done to it before was not recorded: see it whole once more.
                     self.pending_everywhere = true;
-                },
+                }
                 Ok(Order::Forget { file }) => {
                     self.shared.state().inodes.forget(file);
                 }
@@ -49,4 +49,3 @@ impl Listener {
         }
     }
 }
-
