@@ -17,7 +17,8 @@
 //! Around that line stand [`baseline`] (what is known to be good, and where the copies are),
 //! [`config`], [`daemon`] (the shell that performs the engine's actions), [`doctor`] (is this
 //! host fit for it?), [`selftest`] (does it really see, name and heal?), [`cli`] (the only module
-//! that prints) and [`sys`] (the only module with `unsafe`).
+//! that prints), [`sys`] (the only module with `unsafe`) and [`fault`] (where tests have it end
+//! suddenly).
 
 pub mod sense;
 
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod fault;
 pub mod selftest;
 pub mod sys;
 pub mod text;

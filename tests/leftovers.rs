@@ -16,8 +16,6 @@ use steadfast::baseline::Baseline;
 
 /// Kills of one daemon after the other.
 const ROUNDS: u32 = 24;
-/// An incident keeps eight pieces of evidence; beyond so many tries some of it may be gone.
-const MOST_TRIES: usize = 8;
 
 fn names_in(slot: &Path) -> BTreeSet<PathBuf> {
     std::fs::read_dir(slot).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
@@ -61,9 +59,7 @@ fn kill_again_and_again(mut guard: Guard, slot: &Path) {
             file.seek(SeekFrom::End(0))?;
             file.write_all(word.as_bytes())
         });
-        if guard.tries() <= MOST_TRIES {
-            words.push(word);
-        }
+        words.push(word);
         // From before it is noticed until after it is on record.
         std::thread::sleep(Duration::from_micros(700) * (round * round));
         guard.kill();

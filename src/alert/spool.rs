@@ -160,6 +160,7 @@ impl Spool {
             .is_some_and(|known| known.revision == revision && known.not_before == item.not_before);
         if !unchanged {
             files::replace(&self.items, &file_name(&item.incident), &bytes).map_err(failed)?;
+            crate::fault::reach(crate::fault::Point::MessagePut);
             let told_attempts =
                 before.filter(|known| known.revision == revision).map_or(0, |k| k.told_attempts);
             let known = Known { revision, not_before: item.not_before, told_attempts };

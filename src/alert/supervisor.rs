@@ -45,6 +45,12 @@ pub enum Turn {
     },
 }
 
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").field("child", &self.child).finish_non_exhaustive()
+    }
+}
+
 /// Keeps one `steadfast deliver` running. Dropping it ends the process.
 pub struct Supervisor {
     start: Box<dyn FnMut() -> io::Result<Child> + Send>,

@@ -38,6 +38,7 @@ pub(super) fn deed(kind: Kind) -> &'static str {
         Kind::SensorRecovered => "a sensor works again",
         Kind::EventsLost => "the kernel dropped events",
         Kind::AlertFailed => "a message could not be delivered",
+        Kind::EvidenceRemoved => "evidence removed",
     }
 }
 

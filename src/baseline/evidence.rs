@@ -8,6 +8,7 @@ use rusqlite::{Row, params};
 use super::db::Baseline;
 use super::error::BaselineError;
 use super::records::{bytes, name, read_name, read_path};
+use crate::fault::{Point, reach};
 use crate::judge::FileKind;
 
 /// One file that was taken out of a protected place and kept.
@@ -55,7 +56,7 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn add_evidence(&self, evidence: &Evidence) -> Result<u64, BaselineError> {
-        self.with(|connection| {
+        let id = self.with(|connection| {
             let sql = "INSERT INTO evidence \
                 (incident, path, location, kind, size, blocks, taken_at) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -69,7 +70,9 @@ impl Baseline {
                 evidence.taken_at.to_string(),
             ])?;
             Ok(connection.last_insert_rowid().cast_unsigned())
-        })
+        })?;
+        reach(Point::EvidenceNoted);
+        Ok(id)
     }
 
     /// The evidence of `path`, or all there is; the oldest first.

@@ -1,6 +1,7 @@
 //! One protected path, as the baseline keeps it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,8 +63,9 @@ pub struct Record {
     pub policy: Policy,
     /// Why it is protected.
     pub origin: Origin,
-    /// Directories from the filesystem root down to the one that holds the file.
-    pub parents: Vec<Parent>,
+    /// Directories from the filesystem root down to the one that holds the file. Files in one
+    /// directory share them.
+    pub parents: Arc<[Parent]>,
     /// The mount point that the file is under.
     pub mount_point: PathBuf,
     /// What `statx` said when the file was last known to be whole.
@@ -72,4 +74,19 @@ pub struct Record {
     pub replica: Option<Replica>,
     /// Since when.
     pub protected_at: Timestamp,
+}
+
+impl Record {
+    /// The same, with the parents of the record before it where they are equal: files of one
+    /// directory come one after the other, and there may be many.
+    #[must_use]
+    pub fn sharing(self, last: &mut Option<Arc<[Parent]>>) -> Self {
+        match last {
+            Some(known) if **known == *self.parents => Self { parents: Arc::clone(known), ..self },
+            _ => {
+                *last = Some(Arc::clone(&self.parents));
+                self
+            }
+        }
+    }
 }

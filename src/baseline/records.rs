@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::db::Baseline;
 use super::error::BaselineError;
-use super::record::{Record, Replica};
+use super::record::{Parent, Record, Replica};
+use crate::fault::{Point, reach};
 use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
 use crate::text::{hex_decode, hex_encode};
 
@@ -35,6 +36,7 @@ impl Baseline {
             connection
                 .prepare_cached(&format!("SELECT {COLUMNS} FROM file ORDER BY path"))?
                 .query_map([], read)?
+                .scan(None, |last, record| Some(record.map(|record: Record| record.sharing(last))))
                 .collect()
         })
     }
@@ -59,7 +61,9 @@ impl Baseline {
     ///
     /// Where the database cannot be written; then nothing has changed.
     pub fn put(&self, record: &Record) -> Result<(), BaselineError> {
-        self.durably(|connection| write(connection, record))
+        self.durably(|connection| write(connection, record))?;
+        reach(Point::RecordPut);
+        Ok(())
     }
 
     /// [`Baseline::put`] for many: all of them or none.
@@ -72,7 +76,9 @@ impl Baseline {
             let work = connection.transaction()?;
             records.iter().try_for_each(|record| write(&work, record))?;
             work.commit()
-        })
+        })?;
+        reach(Point::RecordPut);
+        Ok(())
     }
 
     /// Forgets `path`; says whether it was known.
@@ -81,12 +87,14 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn remove(&self, path: &Path) -> Result<bool, BaselineError> {
-        self.durably(|connection| {
+        let known = self.durably(|connection| {
             connection
                 .prepare_cached("DELETE FROM file WHERE path = ?1")?
                 .execute([bytes(path)])
                 .map(|count| count > 0)
-        })
+        })?;
+        reach(Point::RecordRemoved);
+        Ok(known)
     }
 
     /// Remembers what `statx` said when `path` was last whole; says whether it is known.
@@ -95,7 +103,9 @@ impl Baseline {
     ///
     /// Where the database cannot be written.
     pub fn set_seal(&self, path: &Path, seal: Option<&Stat>) -> Result<bool, BaselineError> {
-        self.set_json("UPDATE file SET seal = ?2 WHERE path = ?1", path, seal)
+        let known = self.set_json("UPDATE file SET seal = ?2 WHERE path = ?1", path, seal)?;
+        reach(Point::SealNoted);
+        Ok(known)
     }
 
     /// Remembers the prepared copy of `path`; says whether the path is known.
@@ -108,7 +118,9 @@ impl Baseline {
         path: &Path,
         replica: Option<&Replica>,
     ) -> Result<bool, BaselineError> {
-        self.set_json("UPDATE file SET replica = ?2 WHERE path = ?1", path, replica)
+        let known = self.set_json("UPDATE file SET replica = ?2 WHERE path = ?1", path, replica)?;
+        reach(if replica.is_some() { Point::StageNoted } else { Point::UseNoted });
+        Ok(known)
     }
 
     fn set_json<T: Serialize>(
@@ -151,7 +163,7 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
         json(&hex_pairs(&facts.xattrs))?,
         json(&record.policy)?,
         name(&record.origin)?,
-        json(&record.parents)?,
+        json(&*record.parents)?,
         bytes(&record.mount_point),
         record.seal.as_ref().map(json).transpose()?,
         record.replica.as_ref().map(json).transpose()?,
@@ -166,7 +178,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         facts: read_facts(row)?,
         policy: read_json(row, "policy")?,
         origin: read_name(row, "origin")?,
-        parents: read_json(row, "parents")?,
+        parents: read_json::<Vec<Parent>>(row, "parents")?.into(),
         mount_point: read_path(row, "mount_point")?,
         seal: read_optional_json(row, "seal")?,
         replica: read_optional_json(row, "replica")?,
@@ -211,7 +223,7 @@ pub(super) fn read_path(row: &Row<'_>, column: &str) -> rusqlite::Result<PathBuf
     row.get(column).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
 }
 
-fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+fn json<T: Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
@@ -254,7 +266,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::baseline::{Origin, Parent};
+    use crate::baseline::Origin;
     use crate::judge::{FileKind, Policy};
 
     fn record(path: &[u8]) -> Record {
@@ -278,14 +290,15 @@ mod tests {
             },
             policy: Policy::default(),
             origin: Origin::Configuration,
-            parents: vec![Parent {
+            parents: [Parent {
                 path: path.clone(),
                 mode: 0o755,
                 uid: 0,
                 gid: 0,
                 ino: 2,
                 handle: Some((1, vec![1, 2, 3])),
-            }],
+            }]
+            .into(),
             mount_point: path.clone(),
             seal: None,
             replica: Some(Replica { path: path.clone(), ino: 3, size: 4, ctime: mtime }),

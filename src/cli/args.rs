@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 /// The configuration file where none is named.
-pub(super) const DEFAULT_CONFIG: &str = "/etc/steadfast/steadfast.toml";
+pub(super) use crate::config::USUAL_FILE as DEFAULT_CONFIG;
 
 /// Keeps critical files as they should be, and names whoever changed them.
 ///

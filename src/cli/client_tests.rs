@@ -36,10 +36,10 @@ fn client_and_server_understand_each_other() {
         worst_case_notice_ms: 1,
         selftest: None,
     };
-    let told = answer.clone();
+    let health = crate::daemon::health::Health::new(answer.clone());
     let control = crate::daemon::control::Control::start(
         &path,
-        Arc::new(move || told.clone()),
+        (health, Arc::new(|_| ())),
         Arc::new(|command, request, reply| {
             let path = request.paths[0].clone();
             let message = format!("{} {:?}", command.name(), request.reason);

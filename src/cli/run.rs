@@ -30,10 +30,8 @@ pub(super) fn run(
         let _ = Screen::new().styled(style_of(entry.event.severity), line);
     };
     let heard = screen.clone();
-    let on_ready = move |status: &Status, warnings: &[String]| {
-        for warning in warnings {
-            heard.remark(warning);
-        }
+    let warned = screen.clone();
+    let on_ready = move |status: &Status| {
         let paths = count(status.protected, "path", "paths");
         let _ =
             heard.styled(STRONG, format_args!("on guard: {paths} protected ({})", status.state));
@@ -44,6 +42,7 @@ pub(super) fn run(
         protect,
         config_file,
         on_entry: Box::new(on_entry),
+        on_warning: Box::new(move |warning| warned.remark(warning)),
         on_ready: Box::new(on_ready),
     };
     crate::daemon::run(config, options)?;

@@ -54,7 +54,7 @@ impl Room {
             facts,
             policy: Policy { immutable: false, ..Policy::default() },
             origin: Origin::Command,
-            parents: Vec::new(),
+            parents: [].into(),
             mount_point: PathBuf::from("/"),
             seal: None,
             replica: None,

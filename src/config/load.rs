@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use super::{Config, Problems, parse};
 use crate::text::escape_path;
 
+/// Where the configuration is unless somebody says otherwise.
+pub const USUAL_FILE: &str = "/etc/steadfast/steadfast.toml";
+
 /// A file larger than this is not a configuration, in bytes.
 const SIZE_MAX: u64 = 1024 * 1024;
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use duration::{parse_duration, show_duration};
 pub use glob::is_glob;
-pub use load::LoadError;
+pub use load::{LoadError, USUAL_FILE};
 pub use problem::{Problem, Problems};
 pub use resolve::{
     Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,
@@ -112,6 +112,15 @@ pub enum FlagSweep {
     Auto,
     /// This often.
     Every(Duration),
+}
+
+impl std::fmt::Display for FlagSweep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Every(every) => f.write_str(&show_duration(*every)),
+        }
+    }
 }
 
 /// `[daemon]`.

@@ -1,6 +1,6 @@
 //! What the command line and the daemon say to each other over the control socket.
 //!
-//! HTTP with JSON bodies: `GET /status`; `POST /protect`, `/release`, `/restore`, `/accept` and
+//! HTTP with JSON bodies: `GET /status` (and `/livez`, `/readyz` and `/metrics`, as plain text); `POST /protect`, `/release`, `/restore`, `/accept` and
 //! `/selftest` take a [`Request`] and answer with a [`Report`]. Whoever accepts [`LINES`] is told
 //! how far it is meanwhile, one [`Line`] a second, the report last.
 
@@ -45,6 +45,14 @@ pub struct SensorStatus {
     pub state: String,
     /// Why it does not work as it should; empty where it does.
     pub why: String,
+}
+
+impl SensorStatus {
+    /// Whether nothing is wrong with it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        matches!(self.state.as_str(), "working" | "unused")
+    }
 }
 
 /// A protected path that lacks something it should have.

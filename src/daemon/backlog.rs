@@ -70,6 +70,11 @@ impl Backlog {
         }
     }
 
+    /// So many notes wait.
+    pub(super) fn len(&self) -> usize {
+        self.notes.len()
+    }
+
     /// Why something waits.
     pub(super) fn trouble(&self) -> Option<String> {
         let why = self.why.as_ref()?;
@@ -109,7 +114,13 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Protect(record) => (record.path.clone(), Matter::Record),
         Note::Release(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
-        Note::Evidence(_) | Note::Event(_) | Note::Message { .. } | Note::Then(_) => return None,
+        Note::Evidence(_)
+        | Note::Discarded(_)
+        | Note::Event(_)
+        | Note::Failure(..)
+        | Note::Message { .. }
+        | Note::Deliverer(_)
+        | Note::Then(_) => return None,
     };
     Some((path, matter))
 }
@@ -127,7 +138,12 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         // These are not for the database.
-        Note::Event(_) | Note::Message { .. } | Note::Then(_) => Ok(()),
+        Note::Discarded(_)
+        | Note::Event(_)
+        | Note::Failure(..)
+        | Note::Message { .. }
+        | Note::Deliverer(_)
+        | Note::Then(_) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The control socket: HTTP over a unix socket, for the command line and for health checks.
 //!
-//! It runs in a thread of its own, on a runtime of its own, and does nothing but talk: status
-//! comes from a function that has it at hand, commands are handed over and awaited. Nothing a
+//! It runs in a thread of its own, on a runtime of its own, and does nothing but talk: how the
+//! daemon does is read from what the others share, commands are handed over and awaited. Nothing a
 //! client does can hold up the guard: requests are bounded in size, time and number, one to a
 //! connection.
 //!
@@ -21,14 +21,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use self::socket::Socket;
 use super::api;
+use super::health::Health;
 
-/// Tells the daemon's status; called for each request, so it must not block.
-pub type StatusSource = Arc<dyn Fn() -> api::Status + Send + Sync>;
+/// Has the status brought up to date unless it was lately, within this time. It must not block
+/// for long: a guard that is busy has said not long ago how things are.
+pub type Refresh = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// Takes a command and must not block; the report goes into the reply when it is done. A
 /// reply that is dropped tells the client that the daemon gave up.
@@ -46,6 +49,18 @@ impl Reply {
     /// Sends the report. Whoever asked may have gone away meanwhile.
     pub fn send(self, report: api::Report) {
         let _ = self.report.send(report);
+    }
+}
+
+/// Has health served somewhere else on loopback, or nowhere.
+#[derive(Clone, Debug)]
+pub struct HealthListener(mpsc::UnboundedSender<Option<TcpListener>>);
+
+impl HealthListener {
+    /// From now on it is served there.
+    pub fn replace(&self, listener: Option<TcpListener>) {
+        // Where nothing is served any more, nothing is to be replaced.
+        let _ = self.0.send(listener);
     }
 }
 
@@ -95,6 +110,7 @@ pub struct Control {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     address: Option<SocketAddr>,
+    changes: HealthListener,
     /// Dropped last, so that the name goes when nobody answers any more.
     _socket: Socket,
 }
@@ -110,26 +126,29 @@ impl Control {
     /// A socket or address that cannot be had, or no thread.
     pub fn start(
         path: &Path,
-        status: StatusSource,
+        (health, refresh): (Arc<Health>, Refresh),
         commands: CommandSink,
         listen: Option<SocketAddr>,
     ) -> Result<Self, ControlError> {
         let (socket, listener) = Socket::bind(path)?;
-        let health = listen.map(bind_health).transpose()?;
-        let address = health.as_ref().and_then(|health| health.local_addr().ok());
+        let loopback = listen.map(bind_health).transpose()?;
+        let address = loopback.as_ref().and_then(|bound| bound.local_addr().ok());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(ControlError::Thread)?;
         let (stop, stopped) = oneshot::channel();
+        let (changes, changed) = mpsc::unbounded_channel();
         let readers = socket.group();
-        let app = routes::App { status, commands, readers };
+        let app = routes::App { health, refresh, commands, readers };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    if let Err(error) = serve::serve(app, listener, health, stopped).await {
+                    if let Err(error) =
+                        serve::serve(app, listener, (loopback, changed), stopped).await
+                    {
                         tracing::error!("the control socket is not served: {error}");
                     }
                 });
@@ -137,7 +156,19 @@ impl Control {
                 runtime.shutdown_background();
             })
             .map_err(ControlError::Thread)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), address, _socket: socket })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            address,
+            changes: HealthListener(changes),
+            _socket: socket,
+        })
+    }
+
+    /// To have health served somewhere else.
+    #[must_use]
+    pub fn health_listener(&self) -> HealthListener {
+        self.changes.clone()
     }
 
     /// Where health is served, with the port that the kernel chose where `listen` said 0.
@@ -147,7 +178,11 @@ impl Control {
     }
 }
 
-fn bind_health(address: SocketAddr) -> Result<TcpListener, ControlError> {
+/// Has the kernel listen there.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind_health(address: SocketAddr) -> Result<TcpListener, ControlError> {
     let refused = |source| ControlError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;

@@ -2,15 +2,20 @@
 //! wait. Everything that waits for a disk is done by another thread.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
-use super::api::{State, Status};
+use super::failures::Failure;
+use super::health::Health;
+use super::life::Life;
+use super::queue::Queue;
+use super::reload::InForce;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -20,15 +25,12 @@ use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
-use crate::engine::{Action, Engine, Input, Moment};
-use crate::record::{Event, Kind, PathText, Severity};
+use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
 
-/// At most so many actions follow from one input before others are heard.
-const MOST_ACTIONS: usize = 256;
-/// After a heal, what is not urgent waits this long: we run before everybody else.
-const REST: Duration = Duration::from_micros(100);
+/// That events are lost is put on record this often while it goes on.
+const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Guard {
@@ -42,121 +44,68 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) health: Arc<Health>,
+    pub(super) life: Life,
+    pub(super) in_force: InForce,
     /// The last of an earlier run.
-    last_beat: Option<Heartbeat>,
+    pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
     pub(super) wards: HashMap<FileId, Ward>,
-    next_id: u32,
-    began: Instant,
-    /// What is still to be done, the last first.
-    actions: Vec<Action>,
-    /// It waits until then.
-    rest_until: Instant,
-    incidents: HashMap<FileId, String>,
+    pub(super) next_id: u32,
+    pub(super) began: Instant,
+    pub(super) queue: Queue,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
-    mounts_changed: bool,
-    lost: bool,
-    stopping: bool,
-}
-
-/// The parts that [`super::start`] brings.
-pub(super) struct Parts {
-    pub(super) state: PathBuf,
-    pub(super) vault: Arc<Vault>,
-    pub(super) sensors: Sensors,
-    pub(super) scribe: Scribe,
-    pub(super) stager: Worker<Chore>,
-    pub(super) reader: Worker<Reading>,
-    pub(super) reports: Mailbox<Report>,
-    pub(super) sweep: Sweep,
-    pub(super) canaries: Canaries,
-    pub(super) status: Arc<Mutex<Status>>,
-    pub(super) last_beat: Option<Heartbeat>,
+    pub(super) lost: bool,
+    /// When it was last put on record that events were lost.
+    pub(super) loss_told: Option<Instant>,
 }
 
 impl Guard {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-        } = parts;
-        Self {
-            engine: Engine::default(),
-            state,
-            vault,
-            sensors,
-            scribe,
-            stager,
-            reader,
-            reports,
-            sweep,
-            canaries,
-            status,
-            last_beat,
-            questions: Questions::default(),
-            wards: HashMap::new(),
-            next_id: 0,
-            began: Instant::now(),
-            actions: Vec::new(),
-            rest_until: Instant::now(),
-            incidents: HashMap::new(),
-            pending: Vec::new(),
-            mounts_changed: false,
-            lost: false,
-            stopping: false,
-        }
-    }
-
     /// Guards until told to stop.
     ///
     /// # Errors
     /// When the system cannot even wait for events any more.
     pub(super) fn run(&mut self) -> std::io::Result<()> {
-        self.publish(State::Watching);
+        self.begin();
         if let Err(e) = crate::sys::priority::run_at_once(1) {
             tracing::info!("heals may wait for a busy processor: no real-time priority: {e}");
         }
-        while !self.stopping {
-            let mounts_changed = self.wait()?;
-            self.mounts_changed = mounts_changed;
-            self.listen();
-            for observation in std::mem::take(&mut self.pending) {
-                self.observe(observation);
-            }
-            let mut named = Vec::new();
-            self.sensors.name(&mut named);
-            for observation in named {
-                match observation.hint {
-                    Hint::Child(_) => self.observe(observation),
-                    _ => self.feed(Input::Named(observation)),
-                }
-            }
-            if std::mem::take(&mut self.lost) {
-                self.lost_events();
-            }
-            self.take_reports();
-            self.answer_overdue();
-            self.feed(Input::Tick);
-            self.sweep_some();
-            self.test_some();
+        while self.turn()?.is_continue() {
+            self.ready_yet();
         }
-        Ok(())
+        self.drain()
+    }
+
+    /// Waits for something to happen, and does what follows from it.
+    pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
+        self.health.guard.beat();
+        let mounts_changed = self.wait()?;
+        self.listen(mounts_changed);
+        for observation in std::mem::take(&mut self.pending) {
+            self.observe(observation);
+        }
+        let mut named = Vec::new();
+        self.sensors.name(&mut named);
+        for observation in named {
+            match observation.hint {
+                Hint::Child(_) => self.observe(observation),
+                _ => self.feed(Input::Named(observation)),
+            }
+        }
+        if std::mem::take(&mut self.lost) {
+            self.lost_events();
+        }
+        let go_on = self.take_reports();
+        self.answer_overdue();
+        self.feed(Input::Tick);
+        self.sweep_some();
+        self.test_some();
+        Ok(go_on)
     }
 
     /// Takes what the sensors have; it is acted on in its turn.
-    pub(super) fn listen(&mut self) {
-        let mounts_changed = std::mem::take(&mut self.mounts_changed);
+    pub(super) fn listen(&mut self, mounts_changed: bool) {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
@@ -164,11 +113,11 @@ impl Guard {
     fn wait(&mut self) -> std::io::Result<bool> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now).min(self.canaries.wait(now));
+        let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = match (self.pending.is_empty(), self.actions.is_empty()) {
-            (true, true) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
-            (true, false) => self.rest_until.saturating_duration_since(Instant::now()),
+        let timeout = match (self.pending.is_empty(), self.queue.wait()) {
+            (true, None) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
+            (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
@@ -186,7 +135,9 @@ impl Guard {
         }
     }
 
-    fn take_reports(&mut self) {
+    /// Acts on what other threads have to say. Breaks when it is time to stop.
+    fn take_reports(&mut self) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
         let reports: Vec<Report> = self.reports.drain().collect();
         for report in reports {
             match report {
@@ -209,50 +160,19 @@ impl Guard {
                     }
                 }
                 Report::Selftest(news) => self.test_news(news),
+                Report::Reload => self.reload(),
+                Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
                 Report::Lost(files) => self.lost_copies(&files),
                 Report::Status(done) => {
-                    self.publish(State::Watching);
+                    self.publish();
                     // Whoever asked may have lost patience.
                     let _ = done.send(());
                 }
-                Report::Stop => self.stopping = true,
+                Report::Stop => flow = ControlFlow::Break(()),
             }
         }
-    }
-
-    /// Gives the engine an input, and does what it asks for until it asks for nothing more.
-    pub(super) fn feed(&mut self, input: Input) {
-        let mut asked = Vec::new();
-        let now = self.now();
-        self.engine.handle(now, input, &mut asked);
-        // An action's answer may ask for more, which comes before what was asked earlier: a
-        // heal is not kept waiting by a journal line.
-        let mut actions: Vec<Action> = asked.into_iter().rev().collect();
-        let mut healed = false;
-        for _ in 0..MOST_ACTIONS {
-            let Some(action) = actions.pop().or_else(|| self.put_off()) else { break };
-            if healed && matches!(action, Action::Inspect { .. }) {
-                // The file is whole. On this processor nobody gets to see that before we sleep.
-                self.rest_until = Instant::now() + REST;
-                actions.push(action);
-                break;
-            }
-            healed |= matches!(action, Action::Heal { .. });
-            if let Some(answer) = self.perform(action) {
-                let mut more = Vec::new();
-                let now = self.now();
-                self.engine.handle(now, answer, &mut more);
-                actions.extend(more.into_iter().rev());
-            }
-        }
-        // Whatever one file keeps us busy with, sensors and commands have their turn.
-        self.actions.append(&mut actions);
-    }
-
-    /// The next of the actions that were put off, unless it is to wait a little longer.
-    fn put_off(&mut self) -> Option<Action> {
-        (Instant::now() >= self.rest_until).then(|| self.actions.pop())?
+        flow
     }
 
     pub(super) fn observe(&mut self, observation: Observation) {
@@ -287,11 +207,14 @@ impl Guard {
 
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
-        self.incidents.insert(file, incident);
+        if let Some(ward) = self.ward_mut(file) {
+            ward.incident = Some(incident);
+        }
     }
 
     pub(super) fn incident(&self, file: FileId) -> String {
-        self.incidents.get(&file).cloned().unwrap_or_else(|| "unknown".into())
+        let incident = self.ward(file).and_then(|ward| ward.incident.clone());
+        incident.unwrap_or_else(|| "unknown".into())
     }
 
     /// Guards one more path.
@@ -346,7 +269,6 @@ impl Guard {
         self.feed(Input::Unwatch { file });
         self.sensors.unwatch(file);
         self.sweep.remove(file);
-        self.incidents.remove(&file);
         let Some(ward) = self.wards.remove(&file) else { return };
         if let Some(replica) = &ward.patient.replica
             && let Err(e) = respond::discard(replica)
@@ -366,44 +288,25 @@ impl Guard {
         self.feed(Input::Watch { file, protected });
     }
 
-    /// The kernel dropped events: say so, and look at everything.
-    fn lost_events(&mut self) {
-        let event = Event::new(Timestamp::now(), Kind::EventsLost, Severity::Warning)
-            .noting("the kernel dropped events; everything is being looked at again");
-        self.scribe.tell(Note::Event(Box::new(event)));
-        self.sweep.everything_now();
+    /// Counts what went wrong with the daemon itself, and puts it on record.
+    pub(super) fn fail(&self, failure: Failure, path: Option<PathBuf>, note: impl Into<String>) {
+        self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// Lets `status` see how things are.
-    pub(super) fn publish(&mut self, wanted: State) {
-        let mut sensors = self.sensors.status();
-        sensors.push(self.sweep.status());
-        let trouble = self.scribe.trouble();
-        sensors.push(super::shortcoming::journal(trouble));
-        sensors.push(super::shortcoming::state(self.scribe.worry()));
-        sensors.push(self.canaries.status());
-        let well = sensors.iter().all(|s| s.state == "working" || s.state == "unused");
-        let broken = self.engine.broken();
-        let shortcomings = self
-            .wards
-            .values()
-            .flat_map(|w| w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str())))
-            .chain(broken)
-            .filter(|(path, _)| !self.canaries.is_theirs(path))
-            .map(|(path, why)| super::api::Shortcoming {
-                path: PathText::new(path),
-                why: why.to_owned(),
-            })
-            .collect();
-        let canaries = self.canaries.files();
-        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
-        let Ok(mut status) = self.status.lock() else { return };
-        status.state = if wanted == State::Watching && !well { State::Degraded } else { wanted };
-        status.protected = self.wards.len() - self.canaries.files().count();
-        status.open_incidents = self.engine.open_incidents() - tested;
-        status.selftest = self.canaries.last().cloned();
-        status.worst_case_notice_ms = self.sweep.worst_case_ms();
-        status.shortcomings = shortcomings;
-        status.sensors = sensors;
+    /// The kernel dropped events: look at everything, and say so, but not in every line of the
+    /// journal while it goes on.
+    fn lost_events(&mut self) {
+        self.sweep.everything_now();
+        self.health.counts.overflow();
+        let lately = |at: Instant| at.elapsed() < LOSS_TOLD_EVERY;
+        if self.loss_told.is_some_and(lately) {
+            return;
+        }
+        self.loss_told = Some(Instant::now());
+        self.fail(
+            Failure::EventsLost,
+            None,
+            "the kernel dropped events; everything is being looked at again",
+        );
     }
 }

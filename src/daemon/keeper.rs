@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+use super::failures::Failure;
 use super::held::{Fate, Held, identity_at, set_aside};
 use super::lock::StateLock;
 use super::wake::Mailer;
@@ -21,7 +22,7 @@ use super::workers::Report;
 use crate::alert::Spool;
 use crate::baseline::{Baseline, Vault};
 use crate::judge::FileTime;
-use crate::record::{Event, Journal, Kind, Severity, Trouble};
+use crate::record::{Event, Journal, Trouble};
 use crate::text::escape_path;
 
 /// What somebody should know of the state, shared with the guard.
@@ -145,7 +146,7 @@ impl Keeper {
         self.failed(&failures, &mut found);
         let mut events = Vec::new();
         if !found.is_empty() {
-            events.push(self.tell(found.join("; ")));
+            events.extend(self.tell(found.join("; ")));
         }
         events.extend(self.judge(journal.troubles()));
         events
@@ -161,10 +162,10 @@ impl Keeper {
                 self.trouble = Some(trouble);
             }
         }
-        done_by_somebody.iter().map(|trouble| self.tell(trouble.to_string())).collect()
+        done_by_somebody.iter().filter_map(|trouble| self.tell(trouble.to_string())).collect()
     }
 
-    fn tell(&self, what: String) -> Event {
+    fn tell(&self, what: String) -> Option<Event> {
         let now = Timestamp::now();
         tracing::error!("{what}");
         if let Ok(mut worry) = self.worry.lock() {
@@ -173,7 +174,7 @@ impl Keeper {
                  clear this"
             ));
         }
-        Event::new(now, Kind::SensorDegraded, Severity::Critical).noting(what)
+        Failure::StateTampered.event(what)
     }
 
     fn failed(&mut self, failures: &[String], found: &mut Vec<String>) {

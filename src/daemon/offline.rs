@@ -205,10 +205,11 @@ fn take(
     let known = before.is_some();
     let record = protect::take(path, policy, origin, &store.vault, read)
         .map_err(|e| anyhow::Error::msg(protect::refusal(&e, accepted)))?;
-    store.baseline.put(&record)?;
+    // Before the baseline forgets it, or nobody would know later what it is.
     if let Some(replica) = before.and_then(|record| record.replica) {
         let _ = respond::discard(&replica);
     }
+    store.baseline.put(&record)?;
     store.journal.append(&[protect::taken_event(path, known, accepted)])?;
     Ok(protect::taken_message(&record, known))
 }

@@ -4,18 +4,20 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::discarded::Discarded;
+use super::evidence::Piece;
+use super::failures::Failure;
 use super::guard::Guard;
+use super::health;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
-use crate::baseline::snapshot::{read_if_sized, snapshot};
-use crate::baseline::{Content, Replica, Snapshot, SnapshotError};
+use crate::baseline::snapshot::snapshot;
+use crate::baseline::{Content, Replica, Snapshot};
 use crate::engine::{Action, Cure, Input, Inspection, MISSED, Sight};
 use crate::judge::FileKind;
-use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Outcome, Patient};
 use crate::sense::{FileId, Hint, Observation};
 use crate::sys;
@@ -45,8 +47,7 @@ impl Guard {
             }
             Action::Heal { file, cure, incident, keep_evidence } => {
                 self.set_incident(file, incident);
-                // What the self-test left at a canary is no evidence.
-                self.heal(file, cure, keep_evidence && !self.canaries.has(file))
+                self.heal(file, cure, keep_evidence)
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
@@ -92,7 +93,7 @@ impl Guard {
         if stat.kind != FileKind::File || stat.mtime == ward.patient.facts.mtime {
             return;
         }
-        self.listen();
+        self.listen(false);
         let wrote =
             |seen: &Observation| seen.file == file && seen.hint == Hint::Written && !seen.retired;
         if self.pending.iter().any(wrote) {
@@ -150,7 +151,9 @@ impl Guard {
         }
     }
 
-    fn heal(&mut self, file: FileId, cure: Cure, keep_evidence: bool) -> Option<Input> {
+    fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
+        // What the self-test left at a canary is no evidence.
+        let worth_reading = worth_reading && !self.canaries.has(file);
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
         let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
@@ -161,6 +164,7 @@ impl Guard {
             self.stager.push(Chore::Cure { file, cure, patient, slot });
             return None;
         }
+        let known = self.engine.learned(file).unwrap_or_else(|| self.now().mono);
         let sensors = &mut self.sensors;
         let staged = patient.replica.as_ref().and_then(|replica| replica.path.file_name());
         let watched = staged.filter(|_| ward.replica_watched);
@@ -173,8 +177,10 @@ impl Guard {
             }
             Ok(())
         });
-        outcome.healed.evidence &= keep_evidence;
-        self.after_cure(file, &outcome, keep_evidence);
+        outcome.healed.evidence &= worth_reading;
+        let took = self.now().mono.saturating_sub(known);
+        self.after_cure(file, &outcome, worth_reading);
+        self.count_heal(file, &outcome, took);
         Some(Input::Healed { file, healed: outcome.healed })
     }
 
@@ -183,13 +189,29 @@ impl Guard {
         if self.ward(file).is_none() {
             return;
         }
+        let now = self.now().mono;
+        let took = now.saturating_sub(self.engine.learned(file).unwrap_or(now));
         self.after_cure(file, &outcome, true);
+        self.count_heal(file, &outcome, took);
         self.watch(file);
         self.feed(Input::Healed { file, healed: outcome.healed });
     }
 
+    /// What the self-test has healed is not counted.
+    fn count_heal(&self, file: FileId, outcome: &Outcome, took: Duration) {
+        if self.canaries.has(file) {
+            return;
+        }
+        let ended = match outcome.healed.result {
+            _ if outcome.healed.action == MISSED => health::Outcome::Missed,
+            Ok(_) => health::Outcome::Healed,
+            Err(_) => health::Outcome::Failed,
+        };
+        self.health.counts.heal(ended, took);
+    }
+
     /// Evidence, replica and sensors after a cure.
-    fn after_cure(&mut self, file: FileId, outcome: &Outcome, keep_evidence: bool) {
+    pub(super) fn after_cure(&mut self, file: FileId, outcome: &Outcome, worth_reading: bool) {
         if outcome.healed.result.is_ok() {
             self.canaries.healed(file);
         }
@@ -211,12 +233,23 @@ impl Guard {
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
         if let Some(from) = &outcome.evidence {
-            let from = from.clone();
-            if keep_evidence {
-                self.stager.push(Chore::Evidence { file, from, path: path.clone(), incident });
-            } else {
-                self.stager.push(Chore::Discard(from));
-            }
+            let piece = Piece { from: from.clone(), path: path.clone(), incident };
+            self.stager.push(match (worth_reading, self.canaries.has(file)) {
+                (true, _) => Chore::Evidence(file, piece),
+                (false, false) => Chore::Surplus(piece),
+                (false, true) => Chore::Discard(piece.from),
+            });
+        }
+        if outcome.healed.action == "rewrite"
+            && outcome.healed.result.is_ok()
+            && outcome.evidence.is_none()
+            && !self.canaries.has(file)
+        {
+            let (path, incident) = (path.clone(), self.incident(file));
+            let why = "it was put right in place, and there was no room for a copy";
+            let (name, kind, bytes) = (None, FileKind::File, None);
+            let lost = Discarded { path, incident, name, kind, bytes, why };
+            self.scribe.tell(Note::Discarded(lost));
         }
         if outcome.unsynced {
             self.stager.push(Chore::Sync(path));
@@ -293,7 +326,11 @@ impl Guard {
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }
-            Err(why) => ward.shortcomings.push(format!("{NO_REPLICA}: {why}")),
+            Err(why) => {
+                ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
+                let path = ward.patient.path.clone();
+                self.fail(Failure::ReplicaMissing, Some(path), why);
+            }
         }
     }
 
@@ -329,58 +366,12 @@ impl Guard {
         let Some(slot) = ward.slot.clone() else { return };
         self.stager.push(Chore::Evict { from, slot, incident: incident.to_owned() });
     }
-
-    /// Puts the known-good copy at the path because a person says so.
-    pub(super) fn restore(&mut self, file: FileId) -> (bool, String) {
-        self.set_incident(file, "restored-by-command".into());
-        let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
-        let patient = ward.patient.clone();
-        let slot = ward.slot.clone().unwrap_or_default();
-        if let Ok(true) = is_whole(&patient) {
-            return (true, "is as it should be already".into());
-        }
-        let mut outcome = None;
-        for cure in [Cure::PutBackParents, Cure::Replace] {
-            let sensors = &mut self.sensors;
-            let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
-                sensors.watch_replica(file, dir, name);
-                if let Some(registrar) = sensors.registrar() {
-                    registrar.replica(file, dir.as_fd(), name);
-                }
-                Ok(())
-            });
-            outcome = Some(done);
-        }
-        let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
-        self.after_cure(file, &outcome, true);
-        match outcome.conclude() {
-            Ok(_) => {
-                let path = patient.path.clone();
-                let event = Event::new(Timestamp::now(), Kind::Restored, Severity::Info);
-                let event = event.about(&path).noting("restored by command");
-                self.scribe.tell(Note::Event(Box::new(event)));
-                self.begin_again(file);
-                (true, "is as it should be again".into())
-            }
-            Err(why) => (false, format!("could not be restored: {why}")),
-        }
-    }
 }
 
 /// So many strangers in one directory are told one by one.
 const MOST_STRANGERS: usize = 1000;
 /// How the shortcoming of a missing replica begins.
 const NO_REPLICA: &str = "no copy lies ready for a heal";
-
-/// Whether the file has all its known-good facts, content included.
-fn is_whole(patient: &Patient) -> Result<bool, SnapshotError> {
-    let facts = read_if_sized(&patient.path, patient.facts.size)?.facts;
-    let policy = crate::judge::Policy {
-        immutable: patient.facts.keeps_immutable(),
-        ..crate::judge::Policy::default()
-    };
-    Ok(crate::judge::differences(&patient.facts, &facts, &policy).is_empty())
-}
 
 /// Whether anybody has the file open for writing. If that cannot be told, nobody has.
 fn has_writers(patient: &Patient) -> bool {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::baseline::{Origin, Record, SnapshotError, Vault, mount_point, parents, snapshot};
+use crate::fault::{Point, reach};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, Policy, Stat};
 use crate::record::{Event, Kind, Severity};
 use crate::sys;
@@ -60,16 +61,18 @@ pub fn take(
     let io = |source| ProtectError::Io { path: path.to_owned(), source };
     refuse_read_only(path)?;
     let mut facts = snapshot::take_into(path, vault, progress)?;
+    reach(Point::TakeKept);
     if policy.immutable && facts.kind == FileKind::File {
         set_immutable(path, &mut facts)
             .map_err(|source| ProtectError::Immutable { path: path.to_owned(), source })?;
     }
+    reach(Point::TakeLocked);
     let seal = sys::stat::stat(path).map_err(io)?;
     Ok(Record {
         path: path.to_owned(),
         policy,
         origin,
-        parents: parents(path)?,
+        parents: parents(path)?.into(),
         mount_point: mount_point(path)?,
         seal: unchanged(&facts, &seal).then_some(seal),
         replica: None,
@@ -79,7 +82,7 @@ pub fn take(
 }
 
 /// Sets the bit where the filesystem has one, and notes it among the facts.
-fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
+pub(super) fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
     let Some(flags) = facts.flags else { return Ok(()) };
     let inode = hold(path)?;
     match sys::flags::set_immutable(inode.as_fd(), true) {
@@ -107,7 +110,9 @@ pub fn unlock(path: &Path) -> io::Result<()> {
     };
     match sys::flags::get(inode.as_fd())? {
         Some(flags) if flags & (FS_IMMUTABLE | FS_APPEND) != 0 => {
-            sys::flags::set(inode.as_fd(), flags & !FS_IMMUTABLE)
+            sys::flags::set(inode.as_fd(), flags & !FS_IMMUTABLE)?;
+            reach(Point::ReleaseUnlocked);
+            Ok(())
         }
         _ => Ok(()),
     }

@@ -45,6 +45,7 @@ pub fn reconcile(
         .map(|(path, policy)| (path, *policy, Origin::Configuration))
         .chain(wanted.named.iter().map(|path| (path, Policy::default(), Origin::Command)));
     let mut taken: Vec<Record> = Vec::new();
+    let mut above = None;
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
     let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
@@ -57,7 +58,7 @@ pub fn reconcile(
     };
     for (path, policy, origin) in new {
         match protect::take(path, policy, origin, &store.vault, &read) {
-            Ok(record) => taken.push(record),
+            Ok(record) => taken.push(record.sharing(&mut above)),
             Err(e) => obstacles.push(e.to_string()),
         }
         gauge.path_done();
@@ -150,12 +151,13 @@ pub fn release(baseline: &Baseline, path: &Path) -> Result<(), ReleaseError> {
     if record.facts.keeps_immutable() {
         protect::unlock(path).map_err(|e| ReleaseError::Locked(protect::still_locked(path, &e)))?;
     }
-    baseline.remove(path)?;
+    // Before the baseline forgets it, or nobody would know later what it is.
     if let Some(replica) = &record.replica
         && let Err(e) = crate::respond::discard(replica)
     {
         tracing::warn!("{} is left over: {e}", crate::text::escape_path(&replica.path));
     }
+    baseline.remove(path)?;
     Ok(())
 }
 

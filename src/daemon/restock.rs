@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use super::failures::Failure;
 use super::guard::Guard;
 use super::workers::{Chore, mend};
 use crate::baseline::{Replica, Vault};
@@ -71,19 +72,24 @@ impl Guard {
 
     /// These copies could not be made again.
     pub(super) fn lost_copies(&mut self, files: &[FileId]) {
+        let mut news = Vec::new();
         for (file, ward) in self.wards_mut() {
             let told = ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY));
             ward.shortcomings.retain(|why| !why.starts_with(NO_COPY));
             if files.contains(&file) {
                 if !told {
-                    let path = crate::text::escape_path(&ward.patient.path);
-                    tracing::error!("{path}: {NO_COPY}, and what is there now is not good");
+                    news.push(ward.patient.path.clone());
                 }
                 ward.shortcomings.push(format!(
                     "{NO_COPY}, and what is there now is not good: put the file right from a \
                      backup, and it is made again"
                 ));
             }
+        }
+        for path in news {
+            let why = format!("{NO_COPY}, and what is there now is not good");
+            tracing::error!("{}: {why}", crate::text::escape_path(&path));
+            self.fail(Failure::CopyLost, Some(path), why);
         }
     }
 }

@@ -3,23 +3,22 @@
 //! One thread, because every one of these waits for the disk, and the guard must not. What it
 //! is told it keeps until it is written: a full disk delays a line and loses none.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use super::backlog::Backlog;
+use super::discarded::Discarded;
+use super::failures::Failure;
+use super::health::Health;
 use super::keeper::{Keeper, Worry};
-use crate::alert::{Gatherer, Item, News, Spool, Supervisor, Turn, Turnout};
-use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Baseline, BaselineError, Evidence, Heartbeat, Parent, Record, Replica};
-use crate::engine::Moment;
+use super::workers::join_until;
+use super::writer::Writer;
+use crate::alert::{Item, Spool, Supervisor};
+use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
-use crate::record::{Entry, Event, Journal, Kind, Severity};
+use crate::record::{Entry, Event, Journal};
 use crate::respond::Quarantine;
 
 /// Something to be written.
@@ -27,6 +26,9 @@ use crate::respond::Quarantine;
 pub enum Note {
     /// A journal line.
     Event(Box<Event>),
+    /// Something went wrong with the daemon itself: it is counted, and put on record where
+    /// the table says so.
+    Failure(Failure, Option<PathBuf>, String),
     /// A message, in place of what was said of the incident before.
     Message {
         /// What is told.
@@ -37,23 +39,27 @@ pub enum Note {
     /// The file is whole in this state.
     Seal(PathBuf, Stat),
     /// The directories above are these now.
-    Parents(PathBuf, Vec<Parent>),
+    Parents(PathBuf, Arc<[Parent]>),
     /// A replica was prepared, or used up.
     Replica(PathBuf, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
+    /// Evidence could not be kept.
+    Discarded(Discarded),
     /// A path is protected.
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
+    /// From now on this process delivers, or nobody is to be told.
+    Deliverer(Option<Supervisor>),
     /// To be done when everything before this is written, or cannot be.
     Then(Afterwards),
 }
 
 /// Something to be done later, once.
-pub struct Afterwards(Box<dyn FnOnce() + Send>);
+pub struct Afterwards(pub(super) Box<dyn FnOnce() + Send>);
 
 impl Afterwards {
     /// Wraps `act`.
@@ -94,35 +100,16 @@ pub struct Scribe {
     thread: Option<JoinHandle<Desk>>,
 }
 
-/// Between two tries to write what could not be written, and two looks at the spool.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Events that wait for the disk; beyond this the oldest journal lines are more than any
-/// person will read, and memory matters more.
-const MOST_WAITING: usize = 100_000;
-
 impl Scribe {
     /// Starts the thread.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(desk: Desk) -> std::io::Result<Self> {
+    pub fn start(desk: Desk, health: Arc<Health>) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
         let worry = desk.keeper.worry();
-        let mut writer = Writer {
-            desk,
-            waiting: VecDeque::new(),
-            messages: BTreeMap::new(),
-            withdrawn: Vec::new(),
-            gatherer: Gatherer::default(),
-            began: Instant::now(),
-            backlog: Backlog::default(),
-            warned: BTreeMap::new(),
-            trouble: Arc::clone(&trouble),
-            dropped: 0,
-            failing: false,
-            containers: Names::new(Places::of_host()),
-        };
+        let mut writer = Writer::new(desk, health, Arc::clone(&trouble));
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
             writer.desk
@@ -164,224 +151,9 @@ impl Scribe {
         wait.recv_timeout(patience).is_ok()
     }
 
-    /// Ends the thread once it has written what it can.
-    pub fn stop(mut self) -> Option<Desk> {
+    /// Ends the thread once it has written what it can, or leaves it behind at the `deadline`.
+    pub fn stop(mut self, deadline: Instant) -> Option<Desk> {
         drop(std::mem::replace(&mut self.notes, channel().0));
-        self.thread.take()?.join().ok()
+        join_until(self.thread.take()?, deadline)
     }
-}
-
-struct Writer {
-    desk: Desk,
-    waiting: VecDeque<Event>,
-    messages: BTreeMap<String, Item>,
-    /// To be taken back from the spool once these are in it.
-    withdrawn: Vec<String>,
-    gatherer: Gatherer,
-    began: Instant,
-    backlog: Backlog,
-    /// What was said last of a thing that goes wrong each time.
-    warned: BTreeMap<&'static str, String>,
-    trouble: Arc<Mutex<Option<String>>>,
-    dropped: u64,
-    /// The last try to write failed.
-    failing: bool,
-    containers: Names,
-}
-
-impl Writer {
-    fn run(&mut self, inbox: &Receiver<Note>) {
-        let mut next_round = Instant::now();
-        loop {
-            let mut later = Vec::new();
-            let until = next_round.saturating_duration_since(Instant::now());
-            let open = match inbox.recv_timeout(until) {
-                Ok(first) => {
-                    self.take(first, &mut later);
-                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
-                    true
-                }
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => false,
-            };
-            self.gather(!open);
-            if !open {
-                self.keep();
-                self.backlog.retry(&self.desk.baseline);
-            }
-            self.write();
-            if Instant::now() >= next_round {
-                self.round();
-                next_round = Instant::now() + PAUSE;
-            }
-            later.into_iter().for_each(|Afterwards(act)| act());
-            if !open {
-                return;
-            }
-        }
-    }
-
-    fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
-        let desk = &mut self.desk;
-        match note {
-            Note::Event(mut event) => {
-                name_containers(&mut self.containers, &mut event);
-                self.gatherer.recorded(now(self.began), &event);
-                if self.waiting.len() >= MOST_WAITING {
-                    self.waiting.pop_front();
-                    self.dropped += 1;
-                }
-                self.waiting.push_back(*event);
-            }
-            Note::Message { mut item, waits } => {
-                let events = item.events.iter_mut();
-                events.for_each(|event| name_containers(&mut self.containers, event));
-                // Where nobody is to be told, nothing is to pile up.
-                if desk.deliverer.is_some() {
-                    self.gatherer.take(now(self.began), item, waits);
-                }
-            }
-            Note::Then(act) => later.push(act),
-            note => self.backlog.take(note, &desk.baseline),
-        }
-    }
-
-    /// What is told of together, and what is recorded of that.
-    fn gather(&mut self, at_once: bool) {
-        let Turnout { events, items, withdrawn } = self.gatherer.turnout(now(self.began), at_once);
-        self.waiting.extend(events);
-        self.messages.extend(items.into_iter().map(|item| (item.incident.clone(), item)));
-        self.messages.retain(|incident, _| !withdrawn.contains(incident));
-        self.withdrawn.extend(withdrawn);
-    }
-
-    /// Writes what waits. Journal first: a message must not tell of what is not on record.
-    fn write(&mut self) {
-        let mut trouble = None;
-        if !self.waiting.is_empty() {
-            let batch = self.waiting.make_contiguous();
-            match self.desk.journal.append(batch) {
-                Ok(entries) => {
-                    self.waiting.clear();
-                    entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
-                    let troubles = self.desk.journal.troubles();
-                    let told = self.desk.keeper.judge(troubles);
-                    self.put_on_record(told);
-                }
-                Err(e) => trouble = Some(e.to_string()),
-            }
-        }
-        let spool = &mut self.desk.spool;
-        self.messages.retain(|_, item| match spool.put(item) {
-            Ok(()) => false,
-            Err(e) => {
-                trouble.get_or_insert(e.to_string());
-                true
-            }
-        });
-        if self.messages.is_empty() {
-            self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
-        }
-        if let Ok(mut shared) = self.trouble.lock() {
-            if let (Some(why), false) = (&trouble, self.failing) {
-                tracing::error!("{why}; {} lines wait", self.waiting.len());
-            }
-            if trouble.is_none() && self.failing {
-                tracing::info!("the journal and the mail spool can be written again");
-            }
-            self.failing = trouble.is_some();
-            *shared = trouble.or_else(|| self.backlog.trouble());
-        }
-    }
-
-    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
-    fn round(&mut self) {
-        self.keep();
-        self.backlog.retry(&self.desk.baseline);
-        if let Some(deliverer) = self.desk.deliverer.as_mut() {
-            match deliverer.tick(Instant::now()) {
-                Some(Turn::Ended { status, wait }) => {
-                    tracing::warn!("the mail process ended ({status}); next start in {wait:?}");
-                }
-                Some(Turn::Failed { error, wait }) => {
-                    tracing::warn!("cannot start the mail process: {error}; next try in {wait:?}");
-                }
-                Some(Turn::Started { pid }) => tracing::debug!("mail process started, pid {pid}"),
-                None => {}
-            }
-        }
-        match self.desk.spool.collect() {
-            Ok(news) => self.waiting.extend(news.into_iter().filter_map(undelivered)),
-            Err(e) => self.warn("spool", Some(e.to_string())),
-        }
-        let failed = self.prune().err().map(|e| e.to_string());
-        self.warn("quarantine", failed);
-    }
-
-    /// Says what goes wrong with `matter` unless that was the last thing said of it.
-    fn warn(&mut self, matter: &'static str, why: Option<String>) {
-        let Some(why) = why else { return drop(self.warned.remove(matter)) };
-        if self.warned.get(matter) != Some(&why) {
-            tracing::warn!("{why}");
-            self.warned.insert(matter, why);
-        }
-    }
-
-    fn keep(&mut self) {
-        let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
-        let told = keeper.look(baseline, journal, spool);
-        self.put_on_record(told);
-    }
-
-    /// Somebody is at the daemon's own files: a journal line, and a message.
-    fn put_on_record(&mut self, told: Vec<Event>) {
-        if self.desk.deliverer.is_some()
-            && let Some(first) = told.first()
-        {
-            let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
-            let item =
-                Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
-            self.messages.insert(incident, item);
-        }
-        self.waiting.extend(told);
-    }
-
-    fn prune(&mut self) -> Result<(), BaselineError> {
-        let kept = self.desk.baseline.evidence(None)?;
-        for surplus in Quarantine::surplus(&kept, Timestamp::now()) {
-            match self.desk.quarantine.remove(&surplus) {
-                Ok(()) => drop(self.desk.baseline.remove_evidence(surplus.id)?),
-                Err(e) => tracing::warn!("{e}"),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn now(began: Instant) -> Moment {
-    Moment { mono: began.elapsed(), wall: Timestamp::now() }
-}
-
-/// Here and not where the process was seen: names are read from the disk.
-fn name_containers(names: &mut Names, event: &mut Event) {
-    let actors = event.actor.iter_mut().chain(&mut event.others);
-    actors.for_each(|actor| names.complete(actor));
-}
-
-fn undelivered(news: News) -> Option<Event> {
-    let (incident, note) = match news {
-        News::Delivered { .. } => return None,
-        News::Failed { incident, attempts, error, next_try } => (
-            Some(incident),
-            format!(
-                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
-            ),
-        ),
-        News::Rejected { name, why } => {
-            (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
-        }
-    };
-    let mut event = Event::new(Timestamp::now(), Kind::AlertFailed, Severity::Warning).noting(note);
-    event.incident = incident;
-    Some(event)
 }

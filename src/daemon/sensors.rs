@@ -242,7 +242,7 @@ impl Sensors {
     pub fn descriptors(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let mut all = Vec::with_capacity(3);
         if let Ok(sensor) = &self.fanotify {
-            all.push((sensor.fd(), PollFlags::POLLIN));
+            all.extend(sensor.fds().map(|fd| (fd, PollFlags::POLLIN)));
         }
         if let Some(Ok(sensor)) = &self.inotify {
             all.push((sensor.fd(), PollFlags::POLLIN));

@@ -1,19 +1,25 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
 use super::control::{Control, ControlError};
-use super::guard::{Guard, Parts};
+use super::failures::Failure;
+use super::guard::Guard;
+use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
+use super::life::Life;
 use super::lock::StateLock;
+use super::queue::Queue;
 use super::reconcile::reconcile;
+use super::reload::InForce;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -22,14 +28,16 @@ use super::store::{Store, StoreError};
 use super::sweep::Sweep;
 use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
+use super::witness::Questions;
 use super::workers::{self, Report};
 use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
-pub type OnReady = Box<dyn FnOnce(&Status, &[String])>;
+pub type OnReady = Box<dyn FnOnce(&Status)>;
 
 /// How the daemon is run.
 pub struct RunOptions {
@@ -41,7 +49,9 @@ pub struct RunOptions {
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
     /// Called while paths are taken under protection.
     pub on_progress: Box<dyn Fn(Progress)>,
-    /// Called once the guard is on duty, with what a person should know.
+    /// Called with what a person should know before the guard is on duty.
+    pub on_warning: Box<dyn Fn(&str)>,
+    /// Called once the guard is on duty: everything was compared.
     pub on_ready: OnReady,
 }
 
@@ -70,8 +80,10 @@ pub enum RunError {
     System(#[from] std::io::Error),
 }
 
-/// The end of the daemon waits this long for the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The end of the daemon waits this long for its workers…
+const WORKERS: Duration = Duration::from_secs(3);
+/// …and this long for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whoever asks for the status waits this long for the guard.
 const STATUS_PATIENCE: Duration = Duration::from_millis(200);
@@ -88,10 +100,10 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let wanted = Wanted::of(config, &options.protect, &known)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
-    let status = Arc::new(Mutex::new(starting()));
+    let health = Health::new(starting());
     // Nothing is touched where another daemon has the state, or answers on the socket.
     StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
-    let control = open_control(config, &status, &reports)?;
+    let control = open_control(config, &health, &reports)?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     drop(options.on_progress);
@@ -99,14 +111,21 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut told = recovered(&store.recovery);
     told.extend(plan.events);
     let left_over = leftovers::clear(&store, &known, &plan.records);
+    drop(known);
     let mut guard = assemble(
-        config,
         store,
-        &options.config_file,
         options.on_entry,
-        mailbox,
-        &reports,
-        &status,
+        (mailbox, &reports),
+        Life::new(options.on_ready),
+        InForce {
+            config: config.clone(),
+            file: options.config_file,
+            listener: control.health_listener(),
+            reports: reports.clone(),
+            busy: false,
+            again: false,
+        },
+        &health,
     )?;
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
@@ -120,10 +139,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     }
     guard.sensors.scan();
     guard.see_all_whole();
-    guard.publish(State::Watching);
-    if let Ok(status) = status.lock() {
-        (options.on_ready)(&status, &plan.warnings);
-    }
+    plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
     Ok(ended?)
@@ -143,66 +159,77 @@ fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
 }
 
 fn assemble(
-    config: &Config,
     store: Store,
-    config_file: &Option<PathBuf>,
     on_entry: Box<dyn Fn(&Entry) + Send>,
-    mailbox: Mailbox<Report>,
-    reports: &Mailer<Report>,
-    status: &Arc<Mutex<Status>>,
+    (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
+    life: Life,
+    in_force: InForce,
+    health: &Arc<Health>,
 ) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
-    let deliverer = config.email.is_some().then(|| Supervisor::new(config_file.clone()));
-    let quarantine_too = Arc::clone(&quarantine);
+    let config = &in_force.config;
+    let deliverer = config.email.is_some().then(|| Supervisor::new(in_force.file.clone()));
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
+    let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
-    let scribe = Scribe::start(desk)?;
+    let scribe = Scribe::start(desk, Arc::clone(health))?;
     let sensors = Sensors::start(reports.clone(), &state);
-    let parts = Parts {
-        stager: workers::stager(
-            Arc::clone(&vault),
-            quarantine_too,
-            scribe.sender(),
-            sensors.registrar(),
-            reports.clone(),
-        )?,
+    let stager = workers::stager(
+        Arc::clone(&vault),
+        evidence,
+        scribe.sender(),
+        sensors.registrar(),
+        reports.clone(),
+    )?;
+    Ok(Guard {
+        engine: Engine::default(),
+        stager,
         reader: workers::reader(Arc::clone(&vault), reports.clone())?,
         sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         reports: mailbox,
-        status: Arc::clone(status),
+        health: Arc::clone(health),
+        life,
+        in_force,
         last_beat,
         state,
         vault,
         scribe,
-    };
-    Ok(Guard::new(parts))
+        questions: Questions::default(),
+        wards: HashMap::new(),
+        next_id: 0,
+        began: Instant::now(),
+        queue: Queue::new(),
+        pending: Vec::new(),
+        lost: false,
+        loss_told: None,
+    })
 }
 
 fn open_control(
     config: &Config,
-    status: &Arc<Mutex<Status>>,
+    health: &Arc<Health>,
     reports: &Mailer<Report>,
 ) -> Result<Control, ControlError> {
-    let status = Arc::clone(status);
+    let asked = Mutex::new(None::<Instant>);
     let asking = Mutex::new(reports.clone());
+    let refresh = move |age: Duration| {
+        let (Ok(mut asked), Ok(asking)) = (asked.lock(), asking.lock()) else { return };
+        if asked.is_some_and(|at| at.elapsed() < age) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        let (done, wait) = channel();
+        asking.send(Report::Status(done));
+        // A guard that is busy has said not long ago how things are.
+        let _ = wait.recv_timeout(STATUS_PATIENCE);
+    };
     let reports = Mutex::new(reports.clone());
     Control::start(
         &config.daemon.control,
-        Arc::new(move || {
-            let (done, wait) = channel();
-            if let Ok(asking) = asking.lock() {
-                asking.send(Report::Status(done));
-            }
-            // A guard that is busy has said not long ago how things are.
-            let _ = wait.recv_timeout(STATUS_PATIENCE);
-            match status.lock() {
-                Ok(status) => status.clone(),
-                Err(broken) => broken.into_inner().clone(),
-            }
-        }),
+        (Arc::clone(health), Arc::new(refresh)),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {
                 reports.send(Report::Asked(command, request, reply));
@@ -212,19 +239,25 @@ fn open_control(
     )
 }
 
-/// Says that it stops, and leaves nothing unwritten.
-fn finish(mut guard: Guard, control: Control) {
-    guard.publish(State::Draining);
+/// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
+/// the last.
+fn finish(guard: Guard, control: Control) {
     guard.beat();
-    drop(control);
-    let Guard { stager, reader, scribe, .. } = guard;
-    drop((reader, stager));
+    let Guard { stager, reader, scribe, health, .. } = guard;
+    let deadline = Instant::now() + WORKERS;
+    if ![reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended) {
+        tracing::warn!(
+            "a worker did not come to an end; what it left is cleared at the next start"
+        );
+        health.counts.failure(Failure::UnfinishedAtStop);
+    }
     let stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
     scribe.tell(Note::Event(Box::new(stopped)));
     if !scribe.flush(PATIENCE) {
         tracing::error!("not everything could be written before the end");
     }
-    scribe.stop();
+    scribe.stop(Instant::now() + PATIENCE);
+    drop(control);
 }
 
 fn starting() -> Status {

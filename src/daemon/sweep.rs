@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::api::SensorStatus;
+use super::failures::Failure;
 use super::guard::Guard;
 use super::scribe::Note;
 use super::workers::Reading;
@@ -62,10 +63,7 @@ impl Sweep {
     /// Looks at every file as often as `flags` says, and reads each `content_every`.
     #[must_use]
     pub fn new(flags: FlagSweep, content_every: Duration) -> Self {
-        let (every, auto) = match flags {
-            FlagSweep::Auto => (FAST, true),
-            FlagSweep::Every(every) => (every, false),
-        };
+        let (every, auto) = pace(flags);
         Self {
             files: Vec::new(),
             cursor: 0,
@@ -85,6 +83,19 @@ impl Sweep {
         }
     }
 
+    /// Looks as often as is wanted from `now` on.
+    pub(super) fn set(&mut self, flags: FlagSweep, content_every: Duration, now: Duration) {
+        let (every, auto) = pace(flags);
+        if (auto, every) != (self.auto, self.every) && !(auto && self.auto) {
+            (self.every, self.auto) = (every, auto);
+            self.next_round = self.next_round.min(now + every);
+        }
+        if content_every != self.content_every {
+            self.content_every = content_every;
+            self.next_content = now + content_every;
+        }
+    }
+
     pub(super) fn add(&mut self, file: FileId) {
         self.files.push(file);
     }
@@ -99,10 +110,10 @@ impl Sweep {
         if self.under_way { Duration::ZERO } else { next.saturating_sub(now) }
     }
 
-    /// Begins a round at once.
+    /// Begins a round at once, or as soon as the one under way is done: were that begun anew at
+    /// each loss, a flood of events would keep it from ever coming to an end.
     pub(super) fn everything_now(&mut self) {
         self.next_round = Duration::ZERO;
-        self.cursor = 0;
     }
 
     /// Looks often again: it is not known what events tell of.
@@ -133,6 +144,13 @@ impl Sweep {
     }
 }
 
+fn pace(flags: FlagSweep) -> (Duration, bool) {
+    match flags {
+        FlagSweep::Auto => (FAST, true),
+        FlagSweep::Every(every) => (every, false),
+    }
+}
+
 impl Guard {
     /// Does a slice of the round that is under way, or begins one that is due.
     pub(super) fn sweep_some(&mut self) {
@@ -160,6 +178,7 @@ impl Guard {
             self.sweep.under_way = false;
             self.sweep.cursor = 0;
             self.sweep.whole = Some(self.sweep.began);
+            self.health.counts.swept(self.sweep.began);
         }
     }
 
@@ -198,6 +217,7 @@ impl Guard {
         let except: Vec<_> = doubtful.take(MOST_DOUBTFUL + 1).collect();
         // Where so much is in doubt, what was said before still holds.
         if except.len() <= MOST_DOUBTFUL {
+            self.health.counts.heartbeat(at);
             self.scribe.tell(Note::Heartbeat(Heartbeat { at, except }));
         }
     }
@@ -249,13 +269,14 @@ impl Guard {
         if health == self.sweep.last_health {
             return;
         }
-        let now = Timestamp::now();
-        let event = match health.is_empty() {
-            true => Event::new(now, Kind::SensorRecovered, Severity::Info)
-                .noting("every sensor works again"),
-            false => Event::new(now, Kind::SensorDegraded, Severity::Warning).noting(&health),
-        };
-        self.scribe.tell(Note::Event(Box::new(event)));
+        if health.is_empty() {
+            let event = Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info);
+            let event = event.noting("every sensor works again");
+            self.scribe.tell(Note::Event(Box::new(event)));
+        } else {
+            self.fail(Failure::SensorDegraded, None, health.clone());
+        }
+        self.publish();
         self.sweep.last_health = health;
         self.doubt_sensors();
     }

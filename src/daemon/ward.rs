@@ -20,6 +20,8 @@ pub struct Ward {
     pub policy: Policy,
     /// Why it is protected.
     pub origin: Origin,
+    /// Since when.
+    pub protected_at: jiff::Timestamp,
     /// Where its replicas lie; `None` where none can be kept.
     pub slot: Option<PathBuf>,
     /// The mount it was last reached through; 0 before the first look.
@@ -30,6 +32,8 @@ pub struct Ward {
     pub replica_watched: bool,
     /// No event tells of changes, or not of all.
     pub eventless: bool,
+    /// The incident that evidence of it belongs to.
+    pub incident: Option<String>,
     /// Why it is protected less well than it should be.
     pub shortcomings: Vec<String>,
 }
@@ -52,12 +56,31 @@ impl Ward {
             },
             policy: record.policy,
             origin: record.origin,
+            protected_at: record.protected_at,
             slot,
             mount: 0,
             staging: false,
             replica_watched: false,
             eventless: false,
+            incident: None,
             shortcomings: Vec::new(),
+        }
+    }
+
+    /// The form in which the baseline keeps it.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let patient = &self.patient;
+        Record {
+            path: patient.path.clone(),
+            facts: patient.facts.clone(),
+            policy: self.policy,
+            origin: self.origin,
+            parents: patient.parents.clone(),
+            mount_point: patient.mount_point.clone(),
+            seal: patient.seal,
+            replica: patient.replica.clone(),
+            protected_at: self.protected_at,
         }
     }
 

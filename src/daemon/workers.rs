@@ -5,17 +5,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::api;
 use super::control::Reply;
+use super::evidence::{self, Piece};
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
-use crate::baseline::snapshot::{read_if_sized, snapshot, take_into};
-use crate::baseline::{Content, Origin, Record, Replica, Snapshot, Vault, VaultError};
+use crate::baseline::snapshot::{read_if_sized, take_into};
+use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
@@ -53,6 +56,10 @@ pub enum Report {
     Lost(Vec<FileId>),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
+    /// Read the configuration again.
+    Reload,
+    /// A configuration was prepared, or is wrong.
+    Reloaded(Box<Result<super::reload::Prepared, String>>),
     /// Stop.
     Stop,
 }
@@ -95,17 +102,16 @@ pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
     mended
 }
 
-/// Evidence up to this size is read to tell what was done to it, in bytes.
-const EVIDENCE_READ: u64 = 256 << 20;
-
 /// Work for the stager.
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
     Stage { file: FileId, path: PathBuf, facts: Box<Facts>, slot: PathBuf },
-    /// Take what lies at `from` to the quarantine.
-    Evidence { file: FileId, from: PathBuf, path: PathBuf, incident: String },
-    /// Remove what lies there: enough of the like has been kept.
+    /// Read it and take it to the quarantine.
+    Evidence(FileId, Piece),
+    /// Take it to the quarantine: of this incident enough has been read.
+    Surplus(Piece),
+    /// Remove what lies there: it is no evidence.
     Discard(PathBuf),
     /// Take a stranger out of a protected directory to the quarantine.
     Evict { from: PathBuf, slot: PathBuf, incident: String },
@@ -140,13 +146,31 @@ pub enum Reading {
 pub struct Worker<T> {
     queue: Option<Sender<T>>,
     thread: Option<JoinHandle<()>>,
+    hurry: Hurry,
 }
 
+/// Set when the daemon stops: what the next start does as well is left.
+type Hurry = Arc<AtomicBool>;
+
 impl<T: Send + 'static> Worker<T> {
-    fn start(name: &str, work: impl FnOnce(Receiver<T>) + Send + 'static) -> io::Result<Self> {
+    fn start(
+        name: &str,
+        work: impl FnOnce(Receiver<T>, Hurry) + Send + 'static,
+    ) -> io::Result<Self> {
         let (queue, jobs) = channel();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let hurry = Hurry::default();
+        let told = Arc::clone(&hurry);
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(move || work(jobs, told))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
+    }
+
+    /// Has it do what cannot be left, and waits for that until the `deadline`. False where it
+    /// did not come to an end.
+    pub fn end(mut self, deadline: Instant) -> bool {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.queue = None;
+        self.thread.take().is_none_or(|thread| join_until(thread, deadline).is_some())
     }
 
     /// Queues a job.
@@ -156,6 +180,14 @@ impl<T: Send + 'static> Worker<T> {
             let _ = queue.send(job);
         }
     }
+}
+
+/// What the thread returns, if it ends before the `deadline`. Otherwise it is left behind.
+pub(super) fn join_until<R>(thread: JoinHandle<R>, deadline: Instant) -> Option<R> {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    thread.is_finished().then(|| thread.join().ok())?
 }
 
 impl<T> Drop for Worker<T> {
@@ -178,9 +210,10 @@ pub fn stager(
     registrar: Option<Registrar>,
     reports: Mailer<Report>,
 ) -> io::Result<Worker<Chore>> {
-    Worker::start("stager", move |chores| {
+    Worker::start("stager", move |chores, hurry| {
         for chore in chores {
             match chore {
+                Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
                 Chore::Stage { file, path, facts, slot } => {
                     let mut staged = respond::stage(&facts, &vault, &slot, true);
                     if is_unfit(&staged) && mend(&path, &facts, &vault) {
@@ -191,35 +224,13 @@ pub fn stager(
                     }
                     reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
                 }
-                Chore::Evidence { file, from, path, incident } => {
-                    let facts = read_evidence(&from);
-                    let kept = match shown(file, &from, facts.as_deref()) {
-                        false => Some(from),
-                        true => {
-                            let copy = respond::copy_out(&from).ok().flatten();
-                            reports.send(Report::Shown(file, incident.clone(), from));
-                            copy
-                        }
-                    };
-                    reports.send(Report::Evidence(file, incident.clone(), facts));
-                    match kept.map(|kept| quarantine.take(&kept, &path, &incident)) {
-                        Some(Ok(evidence)) => drop(scribe.send(Note::Evidence(evidence))),
-                        Some(Err(e)) => tracing::error!("{e}"),
-                        None => tracing::error!(
-                            "there is no room to keep what was found at {}",
-                            crate::text::escape_path(&path)
-                        ),
-                    }
+                Chore::Evidence(file, piece) => {
+                    evidence::keep(file, piece, &quarantine, &scribe, &reports);
                 }
-                Chore::Discard(path) => {
-                    if let Err(e) = respond::remove_path(&path)
-                        && e.kind() != io::ErrorKind::NotFound
-                    {
-                        tracing::warn!("{}: {e}", crate::text::escape_path(&path));
-                    }
-                }
+                Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
+                Chore::Discard(path) => evidence::discard(&path),
                 Chore::Evict { from, slot, incident } => {
-                    evict(&quarantine, &from, &slot, &incident, &scribe);
+                    evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
                 }
                 Chore::Restock(all) => {
                     let lost = super::restock::restock(&all, &vault);
@@ -234,31 +245,6 @@ pub fn stager(
             }
         }
     })
-}
-
-/// Reads what was taken out of a path, but not its content where that is so much that others
-/// would wait for the stager.
-fn read_evidence(from: &Path) -> Option<Box<Facts>> {
-    let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
-    Some(Box::new(found.facts))
-}
-
-/// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a
-/// container by itself, and the container did not notice that it was taken out of its path.
-fn shown(file: FileId, from: &Path, facts: Option<&Facts>) -> bool {
-    facts.is_some_and(|facts| facts.kind == FileKind::File)
-        && !pinned(&[(file, from.to_owned())]).is_empty()
-}
-
-/// A stranger in a protected directory goes to the slot, on its own filesystem, and from there
-/// to the quarantine.
-fn evict(quarantine: &Quarantine, from: &Path, slot: &Path, incident: &str, scribe: &Sender<Note>) {
-    let taken = respond::take_out(from, slot).map_err(|e| e.to_string());
-    let kept = taken.and_then(|to| quarantine.take(&to, from, incident).map_err(|e| e.to_string()));
-    match kept {
-        Ok(evidence) => drop(scribe.send(Note::Evidence(evidence))),
-        Err(e) => tracing::error!("{}: {e}", crate::text::escape_path(from)),
-    }
 }
 
 fn sync(path: &Path) {
@@ -282,9 +268,10 @@ fn sync(path: &Path) {
 /// # Errors
 /// When the system has no thread to give.
 pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", move |readings| {
+    Worker::start("reader", move |readings, hurry| {
         for reading in readings {
             match reading {
+                _ if hurry.load(Ordering::Relaxed) => {}
                 Reading::Verify { file, epoch, path, size } => {
                     reports.send(Report::Verified(file, epoch, read(&path, size)));
                 }
@@ -315,7 +302,7 @@ fn read(path: &Path, size: u64) -> Result<Inspection, String> {
 }
 
 /// Which of the files other mounts show as well. If that cannot be told, none.
-fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
+pub(super) fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
     let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else {
         return Vec::new();
     };

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
 use crate::attribute::{InodeKey, LATE, SLACK, Suspect, Window};
-use crate::judge::{Difference, Facts, FileKind, Policy, Stat, looks_whole};
+use crate::judge::{Difference, Facts, FileKind, Policy, Stat, Unexpected, looks_whole};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
 
@@ -232,6 +232,33 @@ impl Guarded {
     pub(super) fn is_doubtful(&self) -> bool {
         let found = self.incident.is_some() || self.tolerated.is_some() || self.away.is_some();
         found || self.unread || self.verifying.is_some() || !self.is_quiet()
+    }
+
+    /// Holds it against another policy from now on. What was found and left may have to be put
+    /// right now, and strangers to go.
+    pub(super) fn set_policy(&mut self, file: FileId, policy: Policy, out: &mut Vec<Action>) {
+        let before = std::mem::replace(&mut self.protected.policy, policy);
+        if policy.restore && !before.restore && self.tolerated.take().is_some() {
+            // What it was found to be has to be worked out again.
+            self.unread = self.is_file();
+            out.push(Action::Look { file });
+        }
+        if policy.unexpected != before.unexpected && policy.unexpected == Unexpected::Quarantine {
+            self.strangers.clear();
+            out.push(Action::Inspect { file });
+        }
+    }
+
+    /// Something was found out about it, and nothing is under way for the first time.
+    pub(super) fn is_compared(&self) -> bool {
+        let told = self.failing.is_some() || self.tolerated.is_some() || self.away.is_some();
+        told || !self.heals.is_empty() || !(self.busy || self.unread || self.verifying.is_some())
+    }
+
+    /// A heal is under way, or what was found is not on record yet.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let drafted = self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty());
+        self.busy || drafted
     }
 
     /// When the change happened that a look has just shown.

@@ -125,8 +125,7 @@ pub(super) struct Incident {
     pub(super) unlisted: u32,
 }
 
-/// An incident keeps this many pieces of evidence: the first tell most, and a loop must not
-/// fill the disk.
+/// This many pieces of evidence of an incident are read: the first tell most.
 pub(super) const MOST_EVIDENCE: u32 = 8;
 /// An incident stays open for this long while its evidence is read.
 const LONGEST_READING: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Protected;
 use crate::attribute::{Actor, Testimony, Window};
-use crate::judge::{Facts, FileTime, Stat};
+use crate::judge::{Facts, FileTime, Policy, Stat};
 use crate::record::Event;
 use crate::sense::{FileId, Observation};
 
@@ -107,6 +107,14 @@ pub enum Input {
     Unwatch {
         /// Its number.
         file: FileId,
+    },
+    /// The owner wants something else for it. The immutable bit is not part of that: it changes
+    /// what is good.
+    Policy {
+        /// Which file.
+        file: FileId,
+        /// What is wanted now.
+        policy: Policy,
     },
     /// A sensor noticed something.
     Observed(Observation),
@@ -210,7 +218,7 @@ pub enum Action {
         cure: Cure,
         /// The incident, for the quarantine.
         incident: String,
-        /// Whether what is there now is worth keeping.
+        /// Whether what is there now is to be read once it is taken out; it is kept in any case.
         keep_evidence: bool,
     },
     /// Remember that the file is whole in this state, beyond a restart.

@@ -67,6 +67,11 @@ impl Engine {
         match input {
             Input::Watch { file, protected } => self.watch(now, file, *protected, out),
             Input::Unwatch { file } => self.unwatch(file),
+            Input::Policy { file, policy } => {
+                if let Some(guarded) = self.files.get_mut(&file) {
+                    guarded.set_policy(file, policy, out);
+                }
+            }
             Input::Observed(observation) => self.observed(now, observation, out),
             Input::Named(observation) => {
                 if let Some(guarded) = self.files.get_mut(&observation.file) {
@@ -151,6 +156,24 @@ impl Engine {
     #[must_use]
     pub fn is_settled(&self, file: FileId) -> bool {
         self.files.get(&file).is_none_or(|g| g.is_quiet() && g.incident.is_none())
+    }
+
+    /// Whether the file was held against the baseline, and put right or found impossible to.
+    #[must_use]
+    pub fn is_compared(&self, file: FileId) -> bool {
+        self.files.get(&file).is_none_or(Guarded::is_compared)
+    }
+
+    /// Whether a heal is under way, or something that was found is not on record yet.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.drift.is_some() || self.files.values().any(Guarded::is_unfinished)
+    }
+
+    /// When the change became known that is being put right.
+    #[must_use]
+    pub fn learned(&self, file: FileId) -> Option<Duration> {
+        self.files.get(&file)?.learned
     }
 
     fn watch(&mut self, now: Moment, file: FileId, protected: Protected, out: &mut Vec<Action>) {

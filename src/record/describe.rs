@@ -153,6 +153,7 @@ fn words(kind: Kind) -> &'static str {
         Kind::SensorRecovered => "a sensor works again",
         Kind::EventsLost => "the kernel dropped events",
         Kind::AlertFailed => "an alert could not be delivered",
+        Kind::EvidenceRemoved => "evidence removed",
     }
 }
 

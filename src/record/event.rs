@@ -70,9 +70,42 @@ pub enum Kind {
     EventsLost,
     /// A message could not be delivered.
     AlertFailed,
+    /// What was found at a protected path was not kept, or is kept no longer.
+    EvidenceRemoved,
 }
 
 impl Kind {
+    /// Every one.
+    pub const ALL: [Self; 27] = [
+        Self::ImmutableCleared,
+        Self::ContentChanged,
+        Self::MetadataChanged,
+        Self::Deleted,
+        Self::Replaced,
+        Self::Moved,
+        Self::Created,
+        Self::Shadowed,
+        Self::MassChange,
+        Self::DriftFound,
+        Self::Restored,
+        Self::Relocked,
+        Self::RestoreFailed,
+        Self::Contested,
+        Self::WindowOpened,
+        Self::WindowClosed,
+        Self::Accepted,
+        Self::Protected,
+        Self::Released,
+        Self::Started,
+        Self::Stopped,
+        Self::ConfigurationLoaded,
+        Self::ConfigurationRefused,
+        Self::SensorDegraded,
+        Self::SensorRecovered,
+        Self::EventsLost,
+        Self::AlertFailed,
+    ];
+
     /// The name in JSON, such as `content-changed`.
     #[must_use]
     pub fn name(self) -> String {

@@ -22,6 +22,7 @@ use super::segments::{
 use super::trouble::Trouble;
 use super::watch::Marks;
 use crate::baseline::Baseline;
+use crate::fault::{self, Point, reach};
 
 /// When a segment is full, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ impl Journal {
             marks: Marks::new(),
         };
         journal.measure().map_err(|error| journal.failed("read", error))?;
+        // One too many is left where a rotation was cut short.
+        journal.drop_surplus();
         journal.mark_all()?;
         Ok((journal, recovery))
     }
@@ -136,13 +139,21 @@ impl Journal {
         if self.ragged {
             batch.insert(0, b'\n');
         }
-        let written = self.file.write_all(&batch).and_then(|()| self.file.sync_data());
+        if fault::is_next(Point::JournalTorn) {
+            let _ = self.file.write_all(&batch[..batch.len() / 2]);
+            reach(Point::JournalTorn);
+        }
+        let written = self.file.write_all(&batch).and_then(|()| {
+            reach(Point::JournalWritten);
+            self.file.sync_data()
+        });
         if let Err(error) = written {
             self.unclean = true;
             // If this fails too, the next call begins with it.
             let _ = self.take_back();
             return Err(self.failed("write", error));
         }
+        reach(Point::JournalSynced);
         self.size += batch.len() as u64;
         self.ragged = false;
         self.head = head;
@@ -150,6 +161,7 @@ impl Journal {
         if let Err(error) = self.baseline.set_journal_head(head.seq, head.hash) {
             self.troubles.push(Trouble::HeadNotSaved(error));
         }
+        reach(Point::JournalNoted);
         Ok(entries)
     }
 
@@ -223,11 +235,7 @@ impl Journal {
     /// Begins a new segment. Where that fails the old one goes on, longer than it should be.
     fn rotate(&mut self) {
         match self.try_rotate() {
-            Ok(()) => {
-                if let Err(error) = self.drop_oldest() {
-                    self.troubles.push(Trouble::NotDropped(error));
-                }
-            }
+            Ok(()) => self.drop_surplus(),
             Err(error) => self.troubles.push(Trouble::NotRotated(error)),
         }
         if let Err(error) = self.mark_all() {
@@ -245,6 +253,7 @@ impl Journal {
         match self.dir.append_to_current() {
             Ok(file) => {
                 self.file = file;
+                reach(Point::RotateMade);
                 self.measure().map_err(|error| self.failed("read", error))
             }
             Err(error) => {
@@ -253,6 +262,12 @@ impl Journal {
                     .map_err(|error| self.failed("rename", error))?;
                 Err(self.failed("make", error))
             }
+        }
+    }
+
+    fn drop_surplus(&mut self) {
+        if let Err(error) = self.drop_oldest() {
+            self.troubles.push(Trouble::NotDropped(error));
         }
     }
 
@@ -274,6 +289,7 @@ impl Journal {
             if seq > 0 {
                 self.baseline.set_journal_anchor(seq, prev)?;
             }
+            reach(Point::RotateAnchored);
             self.dir
                 .remove(&oldest.name)
                 .map_err(|error| self.dir.failed("remove", &oldest.name, error))?;

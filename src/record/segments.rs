@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
 use super::chain::Claim;
 use super::error::JournalError;
 use super::lines::{Line, Lines};
+use crate::fault::{Point, reach};
 use crate::judge::FS_APPEND;
 use crate::sys::open::{open_dir, open_read_at, reopen_read, self_path};
 use crate::sys::{flags, stat};
@@ -192,6 +193,7 @@ impl Directory {
     /// Gives the growing one, `file`, its name as a full one.
     pub(super) fn retire(&self, file: &File, first: u64) -> io::Result<String> {
         set_append_only(file.as_fd(), false)?;
+        reach(Point::RotateUnlocked);
         let renamed = (first..).take(1000).find_map(|number| {
             let name = full_name(number);
             match self.rename(CURRENT, &name) {
@@ -199,9 +201,11 @@ impl Directory {
                 other => Some(other.map(|()| name)),
             }
         });
+        reach(Point::RotateRenamed);
         set_append_only(file.as_fd(), true)?;
         let name = renamed.ok_or(io::ErrorKind::AlreadyExists)??;
         self.sync()?;
+        reach(Point::RotateRetired);
         Ok(name)
     }
 
@@ -220,7 +224,9 @@ impl Directory {
     /// Removes a full one.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         set_append_only(self.read(name)?.as_fd(), false)?;
+        reach(Point::RotateOpened);
         rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?;
+        reach(Point::RotateDropped);
         self.sync()
     }
 

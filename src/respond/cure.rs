@@ -11,6 +11,7 @@ use super::unlock::unlock_fd;
 use super::{Patient, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
+use crate::fault::{Point, reach};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Stat};
 use crate::sys;
 
@@ -63,7 +64,8 @@ pub fn perform(
     slot: &std::path::Path,
     prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
 ) -> Outcome {
-    match cure {
+    reach(Point::HealBegun);
+    let outcome = match cure {
         Cure::Relock => Outcome::of("relock", repair::relock(patient)),
         Cure::Repair => Outcome::of("repair-metadata", repair::repair(patient)),
         Cure::PutBackParents => {
@@ -74,7 +76,9 @@ pub fn perform(
             rejoin(patient, vault, prepare).unwrap_or_else(|e| Outcome::of("rejoin", Err(e)))
         }
         Cure::Replace => put_back(patient, vault, slot, prepare),
-    }
+    };
+    reach(Point::HealDone);
+    outcome
 }
 
 /// The known-good copy takes the path: by exchange, or in place where an exchange is wrong.
@@ -224,33 +228,43 @@ impl Hands for FileHands<'_> {
 
     fn exchange(&mut self) -> io::Result<()> {
         let name = self.patient.name();
-        sys::rename::exchange(self.held.slot.as_fd(), &self.held.name, self.parent.as_fd(), name)
+        let Held { slot, name: replica, .. } = &self.held;
+        sys::rename::exchange(slot.as_fd(), replica, self.parent.as_fd(), name)?;
+        reach(Point::HealExchanged);
+        Ok(())
     }
 
     fn place(&mut self) -> io::Result<()> {
         let name = self.patient.name();
-        sys::rename::place(self.held.slot.as_fd(), &self.held.name, self.parent.as_fd(), name)
+        let Held { slot, name: replica, .. } = &self.held;
+        sys::rename::place(slot.as_fd(), replica, self.parent.as_fd(), name)?;
+        reach(Point::HealPlaced);
+        Ok(())
     }
 
     fn unlock(&mut self) -> io::Result<()> {
         unlock_fd(self.parent.as_fd())?;
         match sys::open::open_path_at(self.parent.as_fd(), self.patient.name()) {
-            Ok(fd) => unlock_fd(fd.as_fd()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
+            Ok(fd) => unlock_fd(fd.as_fd())?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
+        reach(Point::HealUnlocked);
+        Ok(())
     }
 
     fn lock(&mut self) -> io::Result<()> {
         match self.patient.facts.flags {
             Some(flags) if flags & FS_APPEND != 0 => {
-                sys::flags::set(self.held.inode.as_fd(), flags)
+                sys::flags::set(self.held.inode.as_fd(), flags)?;
             }
             Some(flags) if flags & FS_IMMUTABLE != 0 => {
-                sys::flags::set_immutable(self.held.inode.as_fd(), true)
+                sys::flags::set_immutable(self.held.inode.as_fd(), true)?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        reach(Point::HealLocked);
+        Ok(())
     }
 
     fn look(&mut self) -> io::Result<Option<Stat>> {

@@ -5,12 +5,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::Patient;
 use super::unlock::unlock_fd;
 use crate::baseline::Parent;
+use crate::fault::{Point, reach};
 use crate::sense::MountTable;
 use crate::sys;
 use crate::sys::handle::Handle;
@@ -19,7 +21,7 @@ use crate::sys::handle::Handle;
 /// where it still exists, made anew where it does not. Those that are there afterwards are
 /// known by [`known_anew`].
 pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
-    for parent in &patient.parents {
+    for parent in patient.parents.iter() {
         if parent.path == patient.mount_point || parent.path == Path::new("/") {
             continue;
         }
@@ -33,6 +35,7 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
         };
         if !right {
             put_back_one(parent, patient)?;
+            reach(Point::ParentPutBack);
         }
     }
     Ok(())
@@ -41,7 +44,7 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
 /// The directories above the file as they are now, with the mode and owner that they should
 /// have: after some were made anew they have other inodes and handles.
 #[must_use]
-pub fn known_anew(patient: &Patient) -> Vec<Parent> {
+pub fn known_anew(patient: &Patient) -> Arc<[Parent]> {
     let now = crate::baseline::parents(&patient.path).unwrap_or_default();
     let anew = |known: &Parent| {
         let found = now.iter().find(|parent| parent.path == known.path)?;

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::baseline::{Parent, Replica};
 use crate::judge::{Facts, FileKind, Stat};
@@ -21,7 +22,7 @@ pub struct Patient {
     /// The prepared copy.
     pub replica: Option<Replica>,
     /// The directories above, from the root of its filesystem down.
-    pub parents: Vec<Parent>,
+    pub parents: Arc<[Parent]>,
     /// Where its filesystem is mounted.
     pub mount_point: PathBuf,
     /// How many mounts lie over each other there; more cover the file.

@@ -2,24 +2,33 @@
 //!
 //! Everything is found in one directory of the state. What lies on another filesystem stays
 //! there, in the slot it was exchanged into, and the directory has a symlink to it: evidence
-//! is never copied, however large it is. Bounded by age and by the space it takes.
+//! is never copied, however large it is.
+//!
+//! Bounded by age and by the space it takes. Where it takes too much, the incident that has most
+//! gives up its oldest, but for its first, which tell most: so a storm neither pushes out what
+//! others left nor what began it. The piece that came last always stays.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::tree::{Measure, measure, remove_some};
 use super::unlock::unlock_fd;
 use crate::baseline::Evidence;
-use crate::judge::FileKind;
+use crate::fault::{Point, reach};
 use crate::sys;
 
-/// At most this much is kept, in bytes on the disk; the oldest goes first.
+/// At most this much is kept, in bytes on the disk.
 const MOST_BYTES: u64 = 1 << 30;
+/// A piece counts for at least this much, so that there are not too many.
+const LEAST_COST: u64 = 1 << 20;
+/// What an incident left first goes last.
+const FIRST: usize = 8;
 /// Nothing is kept for longer than this.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -63,7 +72,7 @@ impl Quarantine {
         incident: &str,
     ) -> Result<Evidence, QuarantineError> {
         let failed = |source| QuarantineError { path: from.to_owned(), source };
-        let (kind, size, blocks) = measure(from).map_err(failed)?;
+        let Measure { kind, size, blocks, .. } = measure(from).map_err(failed)?;
         let location = self.fresh(incident);
         match rename(from, &location) {
             Err(e) if e.raw_os_error() == Some(libc::EXDEV) => {
@@ -71,6 +80,7 @@ impl Quarantine {
             }
             moved => moved.map_err(failed)?,
         }
+        reach(Point::EvidenceTaken);
         Ok(Evidence {
             id: 0,
             incident: incident.to_owned(),
@@ -83,38 +93,57 @@ impl Quarantine {
         })
     }
 
+    /// Whether it was kept long enough.
+    #[must_use]
+    pub fn is_too_old(piece: &Evidence, now: Timestamp) -> bool {
+        u64::try_from(now.duration_since(piece.taken_at).as_secs())
+            .is_ok_and(|age| age > LONGEST.as_secs())
+    }
+
     /// What has to go for the bounds to hold: `kept` is the whole index, the oldest first.
     #[must_use]
     pub fn surplus(kept: &[Evidence], now: Timestamp) -> Vec<Evidence> {
-        let mut bytes: u64 = kept.iter().map(|e| e.blocks.saturating_mul(512)).sum();
-        let too_old = |e: &Evidence| {
-            u64::try_from(now.duration_since(e.taken_at).as_secs())
-                .is_ok_and(|age| age > LONGEST.as_secs())
-        };
-        kept.iter()
-            .take_while(|e| {
-                let goes = bytes > MOST_BYTES || too_old(e);
-                bytes = bytes.saturating_sub(e.blocks.saturating_mul(512));
-                goes
-            })
-            .cloned()
-            .collect()
+        let (mut gone, mut rest): (Vec<_>, Vec<_>) =
+            kept.iter().partition(|piece| Self::is_too_old(piece, now));
+        // The last one is not to go before anybody could see it, however large it is.
+        rest.pop();
+        let mut incidents: HashMap<&str, Vec<&Evidence>> = HashMap::new();
+        let mut costs: HashMap<&str, u64> = HashMap::new();
+        for piece in &rest {
+            incidents.entry(&piece.incident).or_default().push(piece);
+            *costs.entry(&piece.incident).or_default() += cost(piece);
+        }
+        while costs.values().sum::<u64>() > MOST_BYTES {
+            let Some((heaviest, total)) =
+                costs.iter_mut().max_by_key(|(name, total)| (**total, std::cmp::Reverse(**name)))
+            else {
+                break;
+            };
+            let Some(pieces) = incidents.get_mut(heaviest).filter(|all| !all.is_empty()) else {
+                break;
+            };
+            let piece = pieces.remove(if pieces.len() > 2 * FIRST { FIRST } else { 0 });
+            *total -= cost(piece);
+            gone.push(piece);
+        }
+        gone.into_iter().cloned().collect()
     }
 
-    /// Removes one piece of evidence for good.
+    /// Removes one piece of evidence for good; false if so much is in it that it takes more than
+    /// one go.
     ///
     /// # Errors
     /// When it cannot be removed; one that is gone already is none.
-    pub fn remove(&self, evidence: &Evidence) -> Result<(), QuarantineError> {
+    pub fn remove(&self, evidence: &Evidence) -> Result<bool, QuarantineError> {
         for path in [&evidence.lies_at(), &evidence.location] {
-            match remove_path(path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(QuarantineError { path: path.clone(), source: e });
-                }
-                _ => {}
+            match remove_some(path) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(QuarantineError { path: path.clone(), source: e }),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What lies here and is not in the index, `known`: the run that took it ended before it
@@ -134,7 +163,8 @@ impl Quarantine {
         let adopt = |location: PathBuf| {
             let into_slot = |to: &PathBuf| to.parent().is_some_and(|dir| slots.contains(dir));
             let elsewhere = std::fs::read_link(&location).ok().filter(into_slot);
-            let (kind, size, blocks) = measure(elsewhere.as_ref().unwrap_or(&location)).ok()?;
+            let found = measure(elsewhere.as_ref().unwrap_or(&location)).ok()?;
+            let Measure { kind, size, blocks, .. } = found;
             let name = location.file_name()?.to_string_lossy();
             let incident = name.rsplit_once('-').map_or(name.as_ref(), |(id, _)| id).to_owned();
             let (path, taken_at) = (PathBuf::new(), Timestamp::now());
@@ -155,10 +185,8 @@ impl Quarantine {
     }
 }
 
-fn measure(path: &Path) -> io::Result<(FileKind, u64, u64)> {
-    let meta = std::fs::symlink_metadata(path)?;
-    let kind = FileKind::from_mode(meta.mode()).unwrap_or(FileKind::File);
-    Ok((kind, meta.size(), meta.blocks()))
+fn cost(piece: &Evidence) -> u64 {
+    piece.blocks.saturating_mul(512).clamp(LEAST_COST, u64::MAX >> 16)
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -174,48 +202,52 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sys::rename::place(from_dir.as_fd(), &from_name, to_dir.as_fd(), &to_name)
 }
 
-/// Removes whatever lies at `path`, a directory with all that is in it.
-///
-/// # Errors
-/// As `unlink` has them.
-pub fn remove_path(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path)?.is_dir() {
-        true => std::fs::remove_dir_all(path),
-        false => std::fs::remove_file(path),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::FileKind;
 
-    fn piece(id: u64, blocks: u64, taken_at: Timestamp) -> Evidence {
+    fn piece(id: u64, incident: &str, mib: u64, taken_at: Timestamp) -> Evidence {
         Evidence {
             id,
-            incident: String::new(),
+            incident: incident.to_owned(),
             path: PathBuf::new(),
             location: PathBuf::new(),
             kind: FileKind::File,
             size: 0,
-            blocks,
+            blocks: mib << 11,
             taken_at,
         }
     }
 
+    fn gone(kept: &[Evidence]) -> Vec<u64> {
+        Quarantine::surplus(kept, Timestamp::now()).iter().map(|piece| piece.id).collect()
+    }
+
     #[test]
-    fn the_oldest_goes_first_and_only_as_much_as_has_to() {
+    fn the_oldest_goes_first_and_only_as_much_as_has_to_and_never_the_last() {
         let now = Timestamp::now();
-        let half = MOST_BYTES / 512 / 2;
-        let kept = [piece(1, half, now), piece(2, half, now), piece(3, half, now)];
-        let gone: Vec<u64> = Quarantine::surplus(&kept, now).iter().map(|e| e.id).collect();
-        assert_eq!(gone, [1]);
+        let kept: Vec<_> = (0..4).map(|id| piece(id, "a", 512, now)).collect();
+        assert_eq!(gone(&kept[..3]), [0; 0]);
+        assert_eq!(gone(&kept), [0]);
+        assert_eq!(gone(&[piece(0, "a", 5000, now)]), [0; 0]);
+    }
+
+    #[test]
+    fn a_storm_gives_up_its_own_and_what_began_it_last() {
+        let now = Timestamp::now();
+        let mut kept = vec![piece(1, "other", 100, now)];
+        kept.extend((2..1002).map(|id| piece(id, "storm", 0, now)));
+        // The last does not count, and each of the others as a MiB.
+        let surplus = 100 + 999 - 1024;
+        assert_eq!(gone(&kept), (2 + FIRST as u64..).take(surplus).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_is_a_month_old_goes() {
         let now = Timestamp::now();
         let old = now - jiff::SignedDuration::from_hours(24 * 31);
-        let kept = [piece(1, 1, old), piece(2, 1, now)];
-        assert_eq!(Quarantine::surplus(&kept, now).len(), 1);
+        let kept = [piece(1, "a", 1, old), piece(2, "a", 1, now)];
+        assert_eq!(gone(&kept), [1]);
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::Patient;
 use super::replica::set_metadata;
 use super::unlock::unlock_fd;
+use crate::fault::{Point, reach};
 use crate::judge::Stat;
 use crate::sys;
 
@@ -13,6 +14,7 @@ use crate::sys;
 pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
     let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
     sys::flags::set_immutable(inode.as_fd(), true)?;
+    reach(Point::Relocked);
     patient.look_in(&parent, patient.name())
 }
 
@@ -21,10 +23,13 @@ pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
 pub(super) fn repair(patient: &Patient) -> io::Result<Option<Stat>> {
     let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
     unlock_fd(inode.as_fd())?;
+    reach(Point::RepairUnlocked);
     set_metadata(&patient.facts, inode.as_fd())?;
+    reach(Point::RepairDressed);
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }
+    reach(Point::RepairLocked);
     patient.look_in(&parent, patient.name())
 }
 

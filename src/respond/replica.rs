@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use crate::baseline::snapshot::read_if_sized;
 use crate::baseline::{NoRoom, Replica, Vault, VaultError};
+use crate::fault::{Point, reach};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use crate::sys;
 
@@ -82,6 +83,7 @@ fn finish(facts: &Facts, dir: BorrowedFd<'_>, unfinished: &OsStr) -> io::Result<
     let mut name = fresh_name();
     name.push(format!("-{:x}-{ino:x}", facts.ino));
     sys::rename::place(dir, unfinished, dir, &name)?;
+    reach(Point::StageNamed);
     Ok(name)
 }
 
@@ -165,9 +167,11 @@ pub fn discard_at(path: &Path) -> io::Result<()> {
         return Ok(());
     };
     match sys::open::open_dir(slot).and_then(|dir| remove(dir.as_fd(), name)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => other?,
     }
+    reach(Point::ReplicaDiscarded);
+    Ok(())
 }
 
 enum Filling {
@@ -216,9 +220,12 @@ fn fill(
                 vault.require_room(&digest, &file, slot)?;
                 vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
             }
+            reach(Point::StageFilled);
             dress(facts, dir, name)?;
+            reach(Point::StageDressed);
             if durable {
                 file.sync_all()?;
+                reach(Point::StageSynced);
             }
             return Ok(());
         }

@@ -14,6 +14,7 @@ use super::Patient;
 use super::replica::{REWRITTEN, set_metadata};
 use super::unlock::unlock_fd;
 use crate::baseline::{Vault, VaultError, copy_sparse};
+use crate::fault::{Point, reach};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
 
@@ -44,10 +45,12 @@ pub(super) fn rewrite(
         .require_room(&digest, &held, patient.parent())
         .map_err(|e| io::Error::other(e.to_string()))?;
     let evidence = keep(inode.as_fd(), slot)?;
+    reach(Point::RewriteKept);
     fill(patient, inode.as_fd(), vault)?;
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }
+    reach(Point::RewriteLocked);
     Ok(Some((patient.look_in(&parent, patient.name())?, evidence)))
 }
 
@@ -56,13 +59,17 @@ pub(super) fn rewrite(
 pub(super) fn fill(patient: &Patient, inode: BorrowedFd<'_>, vault: &Vault) -> io::Result<()> {
     let told = |e: VaultError| io::Error::other(e.to_string());
     unlock_fd(inode)?;
+    reach(Point::RewriteUnlocked);
     let mut file = File::from(sys::open::reopen_write(inode)?);
     if let Some(digest) = patient.facts.sha256 {
         vault.copy_verified(&digest, patient.facts.size, &mut file).map_err(told)?;
     }
+    reach(Point::RewriteCopied);
     file.set_len(patient.facts.size)?;
     set_metadata(&patient.facts, inode)?;
+    reach(Point::RewriteDressed);
     file.sync_all()?;
+    reach(Point::RewriteSynced);
     // Only now: closing a descriptor that wrote moves no time, but a write back would.
     set_metadata(&patient.facts, inode)
 }

@@ -5,8 +5,9 @@
 //! the parts, works out the mask that they need together, and turns an event into hints. It
 //! speaks fanotify's masks; inotify's have the same numbers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use crate::sense::{FileId, Hint};
 use crate::sys::fanotify::MaskFlags;
@@ -42,7 +43,7 @@ pub(super) enum Part {
     /// It is a protected directory.
     ItselfDirectory,
     /// It is the directory that holds this name of the path.
-    Holds(Vec<u8>),
+    Holds(Arc<[u8]>),
     /// It is a directory above.
     Above,
 }
@@ -50,17 +51,46 @@ pub(super) enum Part {
 /// An inode's parts, for all files.
 #[derive(Debug, Default)]
 struct Node {
-    itself: BTreeSet<FileId>,
-    directory: BTreeSet<FileId>,
-    holds: HashMap<Vec<u8>, BTreeSet<FileId>>,
-    above: BTreeSet<FileId>,
+    itself: Ids,
+    directory: Ids,
+    above: Ids,
+    /// Most inodes hold nothing.
+    #[expect(clippy::box_collection, reason = "most have none, and a pointer is smaller")]
+    holds: Option<Box<HashMap<Arc<[u8]>, Ids>>>,
+}
+
+/// A set of files, in order. Nearly always of one: there are two for each protected path.
+#[derive(Debug, Default)]
+struct Ids(Vec<FileId>);
+
+impl Ids {
+    fn insert(&mut self, id: FileId) {
+        if let Err(at) = self.0.binary_search(&id) {
+            self.0.reserve_exact(usize::from(self.0.is_empty()));
+            self.0.insert(at, id);
+        }
+    }
+
+    fn remove(&mut self, id: FileId) {
+        if let Ok(at) = self.0.binary_search(&id) {
+            self.0.remove(at);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = FileId> {
+        self.0.iter().copied()
+    }
 }
 
 /// See the module. `K` is what a sensor calls an inode.
 #[derive(Debug)]
 pub(super) struct Index<K> {
     nodes: HashMap<K, Node>,
-    parts: HashMap<FileId, HashSet<(K, Part)>>,
+    parts: HashMap<FileId, Vec<(K, Part)>>,
 }
 
 impl<K> Default for Index<K> {
@@ -84,7 +114,10 @@ impl<K: Clone + Eq + Hash> Index<K> {
 
     pub(super) fn add(&mut self, id: FileId, key: &K, part: Part) {
         self.nodes.entry(key.clone()).or_default().players(&part).insert(id);
-        self.parts.entry(id).or_default().insert((key.clone(), part));
+        let parts = self.parts.entry(id).or_default();
+        if !parts.iter().any(|(k, p)| (k, p) == (key, &part)) {
+            parts.push((key.clone(), part));
+        }
     }
 
     /// Takes every part that this inode plays for `id` away.
@@ -96,17 +129,16 @@ impl<K: Clone + Eq + Hash> Index<K> {
     /// that lost one.
     pub(super) fn retain(&mut self, id: FileId, keep: impl Fn(&K, &Part) -> bool) -> Vec<K> {
         let Some(parts) = self.parts.get_mut(&id) else { return Vec::new() };
-        let lost: Vec<_> = parts.extract_if(|(key, part)| !keep(key, part)).collect();
+        let lost: Vec<_> = parts.extract_if(.., |(key, part)| !keep(key, part)).collect();
+        parts.shrink_to_fit();
         if parts.is_empty() {
             self.parts.remove(&id);
         }
         for (key, part) in &lost {
             let Some(node) = self.nodes.get_mut(key) else { continue };
-            node.players(part).remove(&id);
-            if let Part::Holds(name) = part
-                && node.holds.get(name).is_some_and(BTreeSet::is_empty)
-            {
-                node.holds.remove(name);
+            node.players(part).remove(id);
+            if let Part::Holds(name) = part {
+                node.drop_unheld(name);
             }
             if node.mask().is_empty() {
                 self.nodes.remove(key);
@@ -143,37 +175,52 @@ impl Node {
         let parts = [
             (self.itself.is_empty(), OWN),
             (self.directory.is_empty(), OWN.union(NAMES)),
-            (self.holds.is_empty(), NAMES | ABOVE),
+            (self.holds.is_none(), NAMES | ABOVE),
             (self.above.is_empty(), ABOVE),
         ];
         let played = parts.into_iter().filter(|(nobody, _)| !nobody);
         played.fold(MaskFlags::empty(), |all, (_, mask)| all | mask)
     }
 
-    fn players(&mut self, part: &Part) -> &mut BTreeSet<FileId> {
+    fn players(&mut self, part: &Part) -> &mut Ids {
         match part {
             Part::Itself => &mut self.itself,
             Part::ItselfDirectory => &mut self.directory,
-            Part::Holds(name) => self.holds.entry(name.clone()).or_default(),
+            Part::Holds(name) => {
+                self.holds.get_or_insert_default().entry(Arc::clone(name)).or_default()
+            }
             Part::Above => &mut self.above,
         }
     }
 
-    fn own_hints(&self, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
-        for id in self.itself.union(&self.directory) {
-            hints.extend(of_itself(mask).into_iter().map(|hint| (*id, hint)));
+    /// Nobody has this name any more, perhaps.
+    fn drop_unheld(&mut self, name: &[u8]) {
+        let Some(holds) = self.holds.as_mut() else { return };
+        if holds.get(name).is_some_and(Ids::is_empty) {
+            holds.remove(name);
         }
-        for id in &self.above {
-            hints.extend(taken_away(mask).into_iter().map(|hint| (*id, hint)));
+        if holds.is_empty() {
+            self.holds = None;
+        }
+    }
+
+    fn own_hints(&self, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
+        let directory = self.directory.iter().filter(|id| self.itself.0.binary_search(id).is_err());
+        for id in self.itself.iter().chain(directory) {
+            hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
+        }
+        for id in self.above.iter() {
+            hints.extend(taken_away(mask).into_iter().map(|hint| (id, hint)));
         }
     }
 
     fn name_hints(&self, mask: MaskFlags, name: &[u8], hints: &mut Vec<(FileId, Hint)>) {
-        for id in self.holds.get(name).into_iter().flatten() {
-            hints.extend(of_name(mask).into_iter().map(|hint| (*id, hint)));
+        let held = self.holds.as_ref().and_then(|holds| holds.get(name));
+        for id in held.into_iter().flat_map(Ids::iter) {
+            hints.extend(of_name(mask).into_iter().map(|hint| (id, hint)));
         }
         if mask.intersects(NAMES.difference(MaskFlags::FAN_ONDIR)) {
-            hints.extend(self.directory.iter().map(|id| (*id, Hint::Child(name.to_vec()))));
+            hints.extend(self.directory.iter().map(|id| (id, Hint::Child(name.to_vec()))));
         }
     }
 }
@@ -230,7 +277,7 @@ mod tests {
     use crate::sys::fanotify::ObjectKey;
 
     fn key(name: u8) -> ObjectKey {
-        ObjectKey { fsid: [0, 0], kind: 1, bytes: vec![name] }
+        ObjectKey { fsid: [0, 0], kind: 1, bytes: [name].into() }
     }
 
     const A: FileId = FileId(1);
@@ -250,7 +297,7 @@ mod tests {
     #[test]
     fn only_protected_names_of_a_directory_count_unless_it_is_protected_itself() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Holds(b"a".to_vec()));
+        index.add(A, &key(1), Part::Holds(b"a"[..].into()));
         let place = |name: &[u8]| (key(1), name.to_vec());
         let create = MaskFlags::FAN_CREATE;
         assert_eq!(index.hints(create, None, Some(&place(b"a"))), [(A, Hint::Arrived)]);
@@ -291,7 +338,7 @@ mod tests {
     #[test]
     fn what_loses_its_last_part_is_forgotten() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Holds(b"a".to_vec()));
+        index.add(A, &key(1), Part::Holds(b"a"[..].into()));
         index.add(A, &key(1), Part::Above);
         index.add(B, &key(1), Part::Above);
         assert_eq!(index.mask(&key(1)), NAMES | ABOVE);

@@ -54,7 +54,7 @@ fn add_holder(
         all.push(Needed { fd: itself, path: path.to_owned(), part });
     }
     if let Ok(fd) = fd.try_clone() {
-        let part = Part::Holds(name.as_bytes().to_vec());
+        let part = Part::Holds(name.as_bytes().into());
         all.push(Needed { fd, path: above.to_owned(), part });
     }
 }

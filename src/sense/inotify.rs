@@ -4,7 +4,6 @@
 //! are. `OPEN` is not watched: every hash of a file would be an event. What remains of our own
 //! leads to one more look, which opens nothing, and there it ends.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +17,7 @@ use super::index::{Index, Part};
 use super::inodes::inodes_of;
 use super::{By, FileId, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::sys::fanotify::MaskFlags;
-use crate::sys::open::{open_path_at, self_path};
+use crate::sys::open::self_path;
 
 const WHAT: &str = "inotify";
 /// Room for several hundred events a read.
@@ -30,7 +29,6 @@ const ROUNDS: usize = 16;
 pub struct InotifySensor {
     inotify: Inotify,
     index: Index<WatchDescriptor>,
-    staged: HashMap<FileId, WatchDescriptor>,
     buffer: Box<[u8]>,
 }
 
@@ -46,7 +44,7 @@ impl InotifySensor {
             source,
         })?;
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Ok(Self { inotify, index: Index::default(), staged: HashMap::new(), buffer })
+        Ok(Self { inotify, index: Index::default(), buffer })
     }
 
     /// Readable when events wait.
@@ -69,62 +67,14 @@ impl InotifySensor {
                 Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
             }
         }
-        let staged = self.staged.remove(&id);
-        let staged = staged.filter(|wd| !wanted.contains(&(wd.clone(), Part::Itself)));
-        let lost = self.index.retain(id, |wd, part| {
-            staged.as_ref() == Some(wd) || wanted.iter().any(|(w, p)| (w, p) == (wd, part))
-        });
-        self.staged.extend(staged.map(|wd| (id, wd)));
+        let lost =
+            self.index.retain(id, |wd, part| wanted.iter().any(|(w, p)| (w, p) == (wd, part)));
         self.release(lost);
         first
     }
 
-    /// As [`super::FanotifySensor::watch_replica`].
-    ///
-    /// # Errors
-    /// Where it cannot be watched.
-    pub fn watch_replica(
-        &mut self,
-        id: FileId,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> Result<(), SenseError> {
-        let added = open_path_at(dir, name).and_then(|fd| self.add(id, fd.as_fd(), Part::Itself));
-        let wd = added.map_err(|source| SenseError::watch(WHAT, Path::new(name), source))?;
-        let before = self.staged.insert(id, wd.clone()).filter(|old| *old != wd);
-        if let Some(old) = before {
-            let lost = self.index.retain(id, |wd, _| *wd != old);
-            self.release(lost);
-        }
-        Ok(())
-    }
-
-    /// As [`super::FanotifySensor::adopt`].
-    pub fn adopt(&mut self, id: FileId) {
-        self.staged.remove(&id);
-    }
-
-    /// As [`super::FanotifySensor::forget_object`].
-    ///
-    /// # Errors
-    /// Where there is no such inode.
-    pub fn forget_object(
-        &mut self,
-        id: FileId,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> Result<(), SenseError> {
-        // Adding a watch again is how inotify tells its number.
-        let again = open_path_at(dir, name).and_then(|fd| self.add(id, fd.as_fd(), Part::Itself));
-        let gone = again.map_err(|source| SenseError::watch(WHAT, Path::new(name), source))?;
-        let lost = self.index.retain(id, |wd, _| *wd != gone);
-        self.release(lost);
-        Ok(())
-    }
-
     /// Watches `id` no longer.
     pub fn unwatch(&mut self, id: FileId) {
-        self.staged.remove(&id);
         let lost = self.index.retain(id, |_, _| false);
         self.release(lost);
     }
@@ -246,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_followed_through_the_exchange_and_evidence_is_not() {
+    fn what_was_exchanged_in_is_watched_once_the_path_is_watched_again_and_what_came_out_is_not() {
         for room in rooms() {
             for name in ["f", "replica"] {
                 std::fs::write(room.path().join(name), "x").unwrap();
@@ -255,16 +205,11 @@ mod tests {
             let (f, replica) = (OsStr::new("f"), OsStr::new("replica"));
             let mut sensor = InotifySensor::new().unwrap();
             sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
-            sensor.watch_replica(A, dir.as_fd(), replica).unwrap();
             crate::sys::rename::exchange(dir.as_fd(), f, dir.as_fd(), replica).unwrap();
-            sensor.adopt(A);
-            sensor.forget_object(A, dir.as_fd(), replica).unwrap();
+            sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
             seen(&mut sensor);
             shell(room.path(), "echo x >> replica");
             assert!(seen(&mut sensor).is_empty());
-            shell(room.path(), "echo x >> f");
-            assert!(seen(&mut sensor).contains(&Hint::Written));
-            sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
             shell(room.path(), "echo x >> f");
             assert!(seen(&mut sensor).contains(&Hint::Written));
             sensor.unwatch(A);

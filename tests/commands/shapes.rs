@@ -39,8 +39,9 @@ fn events_have_the_promised_shape() {
     skip_unless!(not_root());
     let guard = Guard::on_disk().file("main.py", GOOD).start();
     guard.sh(r#"chattr -i "$FILE"; echo TAMPERED >> "$FILE""#);
-    guard.wait_whole();
+    // Nobody else is to have it open meanwhile, so it is not read before that.
     let incident = incident_of(&guard, &guard.file(), 0);
+    guard.wait_whole();
     let promised = set(&[
         "seq",
         "time",
@@ -137,8 +138,8 @@ fn who_ranks_the_culprits_of_a_file() {
     for _ in 0..3 {
         let seq = guard.last_seq();
         guard.sh(r#"chattr -i "$FILE""#);
-        guard.wait_whole();
         incident_of(&guard, &guard.file(), seq).assert_names(&["chattr".to_owned()]);
+        guard.wait_whole();
     }
     let file = guard.file();
     let who = guard.json(0, &["who".as_ref(), "--json".as_ref(), file.as_os_str()]);

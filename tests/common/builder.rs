@@ -13,6 +13,7 @@ pub struct Builder {
     files: Vec<PathBuf>,
     policy: String,
     daemon: String,
+    mail: &'static str,
     without: Vec<String>,
 }
 
@@ -24,6 +25,7 @@ impl Builder {
             files: Vec::new(),
             policy: String::new(),
             daemon: String::new(),
+            mail: "",
             without: Vec::new(),
         }
     }
@@ -67,9 +69,22 @@ impl Builder {
         self
     }
 
+    /// Somebody is to be told, by a server that is never there.
+    pub fn mail(mut self) -> Self {
+        self.mail = "[alert.email]\nfrom = \"guard@example.com\"\nto = [\"ops@example.com\"]\n\
+            server = \"smtp://127.0.0.1:9\"\ntls = \"none\"\n";
+        self
+    }
+
     /// Takes a capability from the daemon, such as `sys_admin`.
     pub fn without(mut self, capability: &str) -> Self {
         self.without.push(format!("-{capability}"));
+        self
+    }
+
+    /// The daemon can be made to die at a fault point.
+    pub fn watch_for_faults(mut self) -> Self {
+        self.sandbox.watch_for_faults();
         self
     }
 
@@ -88,7 +103,7 @@ impl Builder {
             let names: Vec<_> = named.iter().map(|path| format!("{path:?}")).collect();
             toml += &format!("[[protect]]\npaths = [{}]\n{}", names.join(", "), self.policy);
         }
-        self.sandbox.configure(&toml);
+        self.sandbox.configure(&(toml + self.mail));
         let mut guard = Guard::new(self.sandbox, by_option, good, self.without);
         guard.start();
         guard

@@ -89,6 +89,11 @@ impl Guard {
 
     /// Starts the daemon (again) and waits until it is on guard.
     pub fn start(&mut self) {
+        assert!(self.try_start(), "the daemon ended\n{}", self.log());
+    }
+
+    /// The same, where it may refuse to start. False if it did.
+    pub fn try_start(&mut self) -> bool {
         assert!(self.child.is_none(), "it runs already");
         let mut args: Vec<OsString> = vec!["run".into()];
         for path in &self.by_option {
@@ -99,7 +104,7 @@ impl Guard {
         let mut command = self.daemon_command(&args);
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         self.child = Some(command.spawn().unwrap());
-        self.wait_until_on_guard();
+        self.wait_until_on_guard()
     }
 
     /// The daemon, with root's capabilities less those that were taken.
@@ -115,17 +120,20 @@ impl Guard {
         command
     }
 
-    fn wait_until_on_guard(&mut self) {
+    fn wait_until_on_guard(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let child = self.child.as_mut().expect("started");
             let gone = child.try_wait().unwrap();
-            assert!(gone.is_none(), "the daemon ended: {gone:?}\n{}", self.log());
+            if gone.is_some() {
+                self.child = None;
+                return false;
+            }
             if self
                 .try_status()
                 .is_some_and(|s| s["state"] == "watching" || s["state"] == "degraded")
             {
-                return;
+                return true;
             }
             assert!(Instant::now() < deadline, "not on guard in time\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
@@ -159,8 +167,18 @@ impl Guard {
 
     /// Asks the daemon to end, and waits; it has to end by itself and well.
     pub fn stop(&mut self) {
+        signal(self.child.as_ref().expect("a running daemon"), Signal::TERM);
+        self.wait_ended();
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, which: Signal) {
+        signal(self.child.as_ref().expect("a running daemon"), which);
+    }
+
+    /// Waits for the end of a daemon that was told to stop.
+    pub fn wait_ended(&mut self) {
         let mut child = self.child.take().expect("a running daemon");
-        signal(&child, Signal::TERM);
         let ended = poll(|| child.try_wait().unwrap(), || format!("its end\n{}", self.log()));
         kill_group(&child);
         assert!(ended.success(), "the daemon ended with {ended}\n{}", self.log());

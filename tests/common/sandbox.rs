@@ -17,6 +17,8 @@ pub struct Sandbox {
     pub place: Place,
     /// Configuration, state and control socket.
     home: TempDir,
+    /// The program is to watch for the name of a fault point.
+    faults: bool,
 }
 
 impl Sandbox {
@@ -24,7 +26,7 @@ impl Sandbox {
     pub fn on(place: Place) -> Self {
         let root = std::fs::canonicalize("/var/tmp").unwrap();
         let home = tempfile::Builder::new().prefix("steadfast-home-").tempdir_in(root).unwrap();
-        let sandbox = Self { place, home };
+        let sandbox = Self { place, home, faults: false };
         sandbox.configure(&sandbox.daemon_table(""));
         sandbox
     }
@@ -64,6 +66,17 @@ impl Sandbox {
         )
     }
 
+    /// From now on the program dies where [`Self::fault_file`] says, and tests itself only when
+    /// asked.
+    pub fn watch_for_faults(&mut self) {
+        self.faults = true;
+    }
+
+    /// Holds the name of the point where the program is to die.
+    pub fn fault_file(&self) -> PathBuf {
+        self.home.path().join("fault")
+    }
+
     /// Replaces the configuration.
     pub fn configure(&self, toml: &str) {
         std::fs::write(self.config(), toml).unwrap();
@@ -77,6 +90,9 @@ impl Sandbox {
             .env("STEADFAST_CONFIG", self.config())
             .env("TZ", "UTC")
             .stdin(Stdio::null());
+        if self.faults {
+            command.env("STEADFAST_FAULT", self.fault_file());
+        }
         command
     }
 

@@ -91,6 +91,9 @@ fn a_file_on_a_full_disk_is_healed_from_the_copy_that_lies_ready_and_then_in_pla
     incident.assert_only(WRITE).assert_healed();
     assert!(answers(&incident).contains(&"rewrite".to_owned()), "{}", guard.story());
     assert_eq!(inode(&file), ino);
+    let told = || guard.events_about(&file).into_iter().find(|l| l["kind"] == "evidence-removed");
+    let told = common::poll(told, || format!("nobody is told\n{}", guard.story()));
+    assert!(told["note"].as_str().unwrap().contains("no room for a copy"), "{told}");
 }
 
 #[test]

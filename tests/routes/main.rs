@@ -12,6 +12,7 @@ mod bit;
 mod content;
 mod directories;
 mod elsewhere;
+mod evidence;
 mod keeping;
 mod metadata;
 mod names;

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, FlockOperation};
 
 use super::NoRoom;
 use super::copy::{CopyError, copy, occupied, require_room};
+use crate::fault::{Point, reach};
 use crate::judge::{Digest, FileKind, FileTime};
 use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
 use crate::sys::{flags, rename};
@@ -124,15 +125,18 @@ impl Vault {
             };
         }
         let mut incoming = self.incoming()?;
+        reach(Point::VaultMade);
         let copied = copy(content, limit, Some(&mut incoming.file), progress);
         let (digest, size) = copied.map_err(|error| match error {
             CopyError::Read(source) => VaultError::Source(source),
             CopyError::Write(source) => self.unwritten(source, need),
         })?;
+        reach(Point::VaultCopied);
         if matches!(self.verify(&digest), Ok(found) if found == size) {
             return Ok((digest, size));
         }
         incoming.file.sync_all().map_err(|source| self.unwritten(source, need))?;
+        reach(Point::VaultSynced);
         self.admit(incoming, &digest)?;
         Ok((digest, size))
     }
@@ -198,6 +202,7 @@ impl Vault {
     pub fn remove(&self, digest: &Digest) -> Result<bool, VaultError> {
         let name = digest.to_string();
         self.unlock(&name).map_err(|source| self.failed("unlock", &name, source))?;
+        reach(Point::VaultUnlocked);
         match rustix::fs::unlinkat(self.dir(), &name, AtFlags::empty()) {
             Ok(()) => {}
             Err(rustix::io::Errno::NOENT) => return Ok(false),
@@ -282,7 +287,9 @@ impl Vault {
         self.unlock(&name)
             .and_then(|()| rename::rename(dir, OsStr::new(&incoming.name), dir, OsStr::new(&name)))
             .map_err(|source| self.failed("add", &name, source))?;
+        reach(Point::VaultNamed);
         lock(&incoming.file).map_err(|source| self.failed("set +i on", &name, source))?;
+        reach(Point::VaultLocked);
         self.sync()
     }
 

@@ -7,7 +7,7 @@ use std::io::Read;
 pub(super) enum Rights {
     /// Nothing at all.
     Nothing,
-    /// Ask for liveness and readiness: everybody who reaches the health address.
+    /// Ask for liveness, readiness and metrics: everybody who reaches the health address.
     Health,
     /// Read everything.
     Read,

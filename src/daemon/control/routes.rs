@@ -14,18 +14,22 @@ use tokio::sync::oneshot;
 
 use super::lines::{GAVE_UP, Lines};
 use super::peer::Rights;
-use super::{CommandSink, Reply, StatusSource};
+use super::{CommandSink, Refresh, Reply};
 use crate::daemon::api::{self, Command};
+use crate::daemon::health::Health;
 
 /// The largest body of a request, in bytes.
 const BODY_MAX: usize = 1024 * 1024;
 /// How long a client may take to send it.
 const BODY_TIME: Duration = Duration::from_secs(5);
+/// However often the metrics are read, the guard is asked no more often than this.
+const METRICS_AGE: Duration = Duration::from_secs(1);
 
 /// What every route needs.
 #[derive(Clone)]
 pub(super) struct App {
-    pub status: StatusSource,
+    pub health: Arc<Health>,
+    pub refresh: Refresh,
     pub commands: CommandSink,
     /// The group that may read.
     pub readers: Option<u32>,
@@ -45,6 +49,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/status", get(status))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .route("/protect", post(protect))
         .route("/release", post(release))
         .route("/restore", post(restore))
@@ -73,9 +78,15 @@ fn allow(rights: Rights, needed: Rights) -> Result<(), Refusal> {
     Err(Refusal(StatusCode::FORBIDDEN, format!("only {who} may do this: use sudo")))
 }
 
-async fn livez(Extension(rights): Extension<Rights>) -> Result<&'static str, Refusal> {
+async fn livez(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+) -> Result<Response, Refusal> {
     allow(rights, Rights::Health)?;
-    Ok("alive\n")
+    Ok(match app.health.stalled() {
+        None => "alive\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    })
 }
 
 async fn readyz(
@@ -83,10 +94,18 @@ async fn readyz(
     Extension(rights): Extension<Rights>,
 ) -> Result<Response, Refusal> {
     allow(rights, Rights::Health)?;
-    Ok(match (app.status)().state {
-        api::State::Watching => "watching\n".into_response(),
-        state => (StatusCode::SERVICE_UNAVAILABLE, format!("{state}\n")).into_response(),
-    })
+    let (ready, told) = app.health.readiness();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((code, format!("{told}\n")).into_response())
+}
+
+async fn metrics(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+) -> Result<Response, Refusal> {
+    allow(rights, Rights::Health)?;
+    (app.refresh)(METRICS_AGE);
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.health.page()).into_response())
 }
 
 async fn status(
@@ -94,7 +113,8 @@ async fn status(
     Extension(rights): Extension<Rights>,
 ) -> Result<Json<api::Status>, Refusal> {
     allow(rights, Rights::Read)?;
-    Ok(Json((app.status)()))
+    (app.refresh)(Duration::ZERO);
+    Ok(Json(app.health.with_status(|status| status.clone())))
 }
 
 /// One handler for each command, since a route cannot carry its command along.

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::peer::{Rights, rights};
 use super::routes::{App, router};
@@ -27,7 +27,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     app: App,
     unix: std::os::unix::net::UnixListener,
-    health: Option<std::net::TcpListener>,
+    (health, changed): (Option<std::net::TcpListener>, Changes),
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let unix = UnixListener::from_std(unix)?;
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let router = router(app);
     tokio::select! {
         () = serve_unix(unix, readers, &router) => {}
-        () = serve_health(health, &router) => {}
+        () = serve_health(health, changed, &router) => {}
         _ = stopped => {}
     }
     Ok(())
@@ -63,7 +63,27 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Route
     }
 }
 
-async fn serve_health(listener: Option<TcpListener>, router: &Router) {
+/// Where health is to be served from now on.
+type Changes = mpsc::UnboundedReceiver<Option<std::net::TcpListener>>;
+
+async fn serve_health(mut listener: Option<TcpListener>, mut changed: Changes, router: &Router) {
+    loop {
+        let next = tokio::select! {
+            () = serve_loopback(listener, router) => return,
+            next = changed.recv() => next,
+        };
+        let Some(next) = next else { return std::future::pending().await };
+        listener = next.and_then(|bound| match TcpListener::from_std(bound) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::error!("health is not served on loopback: {error}");
+                None
+            }
+        });
+    }
+}
+
+async fn serve_loopback(listener: Option<TcpListener>, router: &Router) {
     let Some(listener) = listener else { return std::future::pending().await };
     let seats = Arc::new(Semaphore::new(OTHER_CONNECTIONS));
     loop {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::*;
 use crate::record::PathText;
@@ -28,7 +28,7 @@ fn a_status(state: api::State) -> api::Status {
 struct Server {
     _directory: tempfile::TempDir,
     path: PathBuf,
-    state: Arc<Mutex<api::State>>,
+    health: Arc<Health>,
     control: Option<Control>,
 }
 
@@ -36,8 +36,7 @@ struct Server {
 fn server() -> Server {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run/control.sock");
-    let state = Arc::new(Mutex::new(api::State::Watching));
-    let told = Arc::clone(&state);
+    let health = Health::new(a_status(api::State::Watching));
     let commands: CommandSink = Arc::new(|command, request, reply| {
         if request.paths.iter().any(|path| path.path.ends_with("drop")) {
             return;
@@ -51,12 +50,12 @@ fn server() -> Server {
     });
     let control = Control::start(
         &path,
-        Arc::new(move || a_status(*told.lock().unwrap())),
+        (Arc::clone(&health), Arc::new(|_| ())),
         commands,
         Some("127.0.0.1:0".parse().unwrap()),
     )
     .unwrap();
-    Server { _directory: directory, path, state, control: Some(control) }
+    Server { _directory: directory, path, health, control: Some(control) }
 }
 
 fn ask(mut stream: impl Read + Write, head: &str, body: &[u8]) -> String {
@@ -118,9 +117,16 @@ fn health_is_served_on_tcp_and_nothing_else_is() {
     assert!(ask_tcp("GET /readyz").starts_with("HTTP/1.1 200"));
     assert!(ask_tcp("GET /status").starts_with("HTTP/1.1 403"));
     assert!(ask_tcp("POST /protect").starts_with("HTTP/1.1 403"));
-    for state in [api::State::Starting, api::State::Degraded, api::State::Draining] {
-        *server.state.lock().unwrap() = state;
-        assert!(ask_tcp("GET /readyz").starts_with("HTTP/1.1 503"), "{state:?}");
+    assert!(ask_tcp("GET /metrics").contains("\nsteadfast_protected_files 2\n"));
+    for (state, code) in [
+        (api::State::Starting, "503"),
+        (api::State::Degraded, "200"),
+        (api::State::Draining, "503"),
+    ] {
+        server.health.with_status(|status| status.state = state);
+        let answer = ask_tcp("GET /readyz");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{state:?}: {answer}");
+        assert!(answer.contains(&state.to_string()), "{state:?}: {answer}");
         assert!(ask_tcp("GET /livez").starts_with("HTTP/1.1 200"), "{state:?}");
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{EVERY, LONGEST, News, PAUSE, RETRIES, Stage, UNNOTICED, UNREADY};
-use crate::alert::Item;
 use crate::baseline::Record;
 use crate::daemon::api::{self, SensorStatus};
 use crate::daemon::control::Reply;
+use crate::daemon::failures::Failure;
 use crate::daemon::guard::Guard;
 use crate::daemon::scribe::{Afterwards, Note};
 use crate::engine::Input;
@@ -227,18 +227,15 @@ impl Guard {
         let event = match news {
             None => return,
             Some(selftest::News::Worse(why)) => {
-                Event::new(now, Kind::SensorDegraded, Severity::Critical).noting(why)
+                self.health.counts.failure(Failure::SelftestFailed);
+                Failure::SelftestFailed.event(why)
             }
             Some(selftest::News::Better(what)) => {
-                Event::new(now, Kind::SensorRecovered, Severity::Info).noting(what)
+                Some(Event::new(now, Kind::SensorRecovered, Severity::Info).noting(what))
             }
         };
-        self.scribe.tell(Note::Event(Box::new(event.clone())));
-        let incident = format!("selftest-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
-        self.scribe.tell(Note::Message {
-            item: Item { incident, not_before: now, events: vec![event] },
-            waits: false,
-        });
+        let Some(event) = event else { return };
+        self.alarm("selftest", event);
     }
 
     /// A sensor got worse or better: the sweep takes over until a test has shown what still holds.

@@ -108,7 +108,7 @@ impl Canaries {
             retried: Vec::new(),
             askers: Vec::new(),
             began: Duration::ZERO,
-            next: FIRST,
+            next: first(),
             memory: Memory::default(),
             last: None,
         })
@@ -191,12 +191,17 @@ impl Canaries {
 
     /// A sensor changed: what the last test showed may no longer hold.
     pub(super) fn doubt(&mut self, now: Duration) {
-        self.next = self.next.min(now + SOON).max(FIRST);
+        self.next = self.next.min(now + SOON).max(first());
     }
 
     fn is_idle(&self) -> bool {
         self.stage == Stage::Idle
     }
+}
+
+/// Where a test wants the daemon to die over a file, a canary is not to take its place.
+fn first() -> Duration {
+    if crate::fault::is_awaited() { Duration::MAX } else { FIRST }
 }
 
 /// The monotonic clock that the tamperer reads too.

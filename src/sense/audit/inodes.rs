@@ -19,6 +19,8 @@ pub(super) type Number = ((u32, u32), u64);
 /// Inodes of one file that are known: what has the path, the replica, and what was taken out. A
 /// tamperer that is healed again and again uses many before the records of the first are read.
 const MOST_INODES: usize = 64;
+/// Lives of one number that are told apart.
+const MOST_LIVES: usize = 64;
 
 /// A moment, by the clock of audit records and by ours.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +93,11 @@ impl Inodes {
     pub(super) fn replica(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
         let (since, files) = (Some(now), vec![file]);
         let life = Life { key, since, files, links: false, over: false, unrecorded: None };
-        self.lives.entry(number).or_default().push(life);
+        let lives = self.lives.entry(number).or_default();
+        lives.push(life);
+        if lives.len() > MOST_LIVES {
+            lives.remove(0);
+        }
         self.keep(file, number, key);
     }
 
@@ -320,5 +326,10 @@ mod tests {
         }
         assert_eq!(inodes.keys().len(), MOST_INODES);
         assert_eq!(inodes.lives.len(), MOST_INODES);
+        for millis in 0..500 {
+            inodes.replica(FileId(1), (NUMBER, KEY), since(millis, began));
+        }
+        assert_eq!(inodes.lives[&NUMBER].len(), MOST_LIVES);
+        assert_eq!(files(&inodes.called(&NUMBER, call(500))), [1]);
     }
 }

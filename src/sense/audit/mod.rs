@@ -19,6 +19,7 @@ mod inodes;
 mod record;
 mod register;
 mod setup;
+mod tags;
 mod thread;
 
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use crate::judge::FileTime;
 use crate::sys::audit::Control;
 use inodes::Inodes;
+use tags::Tags;
 use thread::Listener;
 
 /// Whoever asks is answered within this time, whether all records have come in or not. Where so
@@ -79,7 +81,7 @@ struct Shared {
     deeds: Deeds,
     state: Mutex<State>,
     /// For having inodes recorded; beside the state, as the kernel may take its time.
-    control: Mutex<Control>,
+    tags: Mutex<Tags>,
     anchor: PathBuf,
     bell: OwnedFd,
 }
@@ -131,7 +133,7 @@ impl AuditSensor {
                 alive: Instant::now(),
                 busy: false,
             }),
-            control: Mutex::new(Control::open().map_err(refused)?),
+            tags: Mutex::new(Tags::new(Control::open().map_err(refused)?, anchor)),
             anchor: anchor.to_owned(),
             bell: bell.map_err(|e| failed(e.into()))?,
         });

@@ -8,11 +8,11 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use super::inodes::{Number, Since};
+use super::tags::Tags;
 use super::{FileId, Shared};
 use crate::attribute::InodeKey;
 use crate::judge::FileKind;
 use crate::sense::MountTable;
-use crate::sys::audit::Control;
 use crate::sys::clock;
 use crate::sys::open::{open_dir, open_path_at};
 
@@ -28,7 +28,7 @@ impl Shared {
     pub(super) fn at_path(&self, file: FileId, path: &Path) {
         for _ in 0..TRIES {
             let Ok(found) = Found::at(path) else { return };
-            let done = self.control().tag(&self.anchor, path);
+            let done = self.tags().at_path(file, path, |path| Ok(Found::at(path)?.key));
             // Up to here.
             let now = since();
             if Found::at(path).is_ok_and(|again| again.number != found.number) {
@@ -52,7 +52,7 @@ impl Shared {
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
         let now = since();
         self.state().inodes.replica(file, (found.number, found.key), now);
-        if let Err(error) = self.control().tag(&self.anchor, &path) {
+        if let Err(error) = self.tags().replica(file, &path) {
             self.state().inodes.is_refused(file, &found.number, now.open + NEVER);
             tracing::debug!("what is done to a replica is not recorded: {error}");
         }
@@ -62,8 +62,8 @@ impl Shared {
         }
     }
 
-    fn control(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().unwrap_or_else(|broken| broken.into_inner())
+    pub(super) fn tags(&self) -> MutexGuard<'_, Tags> {
+        self.tags.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 }
 

@@ -9,18 +9,22 @@
 //! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
 //! mapping; anything on a filesystem that changes elsewhere.
 
+mod groups;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use groups::{Groups, Inode};
 
 use super::index::{self, Index, Part};
 use super::inodes::inodes_of;
 use super::{By, FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
-use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
+use crate::sys::fanotify::{Event, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
 use crate::sys::open::{open_dir, open_path_at};
 
@@ -31,8 +35,8 @@ const ROUNDS: usize = 16;
 /// See the module.
 #[derive(Debug)]
 pub struct FanotifySensor {
-    group: Notifier,
-    index: Index<ObjectKey>,
+    groups: Groups,
+    index: Index<Inode>,
     files: HashMap<FileId, File>,
     /// Events that were read and whose process was not looked at yet.
     unnamed: Vec<Unnamed>,
@@ -41,7 +45,9 @@ pub struct FanotifySensor {
 
 #[derive(Debug)]
 struct Unnamed {
-    event: Event,
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+    object: Option<Inode>,
     at: Instant,
     hints: Vec<(FileId, Hint)>,
 }
@@ -50,9 +56,9 @@ struct Unnamed {
 struct File {
     path: PathBuf,
     /// The inode that has the path.
-    current: Option<ObjectKey>,
+    current: Option<Inode>,
     /// The marked replica that waits to be exchanged in.
-    staged: Option<ObjectKey>,
+    staged: Option<Inode>,
 }
 
 impl FanotifySensor {
@@ -61,19 +67,18 @@ impl FanotifySensor {
     /// # Errors
     /// Where the kernel refuses the group.
     pub fn new() -> Result<Self, SenseError> {
-        let group = Notifier::new().map_err(|source| SenseError::Refused {
+        let groups = Groups::new().map_err(|source| SenseError::Refused {
             what: WHAT,
             remedy: "it needs CAP_SYS_ADMIN, Linux 5.9 and a system call filter that lets it",
             source,
         })?;
         let (index, files) = (Index::default(), HashMap::new());
-        Ok(Self { group, index, files, unnamed: Vec::new(), us: std::process::id() })
+        Ok(Self { groups, index, files, unnamed: Vec::new(), us: std::process::id() })
     }
 
-    /// Readable when events wait.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.group.as_fd()
+    /// One of them is readable when events wait.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.groups.fds()
     }
 
     /// Watches whatever `path` names now, its directory and those above. Again, and as often as
@@ -87,15 +92,12 @@ impl FanotifySensor {
         let mut wanted = Vec::new();
         let mut current = None;
         for needed in inodes_of(path, kind) {
-            match ObjectKey::of(needed.fd.as_fd()) {
-                Ok(key) => {
-                    self.index.add(id, &key, needed.part.clone());
-                    let marked = self.group.mark(needed.fd.as_fd(), self.index.mask(&key));
-                    first = first.and(marked.map_err(|e| SenseError::watch(WHAT, &needed.path, e)));
+            match self.add(id, needed.fd.as_fd(), needed.part.clone()) {
+                Ok(inode) => {
                     if matches!(needed.part, Part::Itself | Part::ItselfDirectory) {
-                        current = Some(key.clone());
+                        current = Some(inode.clone());
                     }
-                    wanted.push((key, needed.part));
+                    wanted.push((inode, needed.part));
                 }
                 Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
             }
@@ -123,12 +125,13 @@ impl FanotifySensor {
         name: &OsStr,
     ) -> Result<(), SenseError> {
         let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
-        let file = self.files.get_mut(&id).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        if !self.files.contains_key(&id) {
+            return Err(failed(io::ErrorKind::NotFound.into()));
+        }
         let replica = open_path_at(dir, name).map_err(failed)?;
-        let key = ObjectKey::of(replica.as_fd()).map_err(failed)?;
-        let before = file.staged.replace(key.clone()).filter(|old| *old != key);
-        self.index.add(id, &key, Part::Itself);
-        self.group.mark(replica.as_fd(), self.index.mask(&key)).map_err(failed)?;
+        let inode = self.add(id, replica.as_fd(), Part::Itself).map_err(failed)?;
+        let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
+        let before = file.staged.replace(inode.clone()).filter(|old| *old != inode);
         if let Some(old) = before {
             let path = file.path.clone();
             self.index.remove_object(id, &old);
@@ -137,35 +140,21 @@ impl FanotifySensor {
         Ok(())
     }
 
+    fn add(&mut self, id: FileId, fd: BorrowedFd<'_>, part: Part) -> io::Result<Inode> {
+        let inode = self.groups.mark(fd, Index::<Inode>::mask_of(&part))?;
+        self.index.add(id, &inode, part);
+        Ok(inode)
+    }
+
     /// The replica has been exchanged in: what is at the path of `id` now is the file. The
-    /// inode that came out is still the file's too, until [`FanotifySensor::forget_object`] or
-    /// the next [`FanotifySensor::watch`]. Costs no system call.
+    /// inode that came out is still the file's too, until the next [`FanotifySensor::watch`].
+    /// Costs no system call.
     pub fn adopt(&mut self, id: FileId) {
         if let Some(file) = self.files.get_mut(&id)
             && let Some(replica) = file.staged.take()
         {
             file.current = Some(replica);
         }
-    }
-
-    /// The inode that is `name` in `dir` has left the path of `id`, into the quarantine: its
-    /// events are no longer about `id`.
-    ///
-    /// # Errors
-    /// Where there is no such inode, or it has no key.
-    pub fn forget_object(
-        &mut self,
-        id: FileId,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> Result<(), SenseError> {
-        let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
-        let left = open_path_at(dir, name).map_err(failed)?;
-        let key = ObjectKey::of(left.as_fd()).map_err(failed)?;
-        let before = self.index.mask(&key);
-        self.index.remove_object(id, &key);
-        self.shrink(left.as_fd(), &key, before);
-        Ok(())
     }
 
     /// Watches `id` no longer.
@@ -181,19 +170,25 @@ impl FanotifySensor {
     pub fn read(&mut self, at: Instant, out: &mut Vec<Observation>) -> ReadOutcome {
         let mut lost = false;
         for _ in 0..ROUNDS {
-            match self.group.read() {
-                Ok(events) if events.is_empty() => break,
-                Ok(events) => {
-                    for event in events {
-                        lost |= event.is_overflow();
-                        self.observe(event, at, out);
+            let mut some = false;
+            let read: Vec<_> = self.groups.read().collect();
+            for (group, read) in read {
+                match read {
+                    Ok(events) => {
+                        some |= !events.is_empty();
+                        for event in events {
+                            lost |= event.is_overflow();
+                            self.observe(group, event, at, out);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "events of protected files could not be read");
+                        lost = true;
                     }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "events of protected files could not be read");
-                    lost = true;
-                    break;
-                }
+            }
+            if !some {
+                break;
             }
         }
         ReadOutcome { lost }
@@ -202,43 +197,47 @@ impl FanotifySensor {
     /// The same observations once more, each with its process. An inode that left the path
     /// since they were read makes them retired.
     pub fn name(&mut self, captures: &Captures, out: &mut Vec<Observation>) {
-        for Unnamed { event, at, hints } in std::mem::take(&mut self.unnamed) {
-            let by = captures.by_event(event.pid, event.pidfd.as_ref().map(AsFd::as_fd));
-            self.tell(&event, at, &hints, &by, out);
+        for Unnamed { pid, pidfd, object, at, hints } in std::mem::take(&mut self.unnamed) {
+            let by = captures.by_event(pid, pidfd.as_ref().map(AsFd::as_fd));
+            self.tell(object.as_ref(), at, &hints, &by, out);
         }
     }
 
-    fn observe(&mut self, event: Event, at: Instant, out: &mut Vec<Observation>) {
+    fn observe(&mut self, group: usize, event: Event, at: Instant, out: &mut Vec<Observation>) {
         if event.pid == self.us {
             return;
         }
-        let hints = self.index.hints(event.mask, event.object.as_ref(), event.dir.as_ref());
+        let inode = |key: ObjectKey| Inode { group, key };
+        let object = event.object.map(inode);
+        let dir = event.dir.map(|(key, name)| (inode(key), name));
+        let hints = self.index.hints(event.mask, object.as_ref(), dir.as_ref());
         if !hints.is_empty() {
             // Nothing has to be put right for a name in a directory: who gave it can come along.
             let urgent: Vec<_> =
                 hints.iter().filter(|(_, hint)| !matches!(hint, Hint::Child(_))).cloned().collect();
-            self.tell(&event, at, &urgent, &By::Nobody, out);
-            self.unnamed.push(Unnamed { event, at, hints });
+            self.tell(object.as_ref(), at, &urgent, &By::Nobody, out);
+            let Event { pid, pidfd, .. } = event;
+            self.unnamed.push(Unnamed { pid, pidfd, object, at, hints });
         }
     }
 
     fn tell(
         &self,
-        event: &Event,
+        object: Option<&Inode>,
         at: Instant,
         hints: &[(FileId, Hint)],
         by: &By,
         out: &mut Vec<Observation>,
     ) {
         out.extend(hints.iter().cloned().map(|(file, hint)| {
-            let retired = self.has_left(file, event.object.as_ref(), &hint);
+            let retired = self.has_left(file, object, &hint);
             Observation { at, sensor: Sensor::Fanotify, file, hint, by: by.clone(), retired }
         }));
     }
 
     /// Whether the event is of an inode that was taken out of the path. What is told of the
     /// name, and not of the inode, is always of the path.
-    fn has_left(&self, file: FileId, object: Option<&ObjectKey>, hint: &Hint) -> bool {
+    fn has_left(&self, file: FileId, object: Option<&Inode>, hint: &Hint) -> bool {
         let of_the_inode =
             !matches!(hint, Hint::Removed | Hint::Moved | Hint::Arrived | Hint::Child(_));
         let Some(file) = self.files.get(&file) else { return false };
@@ -252,24 +251,17 @@ impl FanotifySensor {
 
     /// Takes marks off inodes that lost a part. They are found by their handle, for they may be
     /// anywhere; one that is not found, or cannot be opened, tells nobody anything any more.
-    fn release(&self, near: &Path, keys: Vec<ObjectKey>) {
+    fn release(&self, near: &Path, lost: Vec<Inode>) {
         let mount = near.ancestors().skip(1).find_map(|dir| open_dir(dir).ok());
-        for key in keys {
-            let handle = Handle { kind: key.kind, bytes: key.bytes.clone() };
+        for inode in lost {
+            let extra = index::EVERYTHING.difference(self.index.mask(&inode));
+            let handle = Handle { kind: inode.key.kind, bytes: inode.key.bytes.to_vec() };
             let Some(Ok(fd)) = mount.as_ref().map(|fd| open_by_handle(fd.as_fd(), &handle)) else {
                 continue;
             };
-            if ObjectKey::of(fd.as_fd()).is_ok_and(|found| found == key) {
-                self.shrink(fd.as_fd(), &key, index::EVERYTHING);
+            if !extra.is_empty() && ObjectKey::of(fd.as_fd()).is_ok_and(|key| key == inode.key) {
+                self.groups.unmark(inode.group, fd.as_fd(), extra);
             }
-        }
-    }
-
-    fn shrink(&self, fd: BorrowedFd<'_>, key: &ObjectKey, before: MaskFlags) {
-        let extra = before.difference(self.index.mask(key));
-        if !extra.is_empty() {
-            // What is not there need not be taken away.
-            let _ = self.group.unmark(fd, extra);
         }
     }
 }

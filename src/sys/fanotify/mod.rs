@@ -11,6 +11,7 @@ pub mod record;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags};
 use rustix::fs::CWD;
@@ -30,7 +31,7 @@ pub struct ObjectKey {
     /// The type of the handle.
     pub kind: i32,
     /// The bytes of the handle.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 impl ObjectKey {
@@ -40,7 +41,7 @@ impl ObjectKey {
     /// `EOPNOTSUPP` where the filesystem has no handles, which fanotify refuses to mark too.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let handle = identifier(fd)?;
-        Ok(Self { fsid: fsid(fd)?, kind: handle.kind, bytes: handle.bytes })
+        Ok(Self { fsid: fsid(fd)?, kind: handle.kind, bytes: handle.bytes.into() })
     }
 
     /// [`ObjectKey::of`] for what `name` in `dir` is now, symlinks not followed.

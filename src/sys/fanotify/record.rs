@@ -93,7 +93,7 @@ fn identifier(body: &[u8]) -> Option<(ObjectKey, &[u8])> {
     let length = usize::try_from(u32_at(body, 8)?).ok()?;
     let (handle, rest) = body.get(16..)?.split_at_checked(length)?;
     let fsid = [i32_at(body, 0)?, i32_at(body, 4)?];
-    Some((ObjectKey { fsid, kind: i32_at(body, 12)?, bytes: handle.to_vec() }, rest))
+    Some((ObjectKey { fsid, kind: i32_at(body, 12)?, bytes: handle.into() }, rest))
 }
 
 /// A name ends at its NUL; the kernel writes `.` for the directory itself.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn key(handle: &[u8]) -> ObjectKey {
-        ObjectKey { fsid: [1, 2], kind: 7, bytes: handle.to_vec() }
+        ObjectKey { fsid: [1, 2], kind: 7, bytes: handle.into() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the daemon wants of the thread.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::super::{Order, PATIENCE};
@@ -20,6 +21,7 @@ impl Listener {
                 }
                 Ok(Order::Forget { file }) => {
                     self.shared.state().inodes.forget(file);
+                    self.shared.tags().forget(file);
                 }
                 Ok(Order::Scan(done)) => {
                     self.scan();
@@ -37,14 +39,17 @@ impl Listener {
 
     /// Who has something protected open already: those descriptors were never asked about.
     fn scan(&mut self) {
-        let inodes: Vec<InodeKey> = self.shared.state().inodes.keys();
+        let mut inodes: HashMap<u64, Vec<InodeKey>> = HashMap::new();
+        for key in self.shared.state().inodes.keys() {
+            inodes.entry(key.ino).or_default().push(key);
+        }
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != self.us) {
-            let mut held: Vec<&InodeKey> = Vec::new();
-            procfs::held(pid, |ino, _| held.extend(inodes.iter().filter(|key| key.ino == ino)));
+            let mut held: Vec<InodeKey> = Vec::new();
+            procfs::held(pid, |ino, _| held.extend(inodes.get(&ino).into_iter().flatten()));
             for key in held {
-                self.captures.held(pid, *key);
+                self.captures.held(pid, key);
             }
         }
     }

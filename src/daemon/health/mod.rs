@@ -1,0 +1,81 @@
+//! How the daemon does, for those who watch the watchdog: `/livez`, `/readyz`, `/metrics`.
+//!
+//! What is told here is counted by the threads that do the work, in atomics, and read by the
+//! one that answers: no question holds up the guard.
+
+mod counts;
+mod page;
+mod pulse;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use counts::{Counts, Outcome};
+pub use pulse::Pulse;
+
+use super::api::{State, Status};
+
+/// What the threads of the daemon share to tell how they do.
+#[derive(Debug)]
+pub struct Health {
+    /// Counters and gauges.
+    pub counts: Counts,
+    /// The thread that guards.
+    pub guard: Pulse,
+    /// The thread that writes.
+    pub scribe: Pulse,
+    status: Mutex<Status>,
+}
+
+impl Health {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(status: Status) -> Arc<Self> {
+        Arc::new(Self {
+            counts: Counts::default(),
+            guard: Pulse::default(),
+            scribe: Pulse::default(),
+            status: Mutex::new(status),
+        })
+    }
+
+    /// The status as the guard last told it; the lock is held for no more than a copy.
+    pub fn with_status<T>(&self, act: impl FnOnce(&mut Status) -> T) -> T {
+        act(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Which threads make no progress, if any: then only a new start helps.
+    #[must_use]
+    pub fn stalled(&self) -> Option<String> {
+        let all = [("guard", &self.guard), ("scribe", &self.scribe)];
+        let stalled = all.iter().filter_map(|(name, pulse)| {
+            let since = pulse.stalled_for()?.as_secs();
+            Some(format!("the {name} has made no progress for {since} s"))
+        });
+        let stalled: Vec<_> = stalled.collect();
+        (!stalled.is_empty()).then(|| stalled.join("; "))
+    }
+
+    /// Whether it is on guard with everything compared, and a sentence.
+    #[must_use]
+    pub fn readiness(&self) -> (bool, String) {
+        self.with_status(|status| match status.state {
+            State::Starting => (false, "starting: comparing everything with the baseline".into()),
+            State::Draining => {
+                (false, "draining: ending what is under way, then it stops".to_owned())
+            }
+            State::Watching => (true, "watching".to_owned()),
+            State::Degraded => {
+                let lacking = status.sensors.iter().filter(|sensor| !sensor.is_well());
+                let lacking: Vec<_> = lacking.map(|sensor| sensor.name.as_str()).collect();
+                (true, format!("watching, degraded: {}", lacking.join(", ")))
+            }
+        })
+    }
+
+    /// Everything as Prometheus reads it.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let own = self.with_status(|status| page::gauges(status));
+        page::render(self.counts.gather(), own)
+    }
+}

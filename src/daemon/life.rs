@@ -1,0 +1,124 @@
+//! From the start to the end: when it is on guard, what it says of itself, how it stops.
+
+use std::time::{Duration, Instant};
+
+use super::api::{Shortcoming, State};
+use super::guard::Guard;
+use crate::record::PathText;
+use crate::sense::FileId;
+
+/// While everything is compared for the first time, it is asked this often whether it is done.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// What is under way when the daemon is to stop has this long to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Where the daemon is in its life.
+pub(super) struct Life {
+    pub(super) state: State,
+    /// What has not been compared since the start, and when to ask next.
+    uncompared: Vec<FileId>,
+    ask: Instant,
+    /// To be told once, when it is on guard.
+    on_ready: Option<super::start::OnReady>,
+}
+
+impl Life {
+    pub(super) fn new(on_ready: super::start::OnReady) -> Self {
+        Self {
+            state: State::Starting,
+            uncompared: Vec::new(),
+            ask: Instant::now(),
+            on_ready: Some(on_ready),
+        }
+    }
+
+    /// How long nothing is to be asked.
+    pub(super) fn wait(&self) -> Duration {
+        match self.state {
+            State::Starting | State::Draining => ASK_EVERY,
+            State::Watching | State::Degraded => Duration::MAX,
+        }
+    }
+}
+
+impl Guard {
+    /// Everything that is guarded now is to be compared before it is on guard.
+    pub(super) fn begin(&mut self) {
+        self.life.uncompared = self.wards().map(|(file, _)| file).collect();
+        self.publish();
+        self.ready_yet();
+    }
+
+    /// On guard as soon as everything was compared with the baseline, and put right or found
+    /// impossible to.
+    pub(super) fn ready_yet(&mut self) {
+        if self.life.state != State::Starting || Instant::now() < self.life.ask {
+            return;
+        }
+        self.life.ask = Instant::now() + ASK_EVERY;
+        let engine = &self.engine;
+        self.life.uncompared.retain(|file| !engine.is_compared(*file));
+        if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
+            self.life.state = State::Watching;
+            self.publish();
+            if let Some(on_ready) = self.life.on_ready.take() {
+                self.health.with_status(|status| on_ready(status));
+            }
+        }
+    }
+
+    /// Goes on guarding until no heal is under way and all that was found is on record, but no
+    /// longer than it may take.
+    pub(super) fn drain(&mut self) -> std::io::Result<()> {
+        self.life.state = State::Draining;
+        self.publish();
+        let deadline = Instant::now() + DRAIN;
+        while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
+            if Instant::now() >= deadline {
+                tracing::warn!("something is still under way; the next start looks at it again");
+                self.health.counts.failure(super::failures::Failure::UnfinishedAtStop);
+                break;
+            }
+            let _told_already = self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Lets those who ask see how things are.
+    pub(super) fn publish(&mut self) {
+        let mut sensors = self.sensors.status();
+        sensors.push(self.sweep.status());
+        let trouble = self.scribe.trouble();
+        sensors.push(super::shortcoming::journal(trouble));
+        sensors.push(super::shortcoming::state(self.scribe.worry()));
+        sensors.push(self.canaries.status());
+        let well = sensors.iter().all(super::api::SensorStatus::is_well);
+        let broken = self.engine.broken();
+        let shortcomings = self
+            .wards()
+            .flat_map(|(_, w)| {
+                w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str()))
+            })
+            .chain(broken)
+            .filter(|(path, _)| !self.canaries.is_theirs(path))
+            .map(|(path, why)| Shortcoming { path: PathText::new(path), why: why.to_owned() })
+            .collect();
+        let canaries = self.canaries.files();
+        let tested = canaries.filter(|file| self.engine.has_incident(*file)).count();
+        let state = match self.life.state {
+            State::Watching if !well => State::Degraded,
+            state => state,
+        };
+        let protected = self.wards.len() - self.canaries.files().count();
+        let open_incidents = self.engine.open_incidents() - tested;
+        self.health.with_status(|status| {
+            status.state = state;
+            status.protected = protected;
+            status.open_incidents = open_incidents;
+            status.selftest = self.canaries.last().cloned();
+            status.worst_case_notice_ms = self.sweep.worst_case_ms();
+            status.shortcomings = shortcomings;
+            status.sensors = sensors;
+        });
+    }
+}

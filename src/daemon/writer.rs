@@ -1,0 +1,371 @@
+//! The scribe at its desk: what it is told it writes, and keeps until it is written.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::backlog::Backlog;
+use super::discarded::{Discarded, Discards};
+use super::failures::Failure;
+use super::health::Health;
+use super::scribe::{Afterwards, Desk, Note};
+use crate::alert::{Gatherer, Item, News, Turn, Turnout};
+use crate::attribute::containers::{Names, Places};
+use crate::engine::Moment;
+use crate::record::{Event, Kind, Severity};
+use crate::respond::Quarantine;
+
+/// Between two tries to write what could not be written, and two looks at the spool.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Evidence grows old even where none comes.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// A message that is being sent has this long to arrive before another process delivers.
+const LAST_MESSAGE: Duration = Duration::from_secs(5);
+/// Events that wait for the disk; beyond this the oldest journal lines are more than any
+/// person will read, and memory matters more.
+const MOST_WAITING: usize = 100_000;
+
+/// See the module.
+pub(super) struct Writer {
+    pub(super) desk: Desk,
+    health: Arc<Health>,
+    waiting: VecDeque<Event>,
+    messages: BTreeMap<String, Item>,
+    /// To be taken back from the spool once these are in it.
+    withdrawn: Vec<String>,
+    gatherer: Gatherer,
+    began: Instant,
+    backlog: Backlog,
+    /// What was said last of a thing that goes wrong each time.
+    warned: BTreeMap<&'static str, String>,
+    trouble: Arc<Mutex<Option<String>>>,
+    dropped: u64,
+    /// The last try to write failed.
+    failing: bool,
+    /// The database could not be written at the last try.
+    behind: bool,
+    discards: Discards,
+    /// No evidence came since the quarantine was last within bounds.
+    pruned: bool,
+    prune_again: Instant,
+    containers: Names,
+}
+
+impl Writer {
+    /// Nothing is written yet. What cannot be is told in `trouble`.
+    pub(super) fn new(
+        desk: Desk,
+        health: Arc<Health>,
+        trouble: Arc<Mutex<Option<String>>>,
+    ) -> Self {
+        Self {
+            desk,
+            health,
+            waiting: VecDeque::new(),
+            messages: BTreeMap::new(),
+            withdrawn: Vec::new(),
+            gatherer: Gatherer::default(),
+            began: Instant::now(),
+            backlog: Backlog::default(),
+            warned: BTreeMap::new(),
+            trouble,
+            dropped: 0,
+            failing: false,
+            behind: false,
+            discards: Discards::default(),
+            pruned: false,
+            prune_again: Instant::now(),
+            containers: Names::new(Places::of_host()),
+        }
+    }
+
+    /// Writes until nobody is left to tell anything.
+    pub(super) fn run(&mut self, inbox: &Receiver<Note>) {
+        let mut next_round = Instant::now();
+        loop {
+            self.health.scribe.beat();
+            let mut later = Vec::new();
+            let until = next_round.saturating_duration_since(Instant::now());
+            let open = match inbox.recv_timeout(until) {
+                Ok(first) => {
+                    self.take(first, &mut later);
+                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
+                    true
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            self.gather(!open);
+            if !open {
+                self.keep();
+                self.backlog.retry(&self.desk.baseline);
+            }
+            self.write();
+            if Instant::now() >= next_round {
+                self.round();
+                next_round = Instant::now() + PAUSE;
+            }
+            later.into_iter().for_each(|Afterwards(act)| act());
+            self.tell_backlog();
+            if !open {
+                self.health.scribe.end();
+                return;
+            }
+        }
+    }
+
+    fn tell_backlog(&self) {
+        let counts = &self.health.counts;
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        counts.journal_backlog.set(number(self.waiting.len()));
+        counts.baseline_backlog.set(number(self.backlog.len()));
+        counts.spool_backlog.set(number(self.messages.len() + self.desk.spool.waiting()));
+    }
+
+    /// A line for the journal.
+    fn line(&mut self, event: Event) {
+        self.health.counts.event(&event);
+        if self.waiting.len() >= MOST_WAITING {
+            self.waiting.pop_front();
+            self.dropped += 1;
+            if self.dropped == 1 {
+                self.health.counts.failure(Failure::LinesDropped);
+            }
+        }
+        self.waiting.push_back(event);
+    }
+
+    fn fail(&mut self, failure: Failure, note: String) {
+        self.health.counts.failure(failure);
+        if let Some(event) = failure.event(note) {
+            self.line(event);
+        }
+    }
+
+    fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
+        match note {
+            Note::Event(mut event) => {
+                name_containers(&mut self.containers, &mut event);
+                self.gatherer.recorded(now(self.began), &event);
+                self.line(*event);
+            }
+            Note::Failure(failure, path, note) => {
+                self.health.counts.failure(failure);
+                if let Some(event) = failure.event(note) {
+                    self.line(path.iter().fold(event, |event, path| event.about(path)));
+                }
+            }
+            Note::Message { mut item, waits } => {
+                let events = item.events.iter_mut();
+                events.for_each(|event| name_containers(&mut self.containers, event));
+                // Where nobody is to be told, nothing is to pile up.
+                if self.desk.deliverer.is_some() {
+                    self.gatherer.take(now(self.began), item, waits);
+                }
+            }
+            Note::Deliverer(deliverer) => {
+                if let Some(mut old) = std::mem::replace(&mut self.desk.deliverer, deliverer) {
+                    old.stop(LAST_MESSAGE);
+                }
+            }
+            Note::Then(act) => later.push(act),
+            Note::Discarded(piece) => self.discards.add(&piece),
+            note => {
+                self.pruned &= !matches!(note, Note::Evidence(_));
+                self.backlog.take(note, &self.desk.baseline);
+            }
+        }
+    }
+
+    /// What is told of together, and what is recorded of that.
+    fn gather(&mut self, at_once: bool) {
+        let Turnout { events, items, withdrawn } = self.gatherer.turnout(now(self.began), at_once);
+        events.into_iter().for_each(|event| self.line(event));
+        self.messages.extend(items.into_iter().map(|item| (item.incident.clone(), item)));
+        self.messages.retain(|incident, _| !withdrawn.contains(incident));
+        self.withdrawn.extend(withdrawn);
+    }
+
+    /// Writes what waits. Journal first: a message must not tell of what is not on record.
+    fn write(&mut self) {
+        let mut trouble = None;
+        if !self.waiting.is_empty() {
+            let batch = self.waiting.make_contiguous();
+            match self.desk.journal.append(batch) {
+                Ok(entries) => {
+                    self.waiting.clear();
+                    entries.iter().for_each(|entry| (self.desk.on_entry)(entry));
+                    let troubles = self.desk.journal.troubles();
+                    let told = self.desk.keeper.judge(troubles);
+                    self.put_on_record(told);
+                }
+                Err(e) => trouble = Some(e.to_string()),
+            }
+        }
+        let spool = &mut self.desk.spool;
+        self.messages.retain(|_, item| match spool.put(item) {
+            Ok(()) => false,
+            Err(e) => {
+                trouble.get_or_insert(e.to_string());
+                true
+            }
+        });
+        if self.messages.is_empty() {
+            self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
+        }
+        self.tell_trouble(trouble);
+    }
+
+    /// Says once that something cannot be written, and once that it can be again.
+    fn tell_trouble(&mut self, trouble: Option<String>) {
+        let failing = std::mem::replace(&mut self.failing, trouble.is_some());
+        match &trouble {
+            Some(why) if !failing => {
+                tracing::error!("{why}; {} lines wait", self.waiting.len());
+                self.fail(Failure::JournalUnwritable, format!("{why}; what is to be said waits"));
+            }
+            None if failing => {
+                tracing::info!("the journal and the mail spool can be written again");
+                let dropped = std::mem::take(&mut self.dropped);
+                if dropped > 0 {
+                    let note = format!("{dropped} lines waited too long and were given up");
+                    self.waiting.extend(Failure::LinesDropped.event(note));
+                }
+                let event = Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info);
+                self.line(event.noting("the journal and the mail spool can be written again"));
+            }
+            _ => {}
+        }
+        let waits = self.backlog.trouble();
+        match &waits {
+            Some(why) if !self.behind => self.fail(Failure::BaselineUnwritable, why.clone()),
+            _ => {}
+        }
+        self.behind = waits.is_some();
+        if let Ok(mut shared) = self.trouble.lock() {
+            *shared = trouble.or(waits);
+        }
+    }
+
+    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
+    fn round(&mut self) {
+        self.keep();
+        self.backlog.retry(&self.desk.baseline);
+        if let Some(deliverer) = self.desk.deliverer.as_mut() {
+            match deliverer.tick(Instant::now()) {
+                Some(Turn::Ended { status, wait }) => {
+                    self.health.counts.failure(Failure::MailProcessEnded);
+                    tracing::warn!("the mail process ended ({status}); next start in {wait:?}");
+                }
+                Some(Turn::Failed { error, wait }) => {
+                    self.health.counts.failure(Failure::MailProcessEnded);
+                    tracing::warn!("cannot start the mail process: {error}; next try in {wait:?}");
+                }
+                Some(Turn::Started { pid }) => tracing::debug!("mail process started, pid {pid}"),
+                None => {}
+            }
+        }
+        match self.desk.spool.collect() {
+            Ok(news) => news.into_iter().for_each(|news| self.told(news)),
+            Err(e) => self.warn("spool", Some(e.to_string())),
+        }
+        if !self.pruned || Instant::now() >= self.prune_again {
+            self.prune_again = Instant::now() + PRUNE_EVERY;
+            self.pruned = true;
+            let failed = self.prune().err();
+            self.warn("quarantine", failed);
+        }
+        let discarded = self.discards.tell();
+        discarded.into_iter().for_each(|event| self.line(event));
+    }
+
+    /// Says what goes wrong with `matter` unless that was the last thing said of it.
+    fn warn(&mut self, matter: &'static str, why: Option<String>) {
+        let Some(why) = why else { return drop(self.warned.remove(matter)) };
+        if self.warned.get(matter) != Some(&why) {
+            tracing::warn!("{why}");
+            self.warned.insert(matter, why);
+        }
+    }
+
+    fn keep(&mut self) {
+        let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
+        let told = keeper.look(baseline, journal, spool);
+        self.put_on_record(told);
+    }
+
+    /// Somebody is at the daemon's own files: a journal line, and a message.
+    fn put_on_record(&mut self, told: Vec<Event>) {
+        if self.desk.deliverer.is_some()
+            && let Some(first) = told.first()
+        {
+            let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));
+            let item =
+                Item { incident: incident.clone(), not_before: first.time, events: told.clone() };
+            self.messages.insert(incident, item);
+        }
+        told.iter().for_each(|_| self.health.counts.failure(Failure::StateTampered));
+        told.into_iter().for_each(|event| self.line(event));
+    }
+
+    /// What became of a message.
+    fn told(&mut self, news: News) {
+        let counts = &self.health.counts;
+        match news {
+            News::Delivered { .. } => counts.delivered(),
+            News::Failed { .. } => counts.undelivered(false),
+            News::Rejected { .. } => counts.undelivered(true),
+        }
+        if let Some(event) = undelivered(news) {
+            self.line(event);
+        }
+    }
+
+    fn prune(&mut self) -> Result<(), String> {
+        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        let now = Timestamp::now();
+        let mut failed = None;
+        for surplus in Quarantine::surplus(&kept, now) {
+            match self.desk.quarantine.remove(&surplus) {
+                Ok(true) => {
+                    let forgotten = self.desk.baseline.remove_evidence(surplus.id);
+                    forgotten.map_err(|e| e.to_string())?;
+                    self.discards.add(&Discarded::evicted(&surplus, now));
+                }
+                Ok(false) => self.pruned = false,
+                Err(e) => failed = Some(e.to_string()),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn now(began: Instant) -> Moment {
+    Moment { mono: began.elapsed(), wall: Timestamp::now() }
+}
+
+/// Here and not where the process was seen: names are read from the disk.
+fn name_containers(names: &mut Names, event: &mut Event) {
+    let actors = event.actor.iter_mut().chain(&mut event.others);
+    actors.for_each(|actor| names.complete(actor));
+}
+
+fn undelivered(news: News) -> Option<Event> {
+    let (incident, note) = match news {
+        News::Delivered { .. } => return None,
+        News::Failed { incident, attempts, error, next_try } => (
+            Some(incident),
+            format!(
+                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
+            ),
+        ),
+        News::Rejected { name, why } => {
+            (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
+        }
+    };
+    let event = Failure::AlertFailed.event(note)?;
+    Some(Event { incident, ..event })
+}

@@ -1,0 +1,71 @@
+//! The notification groups. One does for most filesystems; one whose id is not that of the whole
+//! filesystem, such as a btrfs subvolume, may not have marks in a group with others (`EXDEV`),
+//! and gets a group of its own. Linux 6.8 and later let it have that.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
+use crate::sys::stat::stat_fd;
+
+/// What the sensor calls an inode. The group belongs to it: two filesystems that have no id
+/// share a key, and no group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Inode {
+    pub(super) group: usize,
+    pub(super) key: ObjectKey,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Groups {
+    all: Vec<Notifier>,
+    /// Devices that have marks outside of the first.
+    apart: HashMap<u64, usize>,
+}
+
+impl Groups {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { all: vec![Notifier::new()?], apart: HashMap::new() })
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.iter().map(AsFd::as_fd)
+    }
+
+    /// Adds `mask` to what is told of the inode behind `fd`.
+    ///
+    /// # Errors
+    /// Where neither a group that there is nor one of its own takes the mark.
+    pub(super) fn mark(&mut self, fd: BorrowedFd<'_>, mask: MaskFlags) -> io::Result<Inode> {
+        let key = ObjectKey::of(fd)?;
+        let dev = stat_fd(fd)?.dev;
+        let group = self.apart.get(&dev).copied().unwrap_or(0);
+        match self.all.get(group).map(|notifier| notifier.mark(fd, mask)) {
+            Some(Err(e)) if e.raw_os_error() == Some(libc::EXDEV) => {}
+            Some(Err(e)) => return Err(e),
+            Some(Ok(())) => return Ok(Inode { group, key }),
+            None => {}
+        }
+        let apart = Notifier::new()?;
+        apart.mark(fd, mask)?;
+        let group = self.all.len();
+        self.all.push(apart);
+        self.apart.insert(dev, group);
+        Ok(Inode { group, key })
+    }
+
+    /// Takes `mask` off again.
+    pub(super) fn unmark(&self, group: usize, fd: BorrowedFd<'_>, mask: MaskFlags) {
+        if let Some(notifier) = self.all.get(group) {
+            // What is not there need not be taken away.
+            let _ = notifier.unmark(fd, mask);
+        }
+    }
+
+    /// The next events of each group, with its number. Never blocks.
+    pub(super) fn read(&mut self) -> impl Iterator<Item = (usize, io::Result<Vec<Event>>)> {
+        self.all.iter_mut().map(Notifier::read).enumerate()
+    }
+}

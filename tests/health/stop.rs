@@ -1,0 +1,80 @@
+//! The end: what is under way is ended, and everything is on record.
+
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::common::{GOOD, Guard, missing, not_root, poll, skip_unless, text};
+use crate::http::try_ask;
+
+#[test]
+fn a_heal_that_is_under_way_ends_and_is_on_record_before_the_daemon_stops() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let file = guard.file();
+    // What is found there takes a moment to read, and the record waits for it.
+    let long = vec![b'x'; 128 << 20];
+    guard.write_surely(&file, |file| file.write_all_at(&long, 0));
+    guard.signal(Signal::TERM);
+    let socket = guard.control();
+    // Whoever asks is answered as long as it lives.
+    let mut states = Vec::new();
+    let asked = std::thread::spawn(move || {
+        while let Some(answer) = try_ask(&socket, "/readyz") {
+            if states.last() != Some(&answer) {
+                states.push(answer);
+            }
+        }
+        states
+    });
+    guard.wait_ended();
+    let states = asked.join().unwrap();
+    let (code, told) = states.last().expect("an answer");
+    assert_eq!((*code, told.starts_with("draining: ")), (503, true), "{states:?}");
+    guard.wait_whole();
+    let kinds: Vec<String> =
+        guard.events().iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect();
+    let place = |kind: &str| kinds.iter().position(|known| known == kind);
+    let (changed, stopped) = (place("content-changed"), place("stopped"));
+    assert!(changed.is_some() && stopped == Some(kinds.len() - 1), "{kinds:?}");
+    assert!(place("restored").is_some(), "{kinds:?}");
+    assert!(guard.steadfast(&["journal", "verify"]).status.success());
+}
+
+#[test]
+fn a_worker_that_does_not_end_holds_up_nothing() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let endless = guard.path("endless");
+    std::fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    let asking = guard.command(&["protect".as_ref(), endless.as_ref()]);
+    let mut asking = { asking }.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/task", guard.pid());
+    poll(|| is_busy(&status, "reader").then_some(()), || guard.story());
+    let began = Instant::now();
+    guard.signal(Signal::TERM);
+    guard.wait_ended();
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    let output = asking.wait().unwrap();
+    assert_eq!(output.code(), Some(2), "{}", guard.log());
+    assert_eq!(guard.events().last().unwrap()["kind"], "stopped");
+    // What it left half done is gone after the next start.
+    guard.start();
+    assert_eq!(guard.status()["protected"], 1);
+    skip_unless!(missing(&["lsattr"]));
+    let flags = crate::common::quiet("lsattr", &[endless.as_os_str()]);
+    assert!(!text(&flags.stdout).split(' ').next().unwrap().contains('i'));
+}
+
+/// Whether the thread of that name uses the processor.
+fn is_busy(tasks: &str, name: &str) -> bool {
+    let Ok(tasks) = std::fs::read_dir(tasks) else { return false };
+    tasks.filter_map(Result::ok).any(|task| {
+        let read = |what: &str| std::fs::read_to_string(task.path().join(what)).unwrap_or_default();
+        let stat = read("stat");
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        let ticks: u64 = after.split(' ').nth(12).and_then(|t| t.parse().ok()).unwrap_or(0);
+        read("comm").trim() == name && ticks > 5
+    })
+}
