@@ -22,6 +22,7 @@ mod setup;
 mod tags;
 mod thread;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -53,8 +54,8 @@ const HANGS: Duration = Duration::from_secs(2);
 /// What the thread tells whoever started it.
 #[derive(Debug)]
 pub enum Told {
-    /// These files should be looked at.
-    Look(Vec<FileId>),
+    /// Some files should be looked at: see [`AuditSensor::to_look_at`].
+    Look,
     /// Any file should be looked at: some flags were changed, and nobody knows which.
     LookEverywhere,
     /// The answer to [`AuditSensor::ask`]: all records up to then have come in, or will not.
@@ -89,6 +90,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     inodes: Inodes,
+    /// A storm of records about one file calls for no more looks than somebody has time for.
+    looks: BTreeSet<FileId>,
     health: Health,
     /// When the thread last went round, to notice one that hangs.
     alive: Instant,
@@ -129,6 +132,7 @@ impl AuditSensor {
             deeds: Deeds::default(),
             state: Mutex::new(State {
                 inodes: Inodes::default(),
+                looks: BTreeSet::new(),
                 health: Health::Working,
                 alive: Instant::now(),
                 busy: false,
@@ -171,6 +175,12 @@ impl AuditSensor {
     #[must_use]
     pub fn records(&self, file: FileId, key: InodeKey, since: Instant) -> bool {
         self.shared.state().inodes.is_recorded(file, key, since)
+    }
+
+    /// Files that should be looked at, each told of once however much was done to it.
+    #[must_use]
+    pub fn to_look_at(&self) -> BTreeSet<FileId> {
+        std::mem::take(&mut self.shared.state().looks)
     }
 
     /// What happens to this file calls for no look any more.

@@ -239,8 +239,19 @@ impl Listener {
             let deed = Deed { act, told, of, inherited, actor, began, over: now, ended };
             self.shared.deeds.add(deed);
         }
-        if !looks.is_empty() {
-            (self.tell)(Told::Look(looks));
+        self.call_for(looks);
+    }
+
+    /// Has these files looked at.
+    fn call_for(&self, looks: Vec<FileId>) {
+        let is_news = {
+            let waiting = &mut self.shared.state().looks;
+            let all_taken = waiting.is_empty();
+            waiting.extend(looks);
+            all_taken && !waiting.is_empty()
+        };
+        if is_news {
+            (self.tell)(Told::Look);
         }
     }
 
