@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The credential that is used where the configuration names no file:
-/// `LoadCredential=smtp-password:…` in the unit.
+/// The credential, which goes before the file that the configuration names: whoever runs as a
+/// user of its own cannot read that. `LoadCredential=smtp-password:…` in the unit.
 const CREDENTIAL: &str = "smtp-password";
 
 /// A password file of more bytes than this is some other file.
@@ -63,11 +63,11 @@ pub(super) fn find(
     match (user, file) {
         (None, Some(_)) => Err(PasswordError::NoUser),
         (None, None) => Ok(None),
-        (Some(_), Some(file)) => read(file).map(Some),
-        (Some(user), None) => {
+        (Some(user), file) => {
             let credential = credentials.map(|directory| directory.join(CREDENTIAL));
-            match credential.filter(|path| path.exists()) {
-                Some(path) => read(&path).map(Some),
+            let credential = credential.filter(|path| path.exists());
+            match credential.as_deref().or(file) {
+                Some(path) => read(path).map(Some),
                 None => Err(PasswordError::Missing { user: user.to_owned() }),
             }
         }
@@ -153,6 +153,9 @@ mod tests {
     fn a_systemd_credential_stands_in_for_the_file() {
         let (directory, _) = file(b"secret\n", 0o400);
         let found = find(Some("u"), None, Some(directory.path())).unwrap();
+        assert_eq!(found.as_deref(), Some("secret"));
+        let closed = Path::new("/nowhere");
+        let found = find(Some("u"), Some(closed), Some(directory.path())).unwrap();
         assert_eq!(found.as_deref(), Some("secret"));
         assert!(matches!(find(Some("u"), None, None), Err(PasswordError::Missing { .. })));
     }

@@ -35,8 +35,11 @@ pub(super) enum Command {
         /// Protect this too, besides what the configuration names
         #[arg(long, value_name = "PATH", num_args = 1..)]
         protect: Vec<PathBuf>,
+        /// Do not start 'steadfast deliver': steadfast-deliver.service runs it
+        #[arg(long)]
+        no_deliver: bool,
     },
-    /// Deliver messages from the spool; the daemon starts this by itself
+    /// Deliver messages from the spool; 'run' starts this by itself
     Deliver,
     /// Take the known-good copy, add to the baseline, set +i
     Protect(Paths),

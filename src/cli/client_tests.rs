@@ -38,7 +38,7 @@ fn client_and_server_understand_each_other() {
     };
     let health = crate::daemon::health::Health::new(answer.clone());
     let control = crate::daemon::control::Control::start(
-        &path,
+        crate::daemon::control::At { path: &path, handed: None, listen: None },
         (health, Arc::new(|_| ())),
         Arc::new(|command, request, reply| {
             let path = request.paths[0].clone();
@@ -48,7 +48,6 @@ fn client_and_server_understand_each_other() {
                 ..Default::default()
             });
         }),
-        None,
     )
     .unwrap();
     assert_eq!(status(&path).unwrap(), answer);

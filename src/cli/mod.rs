@@ -100,7 +100,9 @@ fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
     let config = load(file)?;
     let change = |command, paths, reason| change::change(screen, &config, command, paths, reason);
     match cli.command {
-        Command::Run { protect } => run::run(screen, &config, cli.config, protect),
+        Command::Run { protect, no_deliver } => {
+            run::run(screen, &config, cli.config, protect, !no_deliver)
+        }
         Command::Deliver => run::deliver(&config),
         Command::Protect(paths) => change(api::Command::Protect, paths, None),
         Command::Release(paths) => change(api::Command::Release, paths, None),

@@ -20,6 +20,7 @@ pub(super) fn run(
     config: &Config,
     config_file: Option<PathBuf>,
     protect: Vec<PathBuf>,
+    deliver: bool,
 ) -> anyhow::Result<Outcome> {
     require_root("run the daemon")?;
     let protect = protect.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
@@ -41,6 +42,7 @@ pub(super) fn run(
         on_progress: Box::new(move |so_far| progress.tell(so_far)),
         protect,
         config_file,
+        deliver,
         on_entry: Box::new(on_entry),
         on_warning: Box::new(move |warning| warned.remark(warning)),
         on_ready: Box::new(on_ready),

@@ -119,7 +119,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
-        | Note::Deliverer(_)
+        | Note::Delivery(_)
         | Note::Then(_) => return None,
     };
     Some((path, matter))
@@ -142,7 +142,7 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
-        | Note::Deliverer(_)
+        | Note::Delivery(_)
         | Note::Then(_) => Ok(()),
     }
 }

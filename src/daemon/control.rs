@@ -18,6 +18,7 @@ mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -104,7 +105,18 @@ pub enum ControlError {
     Thread(io::Error),
 }
 
-/// The running server. Dropping it stops it and takes the socket away.
+/// Where it is served.
+#[derive(Debug)]
+pub struct At<'a> {
+    /// The control socket.
+    pub path: &'a Path,
+    /// The socket itself, if the service manager made it.
+    pub handed: Option<OwnedFd>,
+    /// Health only, over TCP.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The running server. Dropping it stops it, and takes the socket away if it is its own.
 #[derive(Debug)]
 pub struct Control {
     stop: Option<oneshot::Sender<()>>,
@@ -116,22 +128,22 @@ pub struct Control {
 }
 
 impl Control {
-    /// Serves the socket at `path`, and health on `listen`.
+    /// Serves the control socket, and health.
     ///
     /// The socket's directory is made with mode 0755 where it is missing. The socket has mode
-    /// 0660 and the group `steadfast` where there is one, else mode 0600.
+    /// 0660 and the group `steadfast` where there is one, else mode 0600. One that was handed
+    /// over is used if it is at the right path, and stays when this ends.
     ///
     /// # Errors
     ///
     /// A socket or address that cannot be had, or no thread.
     pub fn start(
-        path: &Path,
+        at: At<'_>,
         (health, refresh): (Arc<Health>, Refresh),
         commands: CommandSink,
-        listen: Option<SocketAddr>,
     ) -> Result<Self, ControlError> {
-        let (socket, listener) = Socket::bind(path)?;
-        let loopback = listen.map(bind_health).transpose()?;
+        let (socket, listener) = Socket::have(at.path, at.handed)?;
+        let loopback = at.listen.map(bind_health).transpose()?;
         let address = loopback.as_ref().and_then(|bound| bound.local_addr().ok());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

@@ -79,7 +79,7 @@ impl Guard {
 
     /// Waits for something to happen, and does what follows from it.
     pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
-        self.health.guard.beat();
+        self.health.guard.work();
         let mounts_changed = self.wait()?;
         self.listen(mounts_changed);
         for observation in std::mem::take(&mut self.pending) {
@@ -160,6 +160,7 @@ impl Guard {
                     }
                 }
                 Report::Selftest(news) => self.test_news(news),
+                Report::Hot(inode) => self.too_hot(inode),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{Shortcoming, State};
 use super::guard::Guard;
+use super::service::{Feeder, Service};
 use crate::record::PathText;
 use crate::sense::FileId;
 
@@ -20,15 +21,22 @@ pub(super) struct Life {
     ask: Instant,
     /// To be told once, when it is on guard.
     on_ready: Option<super::start::OnReady>,
+    service: Service,
+    feeder: Feeder,
 }
 
 impl Life {
-    pub(super) fn new(on_ready: super::start::OnReady) -> Self {
+    pub(super) fn new(
+        on_ready: super::start::OnReady,
+        (service, feeder): (Service, Feeder),
+    ) -> Self {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
+            service,
+            feeder,
         }
     }
 
@@ -60,10 +68,16 @@ impl Guard {
         self.life.uncompared.retain(|file| !engine.is_compared(*file));
         if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
             self.life.state = State::Watching;
+            self.health.start.rest();
             self.publish();
-            if let Some(on_ready) = self.life.on_ready.take() {
-                self.health.with_status(|status| on_ready(status));
-            }
+            let life = &mut self.life;
+            self.health.with_status(|status| {
+                life.service.ready(status);
+                life.feeder.ready();
+                if let Some(on_ready) = life.on_ready.take() {
+                    on_ready(status);
+                }
+            });
         }
     }
 
@@ -119,6 +133,7 @@ impl Guard {
             status.worst_case_notice_ms = self.sweep.worst_case_ms();
             status.shortcomings = shortcomings;
             status.sensors = sensors;
+            self.life.service.tell(status);
         });
     }
 }

@@ -1,7 +1,6 @@
 //! Doing what the engine asks for.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,12 +13,11 @@ use super::health;
 use super::scribe::Note;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
-use crate::baseline::snapshot::snapshot;
-use crate::baseline::{Content, Replica, Snapshot};
-use crate::engine::{Action, Cure, Input, Inspection, MISSED, Sight};
+use crate::baseline::Replica;
+use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::FileKind;
-use crate::respond::{self, Outcome, Patient};
-use crate::sense::{FileId, Hint, Observation};
+use crate::respond::{self, Outcome};
+use crate::sense::FileId;
 use crate::sys;
 
 /// A cure that has to write more than this is left to another thread, in bytes.
@@ -85,72 +83,6 @@ impl Guard {
         }
     }
 
-    /// A modification time that moved is a write or a `touch`. The event that tells which is in
-    /// the queue by now, and knowing it spares reading a large file before it is healed.
-    fn listen_for_writes(&mut self, file: FileId, sight: &Sight) {
-        let Sight::Present(stat) = sight else { return };
-        let Some(ward) = self.ward(file) else { return };
-        if stat.kind != FileKind::File || stat.mtime == ward.patient.facts.mtime {
-            return;
-        }
-        self.listen(false);
-        let wrote =
-            |seen: &Observation| seen.file == file && seen.hint == Hint::Written && !seen.retired;
-        if self.pending.iter().any(wrote) {
-            let now = self.now();
-            self.engine.handle(now, Input::Written { file }, &mut Vec::new());
-        }
-    }
-
-    /// Looks at a file, and notices when its filesystem came back.
-    pub(super) fn sight(&mut self, file: FileId) -> Sight {
-        let Some(ward) = self.ward_mut(file) else { return Sight::Missing };
-        let sight = ward.look();
-        if let Sight::Present(stat) = sight {
-            let before = std::mem::replace(&mut ward.mount, stat.mount);
-            if before != 0 && before != stat.mount {
-                self.begin_again(file);
-            }
-        }
-        sight
-    }
-
-    fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, String>> {
-        let ward = self.ward(file)?;
-        let path = &ward.patient.path;
-        Some(match snapshot(path, Content::Skip, &|_| ()) {
-            Ok(Snapshot { facts, stat }) => {
-                let writers = facts.kind == FileKind::File
-                    && ward.patient.facts.keeps_immutable()
-                    && has_writers(&ward.patient);
-                Ok(Inspection { facts, stat, writers })
-            }
-            Err(e) => Err(e.to_string()),
-        })
-    }
-
-    /// A directory changed: whatever is in it that is not protected does not belong there.
-    /// Pipes, sockets and devices may have been there when it was protected, which passes them
-    /// by; only an event can tell that one is new.
-    fn look_for_strangers(&mut self, file: FileId) {
-        let Some(ward) = self.ward(file) else { return };
-        if ward.patient.facts.kind != FileKind::Directory {
-            return;
-        }
-        let Ok(entries) = std::fs::read_dir(&ward.patient.path) else { return };
-        let plain = |kind: std::fs::FileType| kind.is_file() || kind.is_dir() || kind.is_symlink();
-        let strangers: Vec<_> = entries
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_type().is_ok_and(plain))
-            .filter(|entry| self.engine.id_of(&entry.path()).is_none())
-            .map(|entry| entry.file_name().into_encoded_bytes())
-            .take(MOST_STRANGERS)
-            .collect();
-        for name in strangers {
-            self.feed(Input::Stranger { file, name });
-        }
-    }
-
     fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
         // What the self-test left at a canary is no evidence.
         let worth_reading = worth_reading && !self.canaries.has(file);
@@ -172,7 +104,7 @@ impl Guard {
             if watched != Some(name) {
                 sensors.watch_replica(file, dir, name);
                 if let Some(registrar) = sensors.registrar() {
-                    registrar.replica(file, dir.as_fd(), name);
+                    registrar.replica(file, dir, name);
                 }
             }
             Ok(())
@@ -368,16 +300,5 @@ impl Guard {
     }
 }
 
-/// So many strangers in one directory are told one by one.
-const MOST_STRANGERS: usize = 1000;
 /// How the shortcoming of a missing replica begins.
 const NO_REPLICA: &str = "no copy lies ready for a heal";
-
-/// Whether anybody has the file open for writing. If that cannot be told, nobody has.
-fn has_writers(patient: &Patient) -> bool {
-    let open = || {
-        let dir = patient.open_parent()?;
-        sys::open::open_read_at(dir.as_fd(), patient.name())
-    };
-    open().and_then(|fd| sys::lease::has_writers(fd.as_fd())).unwrap_or(false)
-}

@@ -1,7 +1,5 @@
 //! `restore`: the known-good copy at the path, because a person says so.
 
-use std::os::fd::AsFd;
-
 use jiff::Timestamp;
 
 use super::guard::Guard;
@@ -29,7 +27,7 @@ impl Guard {
             let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
                 sensors.watch_replica(file, dir, name);
                 if let Some(registrar) = sensors.registrar() {
-                    registrar.replica(file, dir.as_fd(), name);
+                    registrar.replica(file, dir, name);
                 }
                 Ok(())
             });

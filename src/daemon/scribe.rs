@@ -52,8 +52,8 @@ pub enum Note {
     Release(PathBuf),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
-    /// From now on this process delivers, or nobody is to be told.
-    Deliverer(Option<Supervisor>),
+    /// From now on the messages are delivered so.
+    Delivery(Delivery),
     /// To be done when everything before this is written, or cannot be.
     Then(Afterwards),
 }
@@ -74,6 +74,17 @@ impl std::fmt::Debug for Afterwards {
     }
 }
 
+/// Who carries the messages.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Nobody is to be told.
+    Nobody,
+    /// A process of ours.
+    Own(Supervisor),
+    /// A process that the service manager runs.
+    Service,
+}
+
 /// What the scribe needs.
 pub struct Desk {
     /// The database.
@@ -86,8 +97,8 @@ pub struct Desk {
     pub quarantine: Arc<Quarantine>,
     /// Sees to it that all these are where they belong.
     pub keeper: Keeper,
-    /// The process that delivers; `None` where nobody is to be told.
-    pub deliverer: Option<Supervisor>,
+    /// Who carries the messages.
+    pub delivery: Delivery,
     /// Called with every line once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
 }

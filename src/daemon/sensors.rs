@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::time::TimeSpec;
 
 use super::api::SensorStatus;
 use super::wake::Mailer;
@@ -46,14 +47,18 @@ impl Sensors {
     #[must_use]
     pub fn start(reports: Mailer<Report>, state: &Path) -> Self {
         let captures = Arc::new(Captures::new());
-        let mailer = reports.clone();
+        let (mailer, hot) = (reports.clone(), reports.clone());
         let audit = AuditSensor::start(Arc::clone(&captures), &state.join(ANCHOR), move |told| {
             mailer.send(Report::Audit(told));
         });
         Self {
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
-            permission: PermissionSensor::start(Arc::clone(&captures), reports.bell())
-                .map_err(|e| e.to_string()),
+            permission: PermissionSensor::start(
+                Arc::clone(&captures),
+                reports.bell(),
+                Box::new(move |inode| hot.send(Report::Hot(inode))),
+            )
+            .map_err(|e| e.to_string()),
             audit,
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
@@ -110,6 +115,22 @@ impl Sensors {
                 crate::text::escape_path(&patient.path)
             );
         }
+    }
+
+    /// Leaves those who open the file alone, where audit tells of all that they can do to it.
+    /// False where it does not, and nothing was changed.
+    pub fn spare_openers(&self, patient: &Patient) -> bool {
+        if self.audit().is_none_or(|audit| audit.health() != Health::Working) {
+            return false;
+        }
+        let (Ok(permission), Ok(dir)) = (self.permission.as_ref(), patient.open_parent()) else {
+            return false;
+        };
+        let spared = permission.unwatch(dir.as_fd(), patient.name()).is_ok();
+        if let Ok(sensor) = self.fanotify.as_ref() {
+            sensor.spare_openers(dir.as_fd(), patient.name());
+        }
+        spared
     }
 
     fn watch_by_inotify(&mut self, file: FileId, path: &Path, kind: Watched) -> Result<(), String> {
@@ -251,6 +272,17 @@ impl Sensors {
             all.push((sensor.fd(), PollFlags::POLLPRI));
         }
         all
+    }
+
+    /// Waits until there is something to read. False where nothing came in that time.
+    pub fn await_event(&self, at_most: Duration) -> bool {
+        let mut fds: Vec<PollFd<'_>> = self
+            .descriptors()
+            .into_iter()
+            .filter(|(_, flags)| *flags == PollFlags::POLLIN)
+            .map(|(fd, flags)| PollFd::new(fd, flags))
+            .collect();
+        nix::poll::ppoll(&mut fds, Some(TimeSpec::from(at_most)), None).is_ok_and(|ready| ready > 0)
     }
 
     /// Reads everything that has come in. True when the kernel dropped events. That the mount

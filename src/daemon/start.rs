@@ -1,6 +1,7 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
-use super::control::{Control, ControlError};
+use super::control::{At, Control, ControlError};
 use super::failures::Failure;
 use super::guard::Guard;
 use super::health::Health;
@@ -23,6 +24,7 @@ use super::reload::InForce;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
+use super::service::{Feeder, Service};
 use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
@@ -30,7 +32,6 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::alert::Supervisor;
 use crate::baseline::{Baseline, BaselineError, Record};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -45,6 +46,8 @@ pub struct RunOptions {
     pub protect: Vec<PathBuf>,
     /// The configuration file, for the mail process to read the same.
     pub config_file: Option<PathBuf>,
+    /// Start the process that sends the mail; otherwise somebody else does.
+    pub deliver: bool,
     /// Called with every journal line, once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
     /// Called while paths are taken under protection.
@@ -85,6 +88,9 @@ const WORKERS: Duration = Duration::from_secs(3);
 /// …and this long for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The control socket's name in `steadfast.socket`.
+const CONTROL: &str = "control";
+
 /// Whoever asks for the status waits this long for the guard.
 const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -96,14 +102,18 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    let mut service = Service::take();
     let known = known(&config.daemon.state)?;
     let wanted = Wanted::of(config, &options.protect, &known)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
+    health.start.here();
+    health.start.work();
+    let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
     StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
-    let control = open_control(config, &health, &reports)?;
+    let control = open_control(config, &health, &reports, service.handed(CONTROL))?;
     let mut store = Store::open(&config.daemon.state, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     drop(options.on_progress);
@@ -116,7 +126,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         store,
         options.on_entry,
         (mailbox, &reports),
-        Life::new(options.on_ready),
+        Life::new(options.on_ready, (service, feeder)),
         InForce {
             config: config.clone(),
             file: options.config_file,
@@ -124,6 +134,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
             reports: reports.clone(),
             busy: false,
             again: false,
+            delivers: options.deliver,
         },
         &health,
     )?;
@@ -168,24 +179,24 @@ fn assemble(
 ) -> Result<Guard, RunError> {
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
     let config = &in_force.config;
-    let deliverer = config.email.is_some().then(|| Supervisor::new(in_force.file.clone()));
+    let delivery = in_force.delivery();
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let evidence = Arc::clone(&quarantine);
-    let desk = Desk { baseline, journal, spool, quarantine, keeper, deliverer, on_entry };
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
     let sensors = Sensors::start(reports.clone(), &state);
     let stager = workers::stager(
         Arc::clone(&vault),
-        evidence,
-        scribe.sender(),
+        (evidence, scribe.sender()),
         sensors.registrar(),
         reports.clone(),
+        health.stager.clone(),
     )?;
     Ok(Guard {
         engine: Engine::default(),
         stager,
-        reader: workers::reader(Arc::clone(&vault), reports.clone())?,
+        reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
         sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
@@ -212,6 +223,7 @@ fn open_control(
     config: &Config,
     health: &Arc<Health>,
     reports: &Mailer<Report>,
+    handed: Option<OwnedFd>,
 ) -> Result<Control, ControlError> {
     let asked = Mutex::new(None::<Instant>);
     let asking = Mutex::new(reports.clone());
@@ -228,14 +240,13 @@ fn open_control(
     };
     let reports = Mutex::new(reports.clone());
     Control::start(
-        &config.daemon.control,
+        At { path: &config.daemon.control, handed, listen: config.daemon.listen },
         (Arc::clone(health), Arc::new(refresh)),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {
                 reports.send(Report::Asked(command, request, reply));
             }
         }),
-        config.daemon.listen,
     )
 }
 

@@ -27,6 +27,8 @@ const SLOW: Duration = Duration::from_secs(30);
 const CHORES: Duration = Duration::from_secs(1);
 /// Files looked at before events are served again: about half a millisecond.
 const SLICE: usize = 256;
+/// Between two slices everybody else has the processor: the guard runs before them.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Every so many rounds each path is walked anew, so that a directory above that became a
 /// symlink to the same place is found too.
 const THOROUGH: u32 = 16;
@@ -52,6 +54,7 @@ pub struct Sweep {
     next_content: Duration,
     next_pinned: Duration,
     under_way: bool,
+    next_slice: Duration,
     last_health: String,
     /// When the round under way began, and the last one that was ended.
     began: Timestamp,
@@ -76,6 +79,7 @@ impl Sweep {
             next_content: content_every,
             next_pinned: Duration::ZERO,
             under_way: false,
+            next_slice: Duration::ZERO,
             last_health: String::new(),
             began: Timestamp::now(),
             whole: None,
@@ -106,8 +110,8 @@ impl Sweep {
 
     /// How long there is nothing to do.
     pub(super) fn wait(&self, now: Duration) -> Duration {
-        let next = self.next_round.min(self.next_chores);
-        if self.under_way { Duration::ZERO } else { next.saturating_sub(now) }
+        let next = if self.under_way { self.next_slice } else { self.next_round };
+        next.min(self.next_chores).saturating_sub(now)
     }
 
     /// Begins a round at once, or as soon as the one under way is done: were that begun anew at
@@ -159,11 +163,11 @@ impl Guard {
             self.sweep.next_chores = now + CHORES;
             self.do_chores(now);
         }
-        if !self.sweep.under_way {
-            if now < self.sweep.next_round {
-                return;
-            }
-            self.begin_round(now);
+        match self.sweep.under_way {
+            true if now < self.sweep.next_slice => return,
+            false if now < self.sweep.next_round => return,
+            true => {}
+            false => self.begin_round(now),
         }
         let end = (self.sweep.cursor + SLICE).min(self.sweep.files.len());
         let slice: Vec<FileId> =
@@ -174,6 +178,7 @@ impl Guard {
             self.look_again(file, thorough);
         }
         self.sweep.cursor = end;
+        self.sweep.next_slice = self.now().mono + PAUSE;
         if end == self.sweep.files.len() {
             self.sweep.under_way = false;
             self.sweep.cursor = 0;
@@ -186,6 +191,7 @@ impl Guard {
         if now >= self.sweep.next_beat {
             self.sweep.next_beat = now + BEAT;
             self.beat();
+            self.publish();
         }
         self.sweep.under_way = true;
         self.sweep.began = Timestamp::now();
@@ -207,6 +213,7 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.restock_again();
+        self.look_at_openers_again();
         self.tell_health();
     }
 
@@ -285,6 +292,16 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn between_two_slices_of_a_round_the_others_have_their_turn() {
+        let mut sweep = Sweep::new(FlagSweep::Auto, Duration::from_secs(3600));
+        let now = Duration::from_secs(100);
+        (sweep.next_round, sweep.next_chores) = (now + SLOW, now + CHORES);
+        (sweep.under_way, sweep.next_slice) = (true, now + PAUSE);
+        assert_eq!(sweep.wait(now), PAUSE);
+        assert_eq!(sweep.wait(now + PAUSE), Duration::ZERO);
+    }
 
     #[test]
     fn the_sweep_rests_only_while_it_is_safe_and_the_owner_leaves_it_to_us() {

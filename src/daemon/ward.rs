@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::baseline::{Origin, Record};
 use crate::engine::{Protected, Sight};
@@ -32,6 +33,8 @@ pub struct Ward {
     pub replica_watched: bool,
     /// No event tells of changes, or not of all.
     pub eventless: bool,
+    /// Its openers are not looked at until then: there are too many.
+    pub spared: Option<Instant>,
     /// The incident that evidence of it belongs to.
     pub incident: Option<String>,
     /// Why it is protected less well than it should be.
@@ -62,6 +65,7 @@ impl Ward {
             staging: false,
             replica_watched: false,
             eventless: false,
+            spared: None,
             incident: None,
             shortcomings: Vec::new(),
         }

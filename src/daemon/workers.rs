@@ -6,17 +6,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
+use super::health::Beat;
 use super::protect::{self, ProtectError};
 use super::restock::Stocked;
 use super::scribe::Note;
 use super::wake::Mailer;
+use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
 use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::engine::{Cure, Inspection};
@@ -50,6 +52,8 @@ pub enum Report {
     Pinned(Vec<FileId>),
     /// The tester of the self-test has something to tell.
     Selftest(super::selftest::News),
+    /// This inode is opened thousands of times a second.
+    Hot(InodeKey),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// These known-good copies are gone, and the files are not good either.
@@ -155,13 +159,20 @@ type Hurry = Arc<AtomicBool>;
 impl<T: Send + 'static> Worker<T> {
     fn start(
         name: &str,
-        work: impl FnOnce(Receiver<T>, Hurry) + Send + 'static,
+        beat: Beat,
+        mut work: impl FnMut(T, &Hurry) + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, jobs) = channel();
         let hurry = Hurry::default();
         let told = Arc::clone(&hurry);
-        let thread =
-            std::thread::Builder::new().name(name.into()).spawn(move || work(jobs, told))?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            beat.here();
+            for job in jobs {
+                beat.work();
+                work(job, &told);
+                beat.rest();
+            }
+        })?;
         Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
     }
 
@@ -205,44 +216,39 @@ impl<T> Drop for Worker<T> {
 /// When the system has no thread to give.
 pub fn stager(
     vault: Arc<Vault>,
-    quarantine: Arc<Quarantine>,
-    scribe: Sender<Note>,
+    (quarantine, scribe): (Arc<Quarantine>, Sender<Note>),
     registrar: Option<Registrar>,
     reports: Mailer<Report>,
+    beat: Beat,
 ) -> io::Result<Worker<Chore>> {
-    Worker::start("stager", move |chores, hurry| {
-        for chore in chores {
-            match chore {
-                Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
-                Chore::Stage { file, path, facts, slot } => {
-                    let mut staged = respond::stage(&facts, &vault, &slot, true);
-                    if is_unfit(&staged) && mend(&path, &facts, &vault) {
-                        staged = respond::stage(&facts, &vault, &slot, true);
-                    }
-                    if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
-                        registrar.replica_at(file, &replica.path);
-                    }
-                    reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
-                }
-                Chore::Evidence(file, piece) => {
-                    evidence::keep(file, piece, &quarantine, &scribe, &reports);
-                }
-                Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
-                Chore::Discard(path) => evidence::discard(&path),
-                Chore::Evict { from, slot, incident } => {
-                    evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
-                }
-                Chore::Restock(all) => {
-                    let lost = super::restock::restock(&all, &vault);
-                    reports.send(Report::Lost(lost));
-                }
-                Chore::Sync(path) => sync(&path),
-                Chore::Cure { file, cure, patient, slot } => {
-                    let outcome =
-                        respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
-                    reports.send(Report::Cured(file, Box::new(outcome)));
-                }
+    Worker::start("stager", beat, move |chore, hurry| match chore {
+        Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
+        Chore::Stage { file, path, facts, slot } => {
+            let mut staged = respond::stage(&facts, &vault, &slot, true);
+            if is_unfit(&staged) && mend(&path, &facts, &vault) {
+                staged = respond::stage(&facts, &vault, &slot, true);
             }
+            if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
+                registrar.replica_at(file, &replica.path);
+            }
+            reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
+        }
+        Chore::Evidence(file, piece) => {
+            evidence::keep(file, piece, &quarantine, &scribe, &reports);
+        }
+        Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
+        Chore::Discard(path) => evidence::discard(&path),
+        Chore::Evict { from, slot, incident } => {
+            evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
+        }
+        Chore::Restock(all) => {
+            let lost = super::restock::restock(&all, &vault);
+            reports.send(Report::Lost(lost));
+        }
+        Chore::Sync(path) => sync(&path),
+        Chore::Cure { file, cure, patient, slot } => {
+            let outcome = respond::perform(cure, &patient, &vault, &slot, &mut |_, _| Ok(()));
+            reports.send(Report::Cured(file, Box::new(outcome)));
         }
     })
 }
@@ -267,29 +273,23 @@ fn sync(path: &Path) {
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn reader(vault: Arc<Vault>, reports: Mailer<Report>) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", move |readings, hurry| {
-        for reading in readings {
-            match reading {
-                _ if hurry.load(Ordering::Relaxed) => {}
-                Reading::Verify { file, epoch, path, size } => {
-                    reports.send(Report::Verified(file, epoch, read(&path, size)));
-                }
-                Reading::Take { path, policy, origin, accepted, asker, index } => {
-                    let read = |bytes| asker.gauge.add_bytes(bytes);
-                    let record = protect::take(&path, policy, origin, &vault, &read);
-                    reports.send(Report::Taken(Box::new(Taken {
-                        path,
-                        record,
-                        accepted,
-                        asker,
-                        index,
-                    })));
-                }
-                Reading::FindPinned(files) => {
-                    reports.send(Report::Pinned(pinned(&files)));
-                }
-            }
+pub fn reader(
+    vault: Arc<Vault>,
+    reports: Mailer<Report>,
+    beat: Beat,
+) -> io::Result<Worker<Reading>> {
+    Worker::start("reader", beat, move |reading, hurry| match reading {
+        _ if hurry.load(Ordering::Relaxed) => {}
+        Reading::Verify { file, epoch, path, size } => {
+            reports.send(Report::Verified(file, epoch, read(&path, size)));
+        }
+        Reading::Take { path, policy, origin, accepted, asker, index } => {
+            let read = |bytes| asker.gauge.add_bytes(bytes);
+            let record = protect::take(&path, policy, origin, &vault, &read);
+            reports.send(Report::Taken(Box::new(Taken { path, record, accepted, asker, index })));
+        }
+        Reading::FindPinned(files) => {
+            reports.send(Report::Pinned(pinned(&files)));
         }
     })
 }

@@ -11,7 +11,7 @@ use super::backlog::Backlog;
 use super::discarded::{Discarded, Discards};
 use super::failures::Failure;
 use super::health::Health;
-use super::scribe::{Afterwards, Desk, Note};
+use super::scribe::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, News, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::engine::Moment;
@@ -86,7 +86,7 @@ impl Writer {
     pub(super) fn run(&mut self, inbox: &Receiver<Note>) {
         let mut next_round = Instant::now();
         loop {
-            self.health.scribe.beat();
+            self.health.scribe.work();
             let mut later = Vec::new();
             let until = next_round.saturating_duration_since(Instant::now());
             let open = match inbox.recv_timeout(until) {
@@ -111,10 +111,14 @@ impl Writer {
             later.into_iter().for_each(|Afterwards(act)| act());
             self.tell_backlog();
             if !open {
-                self.health.scribe.end();
+                self.health.scribe.rest();
                 return;
             }
         }
+    }
+
+    fn tells(&self) -> bool {
+        !matches!(self.desk.delivery, Delivery::Nobody)
     }
 
     fn tell_backlog(&self) {
@@ -162,13 +166,14 @@ impl Writer {
                 let events = item.events.iter_mut();
                 events.for_each(|event| name_containers(&mut self.containers, event));
                 // Where nobody is to be told, nothing is to pile up.
-                if self.desk.deliverer.is_some() {
+                if self.tells() {
                     self.gatherer.take(now(self.began), item, waits);
                 }
             }
-            Note::Deliverer(deliverer) => {
-                if let Some(mut old) = std::mem::replace(&mut self.desk.deliverer, deliverer) {
-                    old.stop(LAST_MESSAGE);
+            Note::Delivery(delivery) => {
+                let before = std::mem::replace(&mut self.desk.delivery, delivery);
+                if let Delivery::Own(mut process) = before {
+                    process.stop(LAST_MESSAGE);
                 }
             }
             Note::Then(act) => later.push(act),
@@ -254,8 +259,8 @@ impl Writer {
     fn round(&mut self) {
         self.keep();
         self.backlog.retry(&self.desk.baseline);
-        if let Some(deliverer) = self.desk.deliverer.as_mut() {
-            match deliverer.tick(Instant::now()) {
+        if let Delivery::Own(process) = &mut self.desk.delivery {
+            match process.tick(Instant::now()) {
                 Some(Turn::Ended { status, wait }) => {
                     self.health.counts.failure(Failure::MailProcessEnded);
                     tracing::warn!("the mail process ended ({status}); next start in {wait:?}");
@@ -299,7 +304,7 @@ impl Writer {
 
     /// Somebody is at the daemon's own files: a journal line, and a message.
     fn put_on_record(&mut self, told: Vec<Event>) {
-        if self.desk.deliverer.is_some()
+        if self.tells()
             && let Some(first) = told.first()
         {
             let incident = format!("state-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f"));

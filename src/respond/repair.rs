@@ -7,13 +7,18 @@ use super::Patient;
 use super::replica::set_metadata;
 use super::unlock::unlock_fd;
 use crate::fault::{Point, reach};
-use crate::judge::Stat;
+use crate::judge::{FileKind, Stat};
 use crate::sys;
 
 /// Sets the immutable bit. `None` when another inode has the path by now.
 pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
-    let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
-    sys::flags::set_immutable(inode.as_fd(), true)?;
+    let parent = patient.open_parent()?;
+    let stat = sys::stat::stat_at(parent.as_fd(), patient.name())?;
+    if !is_the_one(patient, &stat) {
+        return Ok(None);
+    }
+    // By name, which is quicker; the look tells if another inode has got it just then.
+    sys::flags::set_immutable_at(parent.as_fd(), patient.name(), true)?;
     reach(Point::Relocked);
     patient.look_in(&parent, patient.name())
 }
@@ -38,6 +43,10 @@ fn hold(patient: &Patient) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
     let parent = patient.open_parent()?;
     let inode = sys::open::open_path_at(parent.as_fd(), patient.name())?;
     let stat = sys::stat::stat_fd(inode.as_fd())?;
+    Ok(is_the_one(patient, &stat).then_some((parent, inode)))
+}
+
+fn is_the_one(patient: &Patient, stat: &Stat) -> bool {
     let sealed = patient.seal.is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
-    Ok((sealed || stat.kind == crate::judge::FileKind::Directory).then_some((parent, inode)))
+    sealed || stat.kind == FileKind::Directory
 }

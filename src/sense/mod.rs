@@ -6,6 +6,7 @@
 pub mod audit;
 mod error;
 mod fanotify;
+mod hot;
 mod index;
 mod inodes;
 mod inotify;

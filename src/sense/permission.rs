@@ -13,6 +13,9 @@
 //! relief answers in the first one's place and sets another to work; the one that hangs ends
 //! when it wakes. A tamperer gains a delay of [`PATIENCE`] an open by it, and after
 //! [`SPARE`] times not even that: processes are then let through unseen, and `status` says so.
+//!
+//! An inode that is opened thousands of times a second is told of, once: whoever hears of it
+//! may have it left alone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +32,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
+use super::hot::Hot;
 use super::{Health, SenseError};
 use crate::attribute::{Captures, InodeKey};
 use crate::sys::fanotify::{Gatekeeper, Request, RequestId};
@@ -44,20 +48,23 @@ const WHAT: &str = "the fanotify permission group";
 /// Among the threads that run at once.
 const BEFORE_THE_GUARD: i32 = 2;
 
+/// Is told which inode is opened all the time.
+pub type TellHot = Box<dyn Fn(InodeKey) + Send + Sync>;
+
 /// The group and its threads. Dropping it lets everybody through and ends them.
-#[derive(Debug)]
 pub struct PermissionSensor {
     desk: Arc<Desk>,
     relief: Option<JoinHandle<()>>,
 }
 
 /// What the threads share.
-#[derive(Debug)]
 struct Desk {
     gatekeeper: Gatekeeper,
     captures: Arc<Captures>,
     patience: Duration,
     bell: Arc<EventFd>,
+    hot: Mutex<Hot>,
+    tell: TellHot,
     /// The millisecond in which it rang last, since `began`.
     rang: AtomicU64,
     began: Instant,
@@ -88,14 +95,19 @@ impl PermissionSensor {
     ///
     /// # Errors
     /// Where the kernel refuses the group, or a thread.
-    pub fn start(captures: Arc<Captures>, bell: Arc<EventFd>) -> Result<Self, SenseError> {
-        Self::with_patience(captures, PATIENCE, bell)
+    pub fn start(
+        captures: Arc<Captures>,
+        bell: Arc<EventFd>,
+        tell: TellHot,
+    ) -> Result<Self, SenseError> {
+        Self::with_patience(captures, PATIENCE, bell, tell)
     }
 
     fn with_patience(
         captures: Arc<Captures>,
         patience: Duration,
         bell: Arc<EventFd>,
+        tell: TellHot,
     ) -> Result<Self, SenseError> {
         let refused = |source| SenseError::Refused {
             what: WHAT,
@@ -103,7 +115,7 @@ impl PermissionSensor {
                      short-lived processes will not be named",
             source,
         };
-        let desk = Arc::new(Desk::new(captures, patience, bell).map_err(refused)?);
+        let desk = Arc::new(Desk::new(captures, patience, bell, tell).map_err(refused)?);
         let relieving = Arc::clone(&desk);
         Desk::set_to_work(&desk, 0).map_err(refused)?;
         let relief = std::thread::Builder::new()
@@ -159,12 +171,19 @@ impl Drop for PermissionSensor {
 }
 
 impl Desk {
-    fn new(captures: Arc<Captures>, patience: Duration, bell: Arc<EventFd>) -> io::Result<Self> {
+    fn new(
+        captures: Arc<Captures>,
+        patience: Duration,
+        bell: Arc<EventFd>,
+        tell: TellHot,
+    ) -> io::Result<Self> {
         Ok(Self {
             gatekeeper: Gatekeeper::new()?,
             captures,
             patience,
             bell,
+            hot: Mutex::new(Hot::new(Instant::now())),
+            tell,
             rang: AtomicU64::new(0),
             began: Instant::now(),
             clock: timerfd_create(
@@ -249,8 +268,12 @@ impl Desk {
 
     fn look(&self, request: &Request<'_>) {
         if let Ok(stat) = crate::sys::stat::stat_fd(request.file()) {
-            let opened = (InodeKey { dev: stat.dev, ino: stat.ino }, stat.ctime);
-            self.captures.opening(request.pid(), request.pidfd(), opened, Instant::now());
+            let (inode, now) = (InodeKey { dev: stat.dev, ino: stat.ino }, Instant::now());
+            self.captures.opening(request.pid(), request.pidfd(), (inode, stat.ctime), now);
+            let hot = |hot: &mut Hot| hot.opened(inode, now);
+            if self.hot.lock().is_ok_and(|mut counts| hot(&mut counts)) {
+                (self.tell)(inode);
+            }
         }
     }
 

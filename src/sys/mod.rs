@@ -11,6 +11,7 @@ pub mod clock;
 pub mod fanotify;
 pub mod flags;
 pub mod handle;
+pub mod inherit;
 pub mod lease;
 pub mod mount;
 pub mod open;

@@ -1,4 +1,4 @@
-//! Threads that must not wait for their turn.
+//! Threads that must not wait for their turn, and those that must not take it from others.
 //!
 //! Under the ordinary policy a thread that wakes on a busy processor can wait for a whole tick,
 //! milliseconds, before it runs; a real-time one runs at once. What such a thread does has to
@@ -19,6 +19,20 @@ pub fn run_at_once(level: i32) -> io::Result<()> {
     match unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters)
     } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets the calling thread interrupt nobody: what wakes it runs on first, `SCHED_BATCH`. On a
+/// processor with nothing to do it runs as soon as any other.
+///
+/// # Errors
+/// Where a system call filter forbids it.
+pub fn interrupt_nobody() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: as above.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -45,5 +59,13 @@ mod tests {
             Some((own, child)) => assert_eq!((own.as_str(), child.as_str()), ("1", "0")),
             None => crate::sys::test::skipped("this machine gives no real-time priority"),
         }
+    }
+    #[test]
+    fn a_thread_that_interrupts_nobody_is_a_batch_job() {
+        let own = std::thread::spawn(|| {
+            super::interrupt_nobody().unwrap();
+            policy()
+        });
+        assert_eq!(own.join().unwrap(), "3");
     }
 }

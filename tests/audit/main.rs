@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod hot;
 mod ledger;
 mod lifecycle;
 mod named;

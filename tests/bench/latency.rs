@@ -2,7 +2,8 @@
 //! content is right and `+i` is set, for steadfast and for two guards made of inotifywait, cp and
 //! chattr, in the same run: the one that people write, and one tuned as far as a script goes.
 //!
-//! `cargo bench --bench latency`, as root, on a quiet machine with two processors or more.
+//! `cargo bench --bench latency`, as root, on a quiet machine with two processors or more;
+//! with words behind it (`-- "4 KiB"`, `-- write`), only the rows that have them all.
 //!
 //! The clock starts before the system call that tampers (for a write: before the first one that
 //! changes the file) and stops when one `statx` shows the bit and the right size. The tamperer
@@ -64,6 +65,9 @@ fn main() {
     for (name, size) in SIZES {
         for (way, title) in [(Way::Clear, "clear"), (Way::ClearAndWrite, "write")] {
             for (pace, rest) in PACES {
+                if !is_asked_for(&[name, title, pace]) {
+                    continue;
+                }
                 let ours = Times::new(steadfast(size, way, rest));
                 let [plain, tuned] = SCRIPTS.map(|name| Times::new(script(name, size, way, rest)));
                 let ratio = |other: &Times| other.at(50) as f64 / ours.at(50).max(1) as f64;
@@ -80,6 +84,12 @@ fn main() {
             }
         }
     }
+}
+
+/// Whether the row with these words in it is to be measured.
+fn is_asked_for(words: &[&str]) -> bool {
+    // Cargo itself says `--bench`.
+    std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).all(|arg| words.contains(&&*arg))
 }
 
 /// Sorted microseconds.

@@ -14,16 +14,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::peer::{Rights, rights};
 use super::routes::{App, router};
+use crate::daemon::health::Health;
 
 /// Connections at once: root's own, so that nobody can keep root out, and those of others.
 const ROOT_CONNECTIONS: usize = 32;
 const OTHER_CONNECTIONS: usize = 16;
 /// How long a peer may take to send its request line and headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// How often it shows that it goes on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// Who is being answered when it ends has so long.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait when the kernel has no descriptor to spare.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until told to stop.
+/// Serves until told to stop; whoever was accepted by then is answered.
 pub(super) async fn serve(
     app: App,
     unix: std::os::unix::net::UnixListener,
@@ -32,19 +37,50 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let unix = UnixListener::from_std(unix)?;
     let health = health.map(TcpListener::from_std).transpose()?;
-    let readers = app.readers;
+    let (readers, alive) = (app.readers, Arc::clone(&app.health));
     let router = router(app);
+    let seats = Seats::new();
     tokio::select! {
-        () = serve_unix(unix, readers, &router) => {}
-        () = serve_health(health, changed, &router) => {}
+        () = serve_unix(unix, readers, &router, &seats) => {}
+        () = serve_health(health, changed, &router, &seats) => {}
+        () = live(&alive) => {}
         _ = stopped => {}
     }
+    // Whoever takes longer is told nothing.
+    let _ = tokio::time::timeout(FAREWELL, seats.all_free()).await;
     Ok(())
 }
 
-async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Router) {
-    let root = Arc::new(Semaphore::new(ROOT_CONNECTIONS));
-    let others = Arc::new(Semaphore::new(OTHER_CONNECTIONS));
+/// How many are answered at once.
+struct Seats {
+    root: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+    loopback: Arc<Semaphore>,
+}
+
+impl Seats {
+    fn new() -> Self {
+        Self {
+            root: Arc::new(Semaphore::new(ROOT_CONNECTIONS)),
+            others: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
+            loopback: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
+        }
+    }
+
+    /// Waits until nobody is being answered.
+    async fn all_free(&self) {
+        let all = [
+            (&self.root, ROOT_CONNECTIONS),
+            (&self.others, OTHER_CONNECTIONS),
+            (&self.loopback, OTHER_CONNECTIONS),
+        ];
+        for (seats, count) in all {
+            let _ = seats.acquire_many(u32::try_from(count).unwrap_or(u32::MAX)).await;
+        }
+    }
+}
+
+async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Router, seats: &Seats) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -55,7 +91,7 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Route
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let rights = rights(peer.uid(), peer.gid(), peer.pid(), readers);
-        let seats = if rights == Rights::Change { &root } else { &others };
+        let seats = if rights == Rights::Change { &seats.root } else { &seats.others };
         // Whoever finds no seat is hung up on: it can try again, and nobody waits for it.
         if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
             answer(stream, rights, router, seat);
@@ -66,10 +102,15 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Route
 /// Where health is to be served from now on.
 type Changes = mpsc::UnboundedReceiver<Option<std::net::TcpListener>>;
 
-async fn serve_health(mut listener: Option<TcpListener>, mut changed: Changes, router: &Router) {
+async fn serve_health(
+    mut listener: Option<TcpListener>,
+    mut changed: Changes,
+    router: &Router,
+    seats: &Seats,
+) {
     loop {
         let next = tokio::select! {
-            () = serve_loopback(listener, router) => return,
+            () = serve_loopback(listener, router, seats) => return,
             next = changed.recv() => next,
         };
         let Some(next) = next else { return std::future::pending().await };
@@ -83,18 +124,25 @@ async fn serve_health(mut listener: Option<TcpListener>, mut changed: Changes, r
     }
 }
 
-async fn serve_loopback(listener: Option<TcpListener>, router: &Router) {
+async fn serve_loopback(listener: Option<TcpListener>, router: &Router, seats: &Seats) {
     let Some(listener) = listener else { return std::future::pending().await };
-    let seats = Arc::new(Semaphore::new(OTHER_CONNECTIONS));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+                if let Ok(seat) = Arc::clone(&seats.loopback).try_acquire_owned() {
                     answer(stream, Rights::Health, router, seat);
                 }
             }
             Err(error) => pause(&error).await,
         }
+    }
+}
+
+/// Shows again and again that this thread goes on.
+async fn live(health: &Health) {
+    loop {
+        health.control.work();
+        tokio::time::sleep(SIGN_OF_LIFE).await;
     }
 }
 

@@ -1,6 +1,8 @@
-//! The socket file: made, given its mode and group, and taken away again.
+//! The socket file: made, given its mode and group, and taken away again. Or had from the service
+//! manager, which keeps it while no daemon runs, so that no client is refused.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -18,11 +20,37 @@ const GROUP: &str = "steadfast";
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
-    identity: (u64, u64),
+    /// The file, if it goes with us.
+    identity: Option<(u64, u64)>,
     group: Option<u32>,
 }
 
 impl Socket {
+    /// Takes the socket that was `handed` over if it is the one at `path`, or makes one there.
+    pub fn have(
+        path: &Path,
+        handed: Option<OwnedFd>,
+    ) -> Result<(Self, UnixListener), ControlError> {
+        let Some(handed) = handed else { return Self::bind(path) };
+        let listener = UnixListener::from(handed);
+        let address = listener.local_addr().ok();
+        let theirs = address.as_ref().and_then(|address| address.as_pathname());
+        if theirs != Some(path) {
+            tracing::warn!(
+                "the service manager's control socket is not at {}, where the configuration wants \
+                 it: set ListenStream= of steadfast.socket to the same path",
+                crate::text::escape_path(path)
+            );
+            return Self::bind(path);
+        }
+        let refused = |source| ControlError::Socket { path: path.to_owned(), source };
+        listener.set_nonblocking(true).map_err(refused)?;
+        let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
+        adorn(path, group).map_err(refused)?;
+        let group = group.map(Gid::as_raw);
+        Ok((Self { path: path.to_owned(), identity: None, group }, listener))
+    }
+
     /// Binds `path`. A socket that nobody answers on is left over and goes; anything else that
     /// has the name stays.
     pub fn bind(path: &Path) -> Result<(Self, UnixListener), ControlError> {
@@ -40,7 +68,7 @@ impl Socket {
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(refused)?;
         let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
-        let identity = adorn(path, group).map_err(refused)?;
+        let identity = Some(adorn(path, group).map_err(refused)?);
         listener.set_nonblocking(true).map_err(refused)?;
         Ok((Self { path: path.to_owned(), identity, group: group.map(Gid::as_raw) }, listener))
     }
@@ -56,7 +84,7 @@ impl Drop for Socket {
         let ours = self
             .path
             .symlink_metadata()
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+            .is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity);
         if ours {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -49,10 +49,9 @@ fn server() -> Server {
         reply.send(api::Report { paths, ..Default::default() });
     });
     let control = Control::start(
-        &path,
+        At { path: &path, handed: None, listen: Some("127.0.0.1:0".parse().unwrap()) },
         (Arc::clone(&health), Arc::new(|_| ())),
         commands,
-        Some("127.0.0.1:0".parse().unwrap()),
     )
     .unwrap();
     Server { _directory: directory, path, health, control: Some(control) }

@@ -8,21 +8,37 @@ mod page;
 mod pulse;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use counts::{Counts, Outcome};
-pub use pulse::Pulse;
+pub use pulse::{Beat, Pulse, Work};
 
 use super::api::{State, Status};
+
+/// A thread that comes round at least once a second has stalled after this time. A large file
+/// that a person restores takes its time, on a slow disk all the more.
+const ROUND: Duration = Duration::from_secs(30);
+/// A thread that reads and writes as long as it takes may wait for the disk so long.
+const DISK: Duration = Duration::from_secs(120);
 
 /// What the threads of the daemon share to tell how they do.
 #[derive(Debug)]
 pub struct Health {
     /// Counters and gauges.
     pub counts: Counts,
-    /// The thread that guards.
-    pub guard: Pulse,
+    /// The thread that guards, from when it is on guard.
+    pub guard: Beat,
+    /// The same thread until then.
+    pub start: Beat,
     /// The thread that writes.
-    pub scribe: Pulse,
+    pub scribe: Beat,
+    /// The thread that prepares replicas.
+    pub stager: Beat,
+    /// The thread that reads content.
+    pub reader: Beat,
+    /// The thread that answers on the control socket.
+    pub control: Beat,
+    pulse: Pulse,
     status: Mutex<Status>,
 }
 
@@ -30,10 +46,16 @@ impl Health {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(status: Status) -> Arc<Self> {
+        let pulse = Pulse::default();
         Arc::new(Self {
             counts: Counts::default(),
-            guard: Pulse::default(),
-            scribe: Pulse::default(),
+            guard: pulse.thread("guard", Work::Short, ROUND),
+            start: pulse.thread("start", Work::Long, DISK),
+            scribe: pulse.thread("scribe", Work::Short, ROUND),
+            stager: pulse.thread("stager", Work::Long, DISK),
+            reader: pulse.thread("reader", Work::Long, DISK),
+            control: pulse.thread("control", Work::Short, ROUND),
+            pulse,
             status: Mutex::new(status),
         })
     }
@@ -46,10 +68,9 @@ impl Health {
     /// Which threads make no progress, if any: then only a new start helps.
     #[must_use]
     pub fn stalled(&self) -> Option<String> {
-        let all = [("guard", &self.guard), ("scribe", &self.scribe)];
-        let stalled = all.iter().filter_map(|(name, pulse)| {
-            let since = pulse.stalled_for()?.as_secs();
-            Some(format!("the {name} has made no progress for {since} s"))
+        let stalled = self.pulse.stalled();
+        let stalled = stalled.iter().map(|(name, since)| {
+            format!("the {name} has made no progress for {} s", since.as_secs())
         });
         let stalled: Vec<_> = stalled.collect();
         (!stalled.is_empty()).then(|| stalled.join("; "))

@@ -18,7 +18,7 @@ use super::control::HealthListener;
 use super::failures::Failure;
 use super::guard::Guard;
 use super::protect;
-use super::scribe::{Afterwards, Note};
+use super::scribe::{Afterwards, Delivery, Note};
 use super::wake::Mailer;
 use super::workers::Report;
 use crate::alert::{Item, Supervisor};
@@ -42,6 +42,19 @@ pub(super) struct InForce {
     /// A reload is under way; another was asked for meanwhile.
     pub(super) busy: bool,
     pub(super) again: bool,
+    /// The process that delivers is ours.
+    pub(super) delivers: bool,
+}
+
+impl InForce {
+    /// Who carries the messages in this configuration.
+    pub(super) fn delivery(&self) -> Delivery {
+        match self.config.email {
+            None => Delivery::Nobody,
+            Some(_) if self.delivers => Delivery::Own(Supervisor::new(self.file.clone())),
+            Some(_) => Delivery::Service,
+        }
+    }
 }
 
 impl Guard {
@@ -146,15 +159,12 @@ impl Guard {
 
     fn use_settings(&mut self, config: Config, listener: Option<Option<std::net::TcpListener>>) {
         self.sweep.set(config.daemon.flag_sweep, config.daemon.content_sweep, self.now().mono);
-        // Those may have changed too that stand in files of their own, such as the password.
-        let deliverer = config.email.is_some().then(|| Supervisor::new(self.in_force.file.clone()));
-        if config.email.is_some() || self.in_force.config.email.is_some() {
-            self.scribe.tell(Note::Deliverer(deliverer));
-        }
         if let Some(listener) = listener {
             self.in_force.listener.replace(listener);
         }
         self.in_force.config = config;
+        // Anew each time: what stands in files of its own may have changed, such as the password.
+        self.scribe.tell(Note::Delivery(self.in_force.delivery()));
         self.doubt_sensors();
         self.publish();
     }

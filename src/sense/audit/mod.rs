@@ -24,7 +24,7 @@ mod thread;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -243,8 +243,8 @@ impl Drop for AuditSensor {
 impl Registrar {
     /// Has the replica `name` in `dir` recorded, before it takes the path of the file in a
     /// moment.
-    pub fn replica(&self, file: FileId, dir: BorrowedFd<'_>, name: &OsStr) {
-        self.0.replica(file, dir, name, true);
+    pub fn replica(&self, file: FileId, dir: impl AsFd, name: &OsStr) {
+        self.0.replica(file, dir.as_fd(), name, true);
     }
 
     /// Has the replica at `path` recorded, which is to lie ready. May wait some milliseconds.
@@ -252,7 +252,7 @@ impl Registrar {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         // One that cannot be opened cannot take the path either, and another is made then.
         if let Ok(dir) = crate::sys::open::open_dir(parent) {
-            self.0.replica(file, std::os::fd::AsFd::as_fd(&dir), name, false);
+            self.0.replica(file, dir.as_fd(), name, false);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::judge::FileTime;
 use crate::sense::FileId;
 use crate::sys::audit::{Received, SIGNAL, Stream, signal};
 use crate::sys::clock;
+use crate::sys::priority::interrupt_nobody;
 
 /// Records read before orders and deadlines have their turn.
 const AT_ONCE: usize = 256;
@@ -107,6 +108,9 @@ impl Listener {
 
     /// Listens until told to stop, and says once whether the first record came.
     pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+        // Records come while whoever is recorded still runs, and while a file is being healed:
+        // neither is to be kept from its processor by the reading of them.
+        let _ = interrupt_nobody();
         let first = self.prove();
         let begun = first.is_ok();
         let _ = ready.send(first);

@@ -41,7 +41,7 @@ impl Groups {
     pub(super) fn mark(&mut self, fd: BorrowedFd<'_>, mask: MaskFlags) -> io::Result<Inode> {
         let key = ObjectKey::of(fd)?;
         let dev = stat_fd(fd)?.dev;
-        let group = self.apart.get(&dev).copied().unwrap_or(0);
+        let group = self.group_of(dev);
         match self.all.get(group).map(|notifier| notifier.mark(fd, mask)) {
             Some(Err(e)) if e.raw_os_error() == Some(libc::EXDEV) => {}
             Some(Err(e)) => return Err(e),
@@ -62,6 +62,16 @@ impl Groups {
             // What is not there need not be taken away.
             let _ = notifier.unmark(fd, mask);
         }
+    }
+
+    /// Takes `mask` off in whichever group has it.
+    pub(super) fn spare(&self, fd: BorrowedFd<'_>, mask: MaskFlags) {
+        let Ok(stat) = stat_fd(fd) else { return };
+        self.unmark(self.group_of(stat.dev), fd, mask);
+    }
+
+    fn group_of(&self, dev: u64) -> usize {
+        self.apart.get(&dev).copied().unwrap_or(0)
     }
 
     /// The next events of each group, with its number. Never blocks.

@@ -24,7 +24,7 @@ use super::index::{self, Index, Part};
 use super::inodes::inodes_of;
 use super::{By, FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
-use crate::sys::fanotify::{Event, ObjectKey};
+use crate::sys::fanotify::{Event, MaskFlags, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
 use crate::sys::open::{open_dir, open_path_at};
 
@@ -154,6 +154,15 @@ impl FanotifySensor {
             && let Some(replica) = file.staged.take()
         {
             file.current = Some(replica);
+        }
+    }
+
+    /// Of `name` in `dir` it is no longer told who opens it and only reads, until it is watched
+    /// again.
+    pub fn spare_openers(&self, dir: BorrowedFd<'_>, name: &OsStr) {
+        let reading = MaskFlags::FAN_OPEN | MaskFlags::FAN_CLOSE_NOWRITE;
+        if let Ok(inode) = open_path_at(dir, name) {
+            self.groups.spare(inode.as_fd(), reading);
         }
     }
 

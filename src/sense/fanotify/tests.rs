@@ -242,6 +242,7 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
         let asked = crate::sense::PermissionSensor::start(
             captures.clone(),
             Arc::new(EventFd::new().unwrap()),
+            Box::new(|_| ()),
         )
         .unwrap();
         let dir = open_dir(room.dir.path()).unwrap();

@@ -8,6 +8,10 @@ use crate::sys::test::{file, rooms};
 /// A loaded machine is no hanging worker.
 const LONG: Duration = Duration::from_secs(60);
 
+fn nobody() -> TellHot {
+    Box::new(|_| ())
+}
+
 /// Nobody listens to it.
 fn bell() -> Arc<EventFd> {
     Arc::new(EventFd::new().unwrap())
@@ -19,7 +23,8 @@ fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
         let start = Instant::now();
         let captures = Arc::new(Captures::new());
         let (dir, path) = file(room.path(), "f", b"x");
-        let sensor = PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell()).unwrap();
+        let sensor =
+            PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
         sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
         let mut pids = Vec::new();
         for _ in 0..20 {
@@ -50,7 +55,8 @@ fn our_own_opens_are_let_through_unseen() {
         let start = Instant::now();
         let captures = Arc::new(Captures::new());
         let (dir, path) = file(room.path(), "f", b"x");
-        let sensor = PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell()).unwrap();
+        let sensor =
+            PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
         sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let stat = crate::sys::stat::stat(&path).unwrap();
@@ -64,7 +70,8 @@ fn dropping_the_sensor_releases_everybody_and_ends_the_threads() {
     for room in rooms() {
         let captures = Arc::new(Captures::new());
         let (dir, path) = file(room.path(), "f", b"x");
-        let sensor = PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell()).unwrap();
+        let sensor =
+            PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
         sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
         let script = "for i in 1 2 3 4 5 6 7 8 9; do read x < \"$0\"; done; true";
         let mut children: Vec<_> = (0..8)
@@ -88,9 +95,13 @@ fn a_worker_that_hangs_is_relieved_and_no_opener_waits_for_it() {
     let [room, _] = rooms();
     let captures = Arc::new(Captures::new());
     let (dir, path) = file(room.path(), "f", b"x");
-    let sensor =
-        PermissionSensor::with_patience(Arc::clone(&captures), Duration::from_millis(100), bell())
-            .unwrap();
+    let sensor = PermissionSensor::with_patience(
+        Arc::clone(&captures),
+        Duration::from_millis(100),
+        bell(),
+        nobody(),
+    )
+    .unwrap();
     sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
     let hung = captures.hold();
     let open = || Command::new("cat").arg(&path).status().unwrap().success();
