@@ -355,6 +355,10 @@ impl Listener {
             return;
         };
         let (_, question, deadline) = self.asked.remove(at);
+        if question.is_none() {
+            // The first call of ours, made once we listened.
+            self.assembler.begins_at(serial);
+        }
         self.caught.extend(question.map(|question| (question, serial, deadline)));
     }
 
