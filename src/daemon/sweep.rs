@@ -250,6 +250,14 @@ impl Guard {
         self.feed(Input::Looked { file, sight });
     }
 
+    /// From now on every sensor has all files: what is seen whole now is the beginning of what
+    /// they can prove.
+    pub(super) fn see_all_whole(&mut self) {
+        for file in self.sweep.files.clone() {
+            self.look_again(file, false);
+        }
+    }
+
     /// The content sweep: a look cannot see content, so every file is treated as written.
     fn read_everything(&mut self) {
         let files: Vec<FileId> = self.sweep.files.clone();

@@ -27,7 +27,7 @@ use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
-use crate::sense::audit::Told;
+use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -228,8 +228,8 @@ impl<T> Drop for Worker<T> {
 /// When the system has no thread to give.
 pub fn stager(
     vault: Arc<Vault>,
-    quarantine: Arc<Quarantine>,
-    scribe: Sender<Note>,
+    (quarantine, scribe): (Arc<Quarantine>, Sender<Note>),
+    registrar: Option<Registrar>,
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Chore>> {
@@ -252,6 +252,9 @@ pub fn stager(
                 tracing::error!("{}: {why}", crate::text::escape_path(&path));
                 // The scribe ends only after this thread.
                 let _ = scribe.send(Note::Failure(Failure::CopyUnreadable, Some(path), why));
+            }
+            if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
+                registrar.replica_at(file, &replica.path);
             }
             reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
         }
