@@ -157,6 +157,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.guard(record);
     }
     guard.sensors.scan();
+    guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
@@ -210,14 +211,19 @@ fn assemble(
     let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
-    let beat = health.stager.clone();
-    let stager =
-        workers::stager(Arc::clone(&vault), evidence, scribe.sender(), reports.clone(), beat)?;
+    let sensors = Sensors::start(reports.clone(), &state);
+    let stager = workers::stager(
+        Arc::clone(&vault),
+        (evidence, scribe.sender()),
+        sensors.registrar(),
+        reports.clone(),
+        health.stager.clone(),
+    )?;
     Ok(Guard {
         engine: Engine::default(),
-        sensors: Sensors::start(reports.clone(), &state),
         stager,
         reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
+        sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         globs,
