@@ -294,7 +294,7 @@ impl Engine {
 
     pub(super) fn failed(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let wait = guarded.fail(now.mono, why);
+        let wait = guarded.fail(why);
         self.timers.set(file, Timer::Retry, now.mono + wait);
         self.report_failure(now, file, out);
     }
