@@ -34,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
 const PINNED_EVERY: Duration = Duration::from_secs(15);
+/// How often it is tried to make a copy that could not be made.
+const STAGE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often it is remembered that everything is whole.
 const BEAT: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ pub struct Sweep {
     next_chores: Duration,
     next_content: Duration,
     next_pinned: Duration,
+    next_staging: Duration,
     under_way: bool,
     next_slice: Duration,
     last_health: String,
@@ -78,6 +81,7 @@ impl Sweep {
             next_chores: Duration::ZERO,
             next_content: content_every,
             next_pinned: Duration::ZERO,
+            next_staging: Duration::ZERO,
             under_way: false,
             next_slice: Duration::ZERO,
             last_health: String::new(),
@@ -213,6 +217,10 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.sensors.tend();
+        if now >= self.sweep.next_staging {
+            self.sweep.next_staging = now + STAGE_EVERY;
+            self.stage_again();
+        }
         self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
@@ -240,6 +248,14 @@ impl Guard {
             _ => self.sight(file),
         };
         self.feed(Input::Looked { file, sight });
+    }
+
+    /// From now on every sensor has all files: what is seen whole now is the beginning of what
+    /// they can prove.
+    pub(super) fn see_all_whole(&mut self) {
+        for file in self.sweep.files.clone() {
+            self.look_again(file, false);
+        }
     }
 
     /// The content sweep: a look cannot see content, so every file is treated as written.
