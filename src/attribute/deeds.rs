@@ -37,6 +37,8 @@ pub enum Act {
     Replaced,
     /// It was renamed.
     Moved,
+    /// Something was mounted over it, or over a directory above.
+    Covered,
 }
 
 /// An inode, and a file that it is, was or will be. More than one, where it has several names.
@@ -326,6 +328,7 @@ fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
             matches!(act, Act::Removed | Act::Moved | Act::Replaced)
         }
         Kind::Moved => act == Act::Moved,
+        Kind::Shadowed => act == Act::Covered,
         _ => false,
     }
 }

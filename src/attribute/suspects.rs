@@ -102,7 +102,11 @@ fn culprit(
         ([], None) => {
             let done = is_done_by_calls(kind);
             let awaited = done && evidence.testimony.hears(evidence.windows);
-            Named { awaited, ..opener(suspects, openers) }
+            match kind {
+                // Nobody has to open a file to mount something over it.
+                Kind::Shadowed => Named { awaited, ..Named::default() },
+                _ => Named { awaited, ..opener(suspects, openers) },
+            }
         }
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
@@ -204,6 +208,7 @@ fn is_done_by_calls(kind: Kind) -> bool {
             | Kind::Deleted
             | Kind::Moved
             | Kind::Replaced
+            | Kind::Shadowed
     )
 }
 

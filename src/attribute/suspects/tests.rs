@@ -122,3 +122,10 @@ fn whoever_held_it_and_changed_some_flags_comes_first_before_one_that_is_not_rec
     assert_eq!(named.attribution.confidence, Confidence::Opener);
     assert_eq!(named.others[0].pid, 1);
 }
+
+#[test]
+fn whoever_reads_a_file_is_not_said_to_have_mounted_something_over_it() {
+    let named = name_culprit(Kind::Shadowed, &[], &[actor(1)], &none());
+    assert!(named.actor.is_none());
+    assert_eq!(named.attribution.confidence, Confidence::Unknown);
+}

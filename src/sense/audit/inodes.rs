@@ -6,7 +6,7 @@
 //! file that is none of ours, so a life ends with the last name.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::attribute::{InodeKey, Touched};
@@ -49,12 +49,13 @@ pub(super) struct Inodes {
     lives: HashMap<Number, Vec<Life>>,
     numbers: HashMap<InodeKey, Number>,
     of_file: HashMap<FileId, OfFile>,
+    /// The directories above.
+    directories: HashMap<PathBuf, Number>,
 }
 
 #[derive(Debug, Default)]
 struct OfFile {
-    /// The last part of its path.
-    name: Option<Vec<u8>>,
+    path: Option<PathBuf>,
     /// The latest last.
     numbers: VecDeque<Number>,
 }
@@ -83,9 +84,8 @@ impl Inodes {
                 lives.push(life(since));
             }
         }
-        let name = path.file_name().unwrap_or_default();
         let of_file = self.of_file.entry(file).or_default();
-        of_file.name = Some(name.as_encoded_bytes().to_vec());
+        of_file.path = Some(path.to_owned());
         self.keep(file, number, key);
     }
 
@@ -197,9 +197,34 @@ impl Inodes {
     /// Whether this is a name of the file. Another one of the same inode is no concern of ours:
     /// a hard link, or that of a later file that was given the number.
     pub(super) fn is_called(&self, file: FileId, name: Option<&[u8]>) -> bool {
-        let own = self.of_file.get(&file).and_then(|of_file| of_file.name.as_deref());
+        let own = self.of_file.get(&file).and_then(|of_file| of_file.path.as_ref()?.file_name());
         let (Some(own), Some(name)) = (own, name) else { return true };
-        name.rsplit(|byte| *byte == b'/').next() == Some(own)
+        name.rsplit(|byte| *byte == b'/').next() == Some(own.as_encoded_bytes())
+    }
+
+    /// Those of the directories above this path that are not known yet.
+    pub(super) fn unknown_above<'a>(&self, path: &'a Path) -> Vec<&'a Path> {
+        path.ancestors().skip(1).filter(|dir| !self.directories.contains_key(*dir)).collect()
+    }
+
+    /// Notes a directory above a file.
+    pub(super) fn above(&mut self, directory: &Path, number: Number) {
+        self.directories.insert(directory.to_owned(), number);
+    }
+
+    /// What is hidden by a mount on this inode: the file that it is, or all below.
+    pub(super) fn covered(&self, number: &Number, began: FileTime) -> Vec<Touched> {
+        let mut hidden = self.called(number, began);
+        for (dir, _) in self.directories.iter().filter(|(_, known)| *known == number) {
+            for (file, of_file) in &self.of_file {
+                if of_file.path.as_ref().is_some_and(|path| path.starts_with(dir)) {
+                    let lives = of_file.numbers.iter().filter_map(|own| self.lives.get(own));
+                    let keys = lives.flatten().map(|life| Touched { file: *file, key: life.key });
+                    hidden.extend(keys);
+                }
+            }
+        }
+        hidden
     }
 
     /// Every inode that is known.

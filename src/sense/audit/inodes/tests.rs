@@ -85,6 +85,20 @@ fn silence_proves_nothing_of_a_time_in_which_the_inode_was_not_recorded() {
 }
 
 #[test]
+fn a_mount_on_a_directory_covers_what_is_below_and_nothing_beside() {
+    let began = Instant::now();
+    let mut inodes = of_one(began);
+    let other = ((8, 1), 78);
+    let key = InodeKey { dev: 0x801, ino: 78 };
+    inodes.at_path((FileId(2), Path::new("/srv2/two")), (other, key), false, since(0, began));
+    assert_eq!(inodes.unknown_above(Path::new("/srv/one")), [Path::new("/srv"), Path::new("/")]);
+    inodes.above(Path::new("/srv"), ((8, 1), 5));
+    assert_eq!(files(&inodes.covered(&((8, 1), 5), call(1))), [1]);
+    assert_eq!(files(&inodes.covered(&other, call(1))), [2]);
+    assert_eq!(files(&inodes.covered(&((8, 1), 6), call(1))), [0; 0]);
+}
+
+#[test]
 fn what_is_remembered_of_a_file_stays_bounded() {
     let began = Instant::now();
     let mut inodes = Inodes::default();

@@ -45,7 +45,8 @@ impl Listener {
                 false => self.opened_by(&actor, call.time),
             };
             match told {
-                true if act == Act::OpenedForWriting => {}
+                // Another sensor tells of mounts.
+                true if matches!(act, Act::OpenedForWriting | Act::Covered) => {}
                 true => looks.extend(of.iter().map(|touched| touched.file)),
                 false => self.look_where_opened(&of, &inherited, &mut looks),
             }
@@ -86,8 +87,11 @@ impl Listener {
             };
             let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
             let inode = name.inode.as_ref();
-            let mut of =
-                inode.map(|inode| state.inodes.called(inode, call.time)).unwrap_or_default();
+            let mut of = match (act, inode) {
+                (Act::Covered, Some(inode)) => state.inodes.covered(inode, call.time),
+                (_, Some(inode)) => state.inodes.called(inode, call.time),
+                (_, None) => Vec::new(),
+            };
             of.retain(|touched| {
                 !of_name || state.inodes.is_called(touched.file, name.name.as_deref())
             });
