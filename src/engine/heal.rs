@@ -140,6 +140,8 @@ impl Engine {
             };
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
+        // What another look adds came with the same inode.
+        let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
         incident.window = content;
         incident.replaced = replaced;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);

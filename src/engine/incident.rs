@@ -140,7 +140,7 @@ const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
 /// A change that is seen more often than this before it is recorded is not told apart by time.
-const MOST_WINDOWS: usize = 64;
+const MOST_WINDOWS: usize = 256;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
