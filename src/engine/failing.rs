@@ -56,7 +56,7 @@ impl Failing {
 impl Guarded {
     /// It could not be put right; returns when to try again.
     pub(super) fn fail(&mut self, now: Duration, why: String) -> Duration {
-        let failing = self.failing.get_or_insert_with(|| Failing::new(now));
+        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(now)));
         failing.attempts = failing.attempts.saturating_add(1);
         failing.why = why;
         FIRST_RETRY.saturating_mul(1 << failing.attempts.min(16)).min(LAST_RETRY)
