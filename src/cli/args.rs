@@ -128,6 +128,9 @@ pub(super) enum Command {
     /// The process that a self-test starts for each route
     #[command(hide = true)]
     Tamper { route: String, path: PathBuf },
+    /// The process that answers openers while the daemon stands still
+    #[command(hide = true)]
+    StandIn,
     /// About the configuration
     Config {
         #[command(subcommand)]

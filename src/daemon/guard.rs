@@ -257,6 +257,10 @@ impl Guard {
         self.wards.insert(file, Box::new(ward));
         self.watch(file);
         self.watch_ready(file);
+        let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());
+        if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
+            registrar.replica_at(file, &replica.path);
+        }
         self.sweep.add(file);
         self.stage(file);
         let whole_at = self.whole_before(&record);
@@ -293,9 +297,11 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        if let Some(replica) = &ward.patient.replica
-            && let Err(e) = respond::discard(replica)
-        {
+        let Some(replica) = ward.patient.replica else { return };
+        if self.canaries.has(file) {
+            // Nobody waits for that to be over.
+            self.stager.push(Chore::Unneeded(replica));
+        } else if let Err(e) = respond::discard(&replica) {
             tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
         }
     }

@@ -104,6 +104,9 @@ impl Guard {
         let mut outcome = respond::perform(cure, patient, &self.vault, slot, &mut |dir, name| {
             if watched != Some(name) {
                 sensors.watch_replica(file, dir, name);
+                if let Some(registrar) = sensors.registrar() {
+                    registrar.replica(file, dir, name);
+                }
             }
             Ok(())
         });
@@ -256,7 +259,7 @@ impl Guard {
     pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
         let Some(ward) = self.ward_mut(file) else {
             if let Ok(replica) = staged {
-                let _ = respond::discard(&replica);
+                self.stager.push(Chore::Unneeded(replica));
             }
             return;
         };
@@ -267,7 +270,6 @@ impl Guard {
             Ok(replica) => {
                 ward.patient.replica = Some(replica.clone());
                 let path = ward.patient.path.clone();
-                self.sensors.expect(file, &replica.path);
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }

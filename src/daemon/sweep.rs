@@ -216,6 +216,7 @@ impl Guard {
                 .map(|(file, ward)| (file, ward.patient.path.clone()));
             self.reader.push(Reading::FindPinned(files.collect()));
         }
+        self.sensors.tend();
         if now >= self.sweep.next_staging {
             self.sweep.next_staging = now + STAGE_EVERY;
             self.stage_again();
@@ -247,6 +248,14 @@ impl Guard {
             _ => self.sight(file),
         };
         self.feed(Input::Looked { file, sight });
+    }
+
+    /// From now on every sensor has all files: what is seen whole now is the beginning of what
+    /// they can prove.
+    pub(super) fn see_all_whole(&mut self) {
+        for file in self.sweep.files.clone() {
+            self.look_again(file, false);
+        }
     }
 
     /// The content sweep: a look cannot see content, so every file is treated as written.

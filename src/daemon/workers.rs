@@ -27,7 +27,7 @@ use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
-use crate::sense::audit::Told;
+use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -123,6 +123,8 @@ pub enum Chore {
     Surplus(Piece),
     /// Remove what lies there: it is no evidence.
     Discard(PathBuf),
+    /// Remove a copy of what is protected no longer.
+    Unneeded(Replica),
     /// Take a stranger out of a protected directory to the quarantine.
     Evict { from: PathBuf, slot: PathBuf, incident: String },
     /// See to it that the vault has these copies.
@@ -226,8 +228,8 @@ impl<T> Drop for Worker<T> {
 /// When the system has no thread to give.
 pub fn stager(
     vault: Arc<Vault>,
-    quarantine: Arc<Quarantine>,
-    scribe: Sender<Note>,
+    (quarantine, scribe): (Arc<Quarantine>, Sender<Note>),
+    registrar: Option<Registrar>,
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Chore>> {
@@ -251,6 +253,9 @@ pub fn stager(
                 // The scribe ends only after this thread.
                 let _ = scribe.send(Note::Failure(Failure::CopyUnreadable, Some(path), why));
             }
+            if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
+                registrar.replica_at(file, &replica.path);
+            }
             reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
         }
         Chore::Evidence(file, piece) => {
@@ -258,6 +263,11 @@ pub fn stager(
         }
         Chore::Surplus(piece) => evidence::keep_surplus(piece, &quarantine, &scribe),
         Chore::Discard(path) => evidence::discard(&path),
+        Chore::Unneeded(replica) => {
+            if let Err(e) = respond::discard(&replica) {
+                tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
+            }
+        }
         Chore::Evict { from, slot, incident } => {
             evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
         }

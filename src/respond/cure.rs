@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
 use super::replica::is_as_staged;
-use super::unlock::unlock_fd;
 use super::{Patient, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
@@ -257,9 +256,9 @@ impl Hands for FileHands<'_> {
     }
 
     fn unlock(&mut self) -> io::Result<()> {
-        unlock_fd(self.parent.as_fd())?;
+        sys::flags::unlock(self.parent.as_fd())?;
         match sys::open::open_path_at(self.parent.as_fd(), self.patient.name()) {
-            Ok(fd) => unlock_fd(fd.as_fd())?,
+            Ok(fd) => sys::flags::unlock(fd.as_fd())?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }

@@ -14,7 +14,6 @@ mod replica;
 mod rewrite;
 mod slot;
 mod tree;
-mod unlock;
 
 pub use cure::{Outcome, perform};
 pub use parents::known_anew;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::Patient;
-use super::unlock::unlock_fd;
 use crate::baseline::Parent;
 use crate::fault::{Point, reach};
 use crate::sense::MountTable;
@@ -88,9 +87,9 @@ fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<Option<PathBuf
     match moved {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             for fd in [&old_dir, &dir] {
-                unlock_fd(fd.as_fd())?;
+                sys::flags::unlock(fd.as_fd())?;
             }
-            unlock_fd(sys::open::open_path_at(old_dir.as_fd(), &old_name)?.as_fd())?;
+            sys::flags::unlock(sys::open::open_path_at(old_dir.as_fd(), &old_name)?.as_fd())?;
             sys::rename::exchange(old_dir.as_fd(), &old_name, dir.as_fd(), name)
                 .or_else(|_| sys::rename::place(old_dir.as_fd(), &old_name, dir.as_fd(), name))
         }
@@ -124,7 +123,7 @@ fn clear_the_way(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     aside.push(format!(".displaced-{:x}", jiff::Timestamp::now().as_microsecond()));
     match sys::rename::place(dir.as_fd(), name, dir.as_fd(), &aside) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            unlock_fd(sys::open::open_path_at(dir.as_fd(), name)?.as_fd())?;
+            sys::flags::unlock(sys::open::open_path_at(dir.as_fd(), name)?.as_fd())?;
             sys::rename::place(dir.as_fd(), name, dir.as_fd(), &aside)
         }
         moved => moved,
@@ -135,7 +134,7 @@ fn make(dir: &OwnedFd, name: &OsStr, parent: &Parent) -> io::Result<()> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Err(rustix::io::Errno::EXIST) => {}
         Err(rustix::io::Errno::PERM) => {
-            unlock_fd(dir.as_fd())?;
+            sys::flags::unlock(dir.as_fd())?;
             rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700))?;
         }
         made => made?,

@@ -18,7 +18,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::tree::{Measure, measure, remove_some};
-use super::unlock::unlock_fd;
 use crate::baseline::Evidence;
 use crate::fault::{Point, reach};
 use crate::sys;
@@ -198,7 +197,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
         ))
     };
     let ((from_dir, from_name), (to_dir, to_name)) = (parts(from)?, parts(to)?);
-    unlock_fd(sys::open::open_path_at(from_dir.as_fd(), &from_name)?.as_fd())?;
+    sys::flags::unlock(sys::open::open_path_at(from_dir.as_fd(), &from_name)?.as_fd())?;
     sys::rename::place(from_dir.as_fd(), &from_name, to_dir.as_fd(), &to_name)
 }
 

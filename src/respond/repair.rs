@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::Patient;
 use super::replica::set_metadata;
-use super::unlock::unlock_fd;
 use crate::fault::{Point, reach};
 use crate::judge::{FileKind, Stat};
 use crate::sys;
@@ -27,7 +26,7 @@ pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
 /// the path by now.
 pub(super) fn repair(patient: &Patient) -> io::Result<Option<Stat>> {
     let Some((parent, inode)) = hold(patient)? else { return Ok(None) };
-    unlock_fd(inode.as_fd())?;
+    sys::flags::unlock(inode.as_fd())?;
     reach(Point::RepairUnlocked);
     set_metadata(&patient.facts, inode.as_fd())?;
     reach(Point::RepairDressed);

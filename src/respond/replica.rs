@@ -169,7 +169,7 @@ pub fn take_out(from: &Path, slot: &Path) -> io::Result<std::path::PathBuf> {
     let name = from.file_name().unwrap_or_default();
     let source = sys::open::open_dir(from.parent().unwrap_or(Path::new("/")))?;
     let target = open_slot(slot)?;
-    super::unlock::unlock_fd(sys::open::open_path_at(source.as_fd(), name)?.as_fd())?;
+    sys::flags::unlock(sys::open::open_path_at(source.as_fd(), name)?.as_fd())?;
     let to = fresh_name();
     sys::rename::place(source.as_fd(), name, target.as_fd(), &to)?;
     Ok(slot.join(to))

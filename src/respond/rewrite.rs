@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use super::Patient;
 use super::replica::{REWRITTEN, set_metadata};
-use super::unlock::unlock_fd;
 use crate::baseline::{Vault, VaultError, copy_sparse};
 use crate::fault::{Point, reach};
 use crate::judge::{FileKind, Stat};
@@ -61,7 +60,7 @@ pub(super) fn rewrite(
 /// exchange.
 pub(super) fn fill(patient: &Patient, inode: BorrowedFd<'_>, vault: &Vault) -> io::Result<()> {
     let told = |e: VaultError| io::Error::other(e.to_string());
-    unlock_fd(inode)?;
+    sys::flags::unlock(inode)?;
     reach(Point::RewriteUnlocked);
     let mut file = File::from(sys::open::reopen_write(inode)?);
     if let Some(digest) = patient.facts.sha256 {

@@ -13,7 +13,6 @@ use std::path::Path;
 
 use rustix::fs::AtFlags;
 
-use super::unlock::unlock_fd;
 use crate::judge::FileKind;
 use crate::sys;
 
@@ -136,7 +135,7 @@ fn open_tree(dir: BorrowedFd<'_>, name: &OsStr, mount: u64) -> io::Result<OwnedF
     if sys::stat::stat_fd(tree.as_fd())?.mount != mount {
         return Err(rustix::io::Errno::BUSY.into());
     }
-    unlock_fd(tree.as_fd())?;
+    sys::flags::unlock(tree.as_fd())?;
     Ok(tree)
 }
 
@@ -153,7 +152,7 @@ fn unlink(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let unlink = || rustix::fs::unlinkat(dir, name, AtFlags::empty());
     match unlink() {
         Err(rustix::io::Errno::PERM) => {
-            unlock_fd(sys::open::open_path_at(dir, name)?.as_fd())?;
+            sys::flags::unlock(sys::open::open_path_at(dir, name)?.as_fd())?;
             Ok(unlink()?)
         }
         Err(rustix::io::Errno::NOENT) => Ok(()),

@@ -22,7 +22,7 @@ pub use error::SenseError;
 pub use fanotify::FanotifySensor;
 pub use inotify::InotifySensor;
 pub use mounts::{Mount, MountRoots, MountTable, MountsSensor};
-pub use permission::PermissionSensor;
+pub use permission::{PermissionSensor, stand_in};
 pub use poll::{PollSensor, notifies_nobody};
 
 use crate::attribute::{Actor, Source};

@@ -106,6 +106,23 @@ pub fn set_immutable_at(dir: BorrowedFd<'_>, name: &OsStr, on: bool) -> io::Resu
     }
 }
 
+/// Clears the immutable and the append bit of the inode behind an `O_PATH` descriptor, where it
+/// has them.
+///
+/// # Errors
+/// `EPERM` without `CAP_LINUX_IMMUTABLE`; `EAGAIN` as [`get`].
+pub fn unlock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if by_path(fd, |now| Ok(now & !(FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND))).is_ok() {
+        return Ok(());
+    }
+    match get(fd)? {
+        Some(found) if found & (FS_IMMUTABLE | FS_APPEND) != 0 => {
+            set(fd, found & !(FS_IMMUTABLE | FS_APPEND))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn with_immutable(now: u64, on: bool) -> u64 {
     if on { now | FS_XFLAG_IMMUTABLE } else { now & !FS_XFLAG_IMMUTABLE }
 }
@@ -157,11 +174,12 @@ struct FileAttr {
 }
 
 pub(super) const FS_XFLAG_IMMUTABLE: u64 = 0x8;
+const FS_XFLAG_APPEND: u64 = 0x10;
 
 /// The seven flags that both ways know: `FS_*_FL`, and `FS_XFLAG_*`.
 const BOTH: [(u32, u64); 7] = [
     (FS_IMMUTABLE, FS_XFLAG_IMMUTABLE),
-    (FS_APPEND, 0x10),
+    (FS_APPEND, FS_XFLAG_APPEND),
     (0x8, 0x20),           // sync
     (0x80, 0x40),          // noatime
     (0x40, 0x80),          // nodump

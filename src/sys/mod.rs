@@ -20,6 +20,7 @@ pub mod priority;
 pub mod privilege;
 pub mod read;
 pub mod rename;
+pub mod shared;
 pub mod stat;
 pub mod tampering;
 pub mod xattr;

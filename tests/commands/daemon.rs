@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 
 use crate::common::{
-    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, poll, skip_unless, text,
+    GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, poll, skip_unless, text,
 };
 
 #[test]
@@ -39,7 +39,7 @@ fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
     let guard = Guard::on_disk().file("main.py", GOOD).policy("restore = false").start();
     let file = guard.file();
     guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
-    common::poll(
+    poll(
         || guard.events_about(&file).iter().any(|l| l["kind"] == "content-changed").then_some(()),
         || guard.story(),
     );

@@ -30,7 +30,7 @@ pub use flags::{
     clear_through_fssetxattr, is_immutable, run_before_the_guard, set_flags, write_through_mapping,
 };
 pub use guard::Guard;
-pub use place::Place;
+pub use place::{Place, fill_up};
 pub use route::{GOOD, MARKER, Route, cleared_surely, exchange_surely, inode};
 pub use sandbox::{Sandbox, assert_code};
 pub use whole::Whole;

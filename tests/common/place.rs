@@ -141,3 +141,16 @@ fn overlay_options(scratch: &Path) -> Vec<String> {
     let layers = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work");
     ["-t", "overlay", "overlay", "-o", &layers].map(str::to_owned).to_vec()
 }
+
+/// Takes all the room that the filesystem has left.
+pub fn fill_up(path: &Path) {
+    let file = std::fs::File::create(path).unwrap();
+    let (mut at, mut piece) = (0, 64 << 20);
+    while piece >= 1 << 10 {
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), at, piece) {
+            Ok(()) => at += piece,
+            Err(rustix::io::Errno::NOSPC) => piece /= 2,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, IFlags};
+use rustix::fs::IFlags;
 
 use super::WRITE;
 use steadfast::baseline::Baseline;
@@ -73,7 +73,7 @@ fn a_file_on_a_full_disk_is_healed_from_the_copy_that_lies_ready_and_then_in_pla
     let guard = Guard::on(place).file("main.py", &GOOD.repeat(1000)).start();
     let file = guard.file();
     common::poll(|| lies_ready(&guard).then_some(()), || guard.story());
-    fill(&guard.path("filler"));
+    common::fill_up(&guard.path("filler"));
 
     let seq = guard.last_seq();
     guard.write_at_once(&file, |file| file.write_all_at(MARKER, 2));
@@ -157,17 +157,4 @@ fn damage(path: &Path) {
     set_flags(path, |flags| flags - IFlags::IMMUTABLE).unwrap();
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(b"X", 3).unwrap();
-}
-
-/// Takes all the room that the filesystem has left.
-fn fill(path: &Path) {
-    let file = File::create(path).unwrap();
-    let (mut at, mut piece) = (0, 64 << 20);
-    while piece >= 1 << 10 {
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), at, piece) {
-            Ok(()) => at += piece,
-            Err(rustix::io::Errno::NOSPC) => piece /= 2,
-            Err(error) => panic!("{error}"),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Against the kernel; other processes do the opening, because our own opens pass unseen.
 
 use std::process::Command;
+use std::time::Instant;
 
 use super::*;
 use crate::sys::test::{file, rooms};

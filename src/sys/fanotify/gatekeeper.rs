@@ -31,6 +31,20 @@ pub struct Gatekeeper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(std::os::fd::RawFd);
 
+impl RequestId {
+    /// For another process that has the group; never 0.
+    #[must_use]
+    pub fn to_number(self) -> u64 {
+        u64::try_from(self.0).map_or(0, |fd| fd + 1)
+    }
+
+    /// Back again; `None` for 0.
+    #[must_use]
+    pub fn of_number(number: u64) -> Option<Self> {
+        number.checked_sub(1).and_then(|fd| std::os::fd::RawFd::try_from(fd).ok()).map(Self)
+    }
+}
+
 /// A process that waits in `open`.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -56,6 +70,13 @@ impl Gatekeeper {
         Ok(Self {
             group: init(InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_UNLIMITED_QUEUE, files)?.0,
         })
+    }
+
+    /// A group that another process made and gave to this one.
+    #[must_use]
+    pub fn of(group: OwnedFd) -> Self {
+        // SAFETY: at worst it is no group, and every call refuses it.
+        Self { group: unsafe { Fanotify::from_owned_fd(group) } }
     }
 
     /// Asks about opens of the inode behind `fd` from now on; `O_PATH` suffices. Opens with

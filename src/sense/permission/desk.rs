@@ -1,28 +1,10 @@
-//! The permission thread: it sees who opens a protected file while the opener waits.
-//!
-//! A plain event comes after the fact, and a short-lived process is gone by then. A permission
-//! event holds the process in `open` until it is answered, so `/proc` still has it.
-//!
-//! Every open of every protected file passes through here, so the thread does nothing else. It
-//! opens nothing outside `/proc`, logs nothing, takes no lock that anybody holds over I/O, and
-//! answers yes whatever happens: a request that is dropped is answered by that alone.
-//!
-//! Reading `/proc/PID/cmdline` can wait for a lock in the kernel that the opener itself holds
-//! and need not give back. So there is a relief: a second thread that watches a clock, which
-//! the first winds before it looks at a process and stops afterwards. When it runs out, the
-//! relief answers in the first one's place and sets another to work; the one that hangs ends
-//! when it wakes. A tamperer gains a delay of [`PATIENCE`] an open by it, and after
-//! [`SPARE`] times not even that: processes are then let through unseen, and `status` says so.
-//!
-//! An inode that is opened thousands of times a second is told of, once: whoever hears of it
-//! may have it left alone.
+//! The threads of the permission group, and what they share. The story is told one level up.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
@@ -32,34 +14,20 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::hot::Hot;
-use super::{Health, SenseError};
+use super::stand_in::{HELD, TURNS};
+use super::{SPARE, TellHot};
 use crate::attribute::{Captures, InodeKey};
+use crate::sense::hot::Hot;
 use crate::sys::fanotify::{Gatekeeper, Request, RequestId};
-use crate::sys::open::open_path_at;
 use crate::sys::priority::run_at_once;
+use crate::sys::shared::Counters;
 
-/// How long one process may be looked at. The usual is a tenth of a millisecond.
-pub const PATIENCE: Duration = Duration::from_millis(250);
-/// Threads that may hang at the same time.
-pub const SPARE: u32 = 16;
-
-const WHAT: &str = "the fanotify permission group";
 /// Among the threads that run at once.
 const BEFORE_THE_GUARD: i32 = 2;
 
-/// Is told which inode is opened all the time.
-pub type TellHot = Box<dyn Fn(InodeKey) + Send + Sync>;
-
-/// The group and its threads. Dropping it lets everybody through and ends them.
-pub struct PermissionSensor {
-    desk: Arc<Desk>,
-    relief: Option<JoinHandle<()>>,
-}
-
 /// What the threads share.
-struct Desk {
-    gatekeeper: Gatekeeper,
+pub(super) struct Desk {
+    pub(super) gatekeeper: Gatekeeper,
     captures: Arc<Captures>,
     patience: Duration,
     bell: Arc<EventFd>,
@@ -73,105 +41,23 @@ struct Desk {
     closing: OwnedFd,
     shift: Mutex<Shift>,
     us: u32,
+    /// For the stand-in: whether we get on.
+    pub(super) counters: Counters,
 }
 
 #[derive(Debug, Default)]
-struct Shift {
+pub(super) struct Shift {
     /// Which worker is on duty; one with another number has been relieved.
     on_duty: u32,
     /// What it thinks about.
     busy: Option<RequestId>,
     /// Workers that hang.
-    hanging: u32,
-    trouble: Option<String>,
-}
-
-impl PermissionSensor {
-    /// Starts the threads. Nothing is asked about yet.
-    ///
-    /// `bell` rings before an opener is looked at, at most once a millisecond: waking a thread
-    /// takes an idle processor longer than healing a file takes, and who is awake by the time
-    /// the opener does its harm comes sooner.
-    ///
-    /// # Errors
-    /// Where the kernel refuses the group, or a thread.
-    pub fn start(
-        captures: Arc<Captures>,
-        bell: Arc<EventFd>,
-        tell: TellHot,
-    ) -> Result<Self, SenseError> {
-        Self::with_patience(captures, PATIENCE, bell, tell)
-    }
-
-    fn with_patience(
-        captures: Arc<Captures>,
-        patience: Duration,
-        bell: Arc<EventFd>,
-        tell: TellHot,
-    ) -> Result<Self, SenseError> {
-        let refused = |source| SenseError::Refused {
-            what: WHAT,
-            remedy: "it needs CAP_SYS_ADMIN and a kernel with fanotify permission events; \
-                     short-lived processes will not be named",
-            source,
-        };
-        let desk = Arc::new(Desk::new(captures, patience, bell, tell).map_err(refused)?);
-        let relieving = Arc::clone(&desk);
-        Desk::set_to_work(&desk, 0).map_err(refused)?;
-        let relief = std::thread::Builder::new()
-            .name("relief".to_owned())
-            .spawn(move || Desk::relieve(&relieving));
-        match relief {
-            Ok(relief) => Ok(Self { desk, relief: Some(relief) }),
-            Err(error) => {
-                desk.close();
-                Err(refused(error))
-            }
-        }
-    }
-
-    /// Asks about opens of what `name` in `dir` is now. A symlink is marked itself.
-    ///
-    /// # Errors
-    /// Where it cannot be marked.
-    pub fn watch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
-        let marked = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.mark(fd.as_fd()));
-        marked.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
-    }
-
-    /// Asks no longer about what `name` in `dir` is now.
-    ///
-    /// # Errors
-    /// Where it is not there, or was not watched.
-    pub fn unwatch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
-        let done = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.unmark(fd.as_fd()));
-        done.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
-    }
-
-    /// How it does.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        let shift = self.desk.shift();
-        if shift.hanging >= SPARE {
-            let why = "too many processes could not be looked at in time; openers pass unseen";
-            return Health::Degraded(why.to_owned());
-        }
-        shift.trouble.clone().map_or(Health::Working, Health::Degraded)
-    }
-}
-
-impl Drop for PermissionSensor {
-    fn drop(&mut self) {
-        self.desk.close();
-        if let Some(relief) = self.relief.take() {
-            // It never hangs: it looks at no process.
-            let _ = relief.join();
-        }
-    }
+    pub(super) hanging: u32,
+    pub(super) trouble: Option<String>,
 }
 
 impl Desk {
-    fn new(
+    pub(super) fn new(
         captures: Arc<Captures>,
         patience: Duration,
         bell: Arc<EventFd>,
@@ -193,10 +79,11 @@ impl Desk {
             closing: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             shift: Mutex::default(),
             us: std::process::id(),
+            counters: Counters::new()?,
         })
     }
 
-    fn set_to_work(desk: &Arc<Self>, number: u32) -> io::Result<()> {
+    pub(super) fn set_to_work(desk: &Arc<Self>, number: u32) -> io::Result<()> {
         let desk = Arc::clone(desk);
         let worker = std::thread::Builder::new().name("permission".to_owned());
         worker.spawn(move || desk.work(number)).map(drop)
@@ -206,6 +93,7 @@ impl Desk {
         // An opener waits for us. Refused, it waits a little longer.
         let _ = run_at_once(BEFORE_THE_GUARD);
         while self.wait_for(self.gatekeeper.as_fd()) {
+            self.counters.add(TURNS);
             match self.gatekeeper.read() {
                 Ok(Some(request)) => {
                     if !self.serve(number, request) {
@@ -237,6 +125,7 @@ impl Desk {
             return false;
         }
         shift.busy = None;
+        self.counters.set(HELD, 0);
         if looked.is_err() {
             shift.trouble = Some("a process could not be looked at: a fault of ours".to_owned());
         }
@@ -262,6 +151,7 @@ impl Desk {
             return false;
         }
         shift.busy = Some(request.id());
+        self.counters.set(HELD, request.id().to_number());
         self.wind(self.patience);
         true
     }
@@ -277,7 +167,7 @@ impl Desk {
         }
     }
 
-    fn relieve(desk: &Arc<Self>) {
+    pub(super) fn relieve(desk: &Arc<Self>) {
         while desk.wait_for(desk.clock.as_fd()) {
             let mut shift = desk.shift();
             let mut ticks = [0; 8];
@@ -288,6 +178,8 @@ impl Desk {
             let Some(request) = shift.busy.take() else { continue };
             // The worker that holds the request needs this lock before it lets go of it.
             let _ = desk.gatekeeper.allow(request);
+            desk.counters.set(HELD, 0);
+            desk.counters.add(TURNS);
             shift.on_duty = shift.on_duty.wrapping_add(1);
             shift.hanging += 1;
             let number = shift.on_duty;
@@ -326,7 +218,7 @@ impl Desk {
         }
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
     }
 
@@ -340,10 +232,7 @@ impl Desk {
         let _ = timerfd_settime(&self.clock, TimerfdTimerFlags::empty(), &once);
     }
 
-    fn shift(&self) -> MutexGuard<'_, Shift> {
+    pub(super) fn shift(&self) -> MutexGuard<'_, Shift> {
         self.shift.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 }
-
-#[cfg(test)]
-mod tests;
