@@ -317,7 +317,7 @@ impl Guarded {
     /// one is open.
     fn treat(&mut self, file: FileId, id: String, seen: Sight, cure: Cure, out: &mut Vec<Action>) {
         let Some(permitted) = self.permitted(cure) else {
-            self.tolerated = Some(seen);
+            self.tolerated = Some(Box::new(seen));
             if cure != Cure::Replace && self.is_file() {
                 self.unread_but_tolerated = true;
                 self.start_verify(file, out);
