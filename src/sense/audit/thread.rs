@@ -16,7 +16,7 @@ use super::call::{Assembler, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, fastest_round};
-use crate::sys::audit::{Received, SIGNAL, Stream, signal};
+use crate::sys::audit::{Received, Stream, signal};
 use crate::sys::clock;
 use crate::sys::priority::interrupt_nobody;
 
