@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 
+use jiff::tz::TimeZone;
+
 use super::chain::{Claim, Link, line_after};
 use super::event::Entry;
 use super::lines::{Line, Lines};
-use super::{MAX_LINE, describe};
+use super::{MAX_LINE, describe_at};
 
 /// Takes a journal apart as `journal verify` and `events` do. What can be read can be shown and
 /// written again, and what is written is believed.
@@ -34,7 +36,7 @@ pub fn fuzz(bytes: &[u8]) {
             let _ = claim.follows(head);
         }
         let Ok(entry) = serde_json::from_slice::<Entry>(line) else { continue };
-        let shown = describe(&entry.event);
+        let shown = describe_at(&entry.event, &TimeZone::UTC);
         assert!(!shown.chars().any(char::is_control), "a control character is shown: {shown:?}");
         if let Ok((again, _, link)) = line_after(head, &entry.event)
             && again.len() <= MAX_LINE

@@ -7,7 +7,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
-mod lost;
 mod page;
 mod reload;
 mod stop;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use steadfast::attribute::Testimony;
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Protected,
@@ -19,6 +20,8 @@ const FILE: FileId = FileId(0);
 struct Case {
     engine: Engine,
     world: World,
+    /// How far the wall clock is off, in seconds.
+    skew: i64,
 }
 
 impl Case {
@@ -26,7 +29,7 @@ impl Case {
         let mut world = World::new(false);
         world.add_place(true);
         let (seal, good) = (world.stat(0), world.facts(0, true));
-        let mut case = Self { engine: Engine::default(), world };
+        let mut case = Self { engine: Engine::default(), world, skew: 0 };
         let protected = Box::new(Protected {
             path: case.world.places[0].path.clone(),
             facts: good,
@@ -40,8 +43,8 @@ impl Case {
 
     fn feed(&mut self, input: Input) -> Vec<Action> {
         self.world.now += 10;
-        let now =
-            Moment { mono: Duration::from_micros(self.world.now), wall: wall(self.world.now) };
+        let skewed = wall(self.world.now) + SignedDuration::from_secs(self.skew);
+        let now = Moment { mono: Duration::from_micros(self.world.now), wall: skewed };
         let mut out = Vec::new();
         self.engine.handle(now, input, &mut out);
         out
@@ -292,4 +295,30 @@ fn hands_that_find_another_inode_than_the_engine_do_not_lead_to_the_same_cure_fo
     assert!(heals(&case.look(), Cure::Relock));
     assert!(looks(&case.healed("relock", Ok(None))));
     assert!(heals(&case.look(), Cure::Replace));
+}
+
+#[test]
+fn a_clock_that_jumps_delays_no_heal_and_keeps_no_incident_open() {
+    const DAY: i64 = 86_400;
+    let mut case = Case::new(Policy::default());
+    let mut ids = Vec::new();
+    for skew in [-DAY, 30 * DAY, -400 * DAY] {
+        case.skew = skew;
+        case.world.change(0, |inode| inode.immutable = false);
+        let out = case.look();
+        assert!(heals(&out, Cure::Relock), "{skew}");
+        ids.extend(out.iter().filter_map(|action| match action {
+            Action::Heal { incident, .. } => Some(incident.clone()),
+            _ => None,
+        }));
+        // Again in the middle of it.
+        case.skew = -skew;
+        case.world.change(0, |inode| inode.immutable = true);
+        let stat = case.world.stat(0);
+        case.healed("relock", Ok(Some(stat)));
+        let kinds = case.wait(5);
+        assert!(kinds.contains(&Kind::Relocked), "{skew}: {kinds:?}");
+        assert_eq!(case.engine.open_incidents(), 0, "{skew}");
+    }
+    assert!(ids.is_sorted_by(|one, next| one < next), "each has a name of its own: {ids:?}");
 }

@@ -24,6 +24,7 @@ pub fn fuzz(bytes: &[u8]) {
     let app = App {
         health: Health::new(starting()),
         refresh: Arc::new(|_| ()),
+        alarm: Arc::new(|_| ()),
         commands: Arc::new(move |command, request, reply| {
             assert!(rights == Rights::Change, "somebody changed something who may not");
             let mut paths = request.paths.iter().map(|path| path.to_path());

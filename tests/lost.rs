@@ -1,16 +1,26 @@
 //! More events than anybody can take: none of it loses what matters, and nothing hangs.
+//!
+//! A program of its own: what it does is hard on every daemon of the machine.
+
+// clippy's allowance for tests does not reach helpers.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+// The other users of it ask on loopback too.
+#[allow(dead_code)]
+#[path = "health/http.rs"]
+mod http;
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use crate::common::{
+use common::{
     GOOD, Guard, MARKER, clear_through_file_setattr, not_root, poll, skip_unless, write_old,
 };
-use crate::http::{ask, metrics};
+use http::{ask, metrics};
+use rustix::process::Signal;
 
 /// A protected directory `watched` with a file in it, and a quarantine of strangers that nobody
 /// wants to be told of one by one.
