@@ -11,7 +11,7 @@ use super::{BUFFER, message, open};
 
 const READLOG: u32 = 1;
 /// Room for some ten thousand records; more than that have to come before one is read.
-const ROOM: usize = 16 << 20;
+const ROOM: usize = 64 << 20;
 
 /// See the module.
 #[derive(Debug)]
