@@ -4,10 +4,12 @@
 // clippy's allowance for tests does not reach helpers.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
 mod lost;
+mod packaging;
 mod page;
 mod reload;
 mod stop;
