@@ -4,9 +4,11 @@
 // clippy's allowance for tests does not reach helpers.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
+mod packaging;
 mod page;
 mod reload;
 mod stop;
