@@ -234,7 +234,10 @@ impl Guard {
         self.wards.insert(file, ward);
         self.watch(file);
         self.watch_ready(file);
-        self.sweep.add(file);
+        if let Some(ward) = self.wards.get(&file) {
+            let dev = ward.patient.seal.map(|seal| seal.dev);
+            self.sweep.add(file, dev, !ward.eventless);
+        }
         self.stage(file);
         let whole_at = self.whole_before(&record);
         if let Some(ward) = self.wards.get(&file) {
@@ -267,8 +270,12 @@ impl Guard {
         self.sensors.unwatch(file);
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        if let Some(replica) = ward.patient.replica {
+        let Some(replica) = ward.patient.replica else { return };
+        if self.canaries.has(file) {
+            // Nobody waits for that to be over.
             self.stager.push(Chore::Unneeded(replica));
+        } else if let Err(e) = respond::discard(&replica) {
+            tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
         }
     }
 

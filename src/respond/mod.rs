@@ -22,5 +22,5 @@ pub use quarantine::{Quarantine, QuarantineError};
 pub use replace::{Hands, Way, replace};
 pub use replica::{Make, StageError, discard, discard_at, is_untouched, make_of, stage, take_out};
 pub use rewrite::copy_out;
-pub use slot::slot_directory;
+pub use slot::{highest, slot_directory};
 pub use tree::remove_path;

@@ -1,5 +1,6 @@
-//! The canaries: two small files in a directory of their own below the state directory, one with
-//! the immutable bit and one without. They are there only while a self-test runs.
+//! The canaries: two small files in a directory of their own, one with the immutable bit and one
+//! without. One pair is below the state directory, and one on each other filesystem, where the
+//! copies of its protected files lie. They are there only while a self-test runs.
 
 use std::fs;
 use std::io;
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::baseline::{Origin, Record, Vault};
 use crate::daemon::protect;
-use crate::judge::{AlertWhen, Policy, Unexpected};
+use crate::judge::{AlertWhen, FileKind, Policy, Unexpected};
+use crate::respond;
+use crate::sys;
 use crate::text::escape_path;
 
 /// The directory below the state directory.
@@ -23,9 +26,70 @@ const CONTENT: &[u8] =
     b"This file is tampered with by steadfast itself, to see whether it notices.\n\
     It is there only while a self-test runs.\n";
 
-/// The directory of the canaries.
-pub(super) fn room(state: &Path) -> PathBuf {
-    state.join(ROOM)
+/// Where canaries stand for all files of a filesystem.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Where the filesystem begins, for people.
+    pub(super) filesystem: String,
+    /// Its device.
+    pub(super) dev: u64,
+    /// The directory of the canaries.
+    pub(super) dir: PathBuf,
+}
+
+impl Room {
+    /// On the filesystem of the state.
+    pub(super) fn of_state(state: &Path) -> Self {
+        let begins = respond::highest(state).unwrap_or(state);
+        let dev = sys::stat::stat(state).map_or(0, |stat| stat.dev);
+        Self { filesystem: escape_path(begins), dev, dir: state.join(ROOM) }
+    }
+
+    /// On a filesystem of which copies lie in `slot`.
+    pub(super) fn of_slot(slot: &Path, dev: u64) -> Self {
+        let begins = slot.parent().unwrap_or(slot);
+        Self { filesystem: escape_path(begins), dev, dir: slot.join(ROOM) }
+    }
+
+    /// Has it stand where nobody but root can put something else in its place.
+    fn prepare(&self) -> io::Result<()> {
+        let slot = self.dir.parent().unwrap_or(Path::new("/"));
+        for dir in slot.ancestors().skip(1) {
+            require_roots(dir)?;
+        }
+        make_dir(slot)?;
+        require_roots(slot)?;
+        clear(&self.dir)?;
+        make_dir(&self.dir)
+    }
+}
+
+/// A directory that is root's, and that others can write to at most as they can to `/tmp`.
+fn require_roots(dir: &Path) -> io::Result<()> {
+    let stat = sys::stat::stat(dir)?;
+    let closed = stat.mode & 0o022 == 0 || stat.mode & 0o1000 != 0;
+    if stat.kind == FileKind::Directory && stat.uid == 0 && closed {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("others than root can write to {}", escape_path(dir))))
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The canaries that an earlier run left in `slot`, if it ended during a test, are gone.
+pub(in crate::daemon) fn clear_slot(slot: &Path) {
+    let room = slot.join(ROOM);
+    let own = |stat: crate::judge::Stat| stat.kind == FileKind::Directory && stat.uid == 0;
+    if sys::stat::stat(&room).is_ok_and(own)
+        && let Err(e) = clear(&room)
+    {
+        tracing::warn!("{}: {e}", escape_path(&room));
+    }
 }
 
 /// The slot of a canary's replicas: its own, so that everything goes with the directory.
@@ -49,16 +113,12 @@ pub(super) fn is_canary(path: &Path) -> bool {
 ///
 /// # Errors
 /// A sentence: what cannot be made.
-pub(super) fn make(state: &Path, vault: &Vault) -> Result<[Record; 2], String> {
-    let room = room(state);
-    let failed = |e: io::Error| format!("no canary can be made in {}: {e}", escape_path(&room));
-    clear(&room).map_err(failed)?;
-    match fs::DirBuilder::new().mode(0o700).create(&room) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
-        _ => {}
-    }
+pub(super) fn make(room: &Room, vault: &Vault) -> Result<[Record; 2], String> {
+    let dir = &room.dir;
+    let failed = |e: io::Error| format!("no canary can be made in {}: {e}", escape_path(dir));
+    room.prepare().map_err(failed)?;
     let take = |name: &str, immutable| {
-        let path = room.join(name);
+        let path = dir.join(name);
         fs::write(&path, CONTENT).map_err(failed)?;
         let policy = Policy {
             immutable,
