@@ -40,6 +40,8 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod fault;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod selftest;
 pub mod sys;
 pub mod text;

@@ -7,6 +7,7 @@
 mod room;
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -195,6 +196,40 @@ fn a_server_that_never_answers_holds_up_neither_the_end_nor_the_message() {
     assert!(server.mail().header("Message-ID").starts_with("<one."));
 }
 
+/// What answers sends `answer` to whoever connects, over and over, and hears nothing.
+fn talks(answer: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        // Both sides end with the test's process at the latest.
+        for mut stream in listener.incoming().flatten() {
+            while stream.write_all(answer).is_ok() {}
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_that_talks_rubbish_without_end_is_told_of_and_the_message_waits() {
+    for rubbish in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"\x16\x03\x01\x00\xff\xfe\x00\n",
+        b"220-a greeting that has no end\r\n",
+    ] {
+        let mut room = Room::new(format!("smtp://127.0.0.1:{}", talks(rubbish)));
+        room = room.with("tls = \"none\"");
+        room.put("one", &[Path::new(FILE)]);
+        let mut deliver = room.deliver(None);
+        let (error, _) = room.failure();
+        let shown = String::from_utf8_lossy(rubbish);
+        assert!(error.contains("does not speak SMTP"), "{shown:?}: {error}");
+        assert!(error.chars().all(|c| !c.is_control()) && error.len() < 1000, "{error:?}");
+        assert_eq!(room.spool.waiting(), 1);
+        deliver.signal(Signal::SIGTERM);
+        assert!(deliver.wait().success());
+    }
+}
+
 #[test]
 fn a_file_name_cannot_add_a_header_or_an_escape_sequence() {
     let server = Behaviour::plain().start();
@@ -330,8 +365,10 @@ fn what_happens_to_a_protected_file_is_mailed_by_the_daemons_own_second_process(
     };
     let mut daemon = steadfast(&["run"]).stdout(Stdio::null()).spawn().unwrap();
     eventually("the daemon", || {
-        let asked = steadfast(&["status"]).output().unwrap();
-        asked.status.success().then_some(())
+        let asked = steadfast(&["status", "--json"]).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&asked.stdout).ok()?;
+        // It answers before it is on guard.
+        (status["state"] != "starting").then_some(())
     });
     let chattr = |flag: &str| {
         Command::new("chattr").args(["-R", flag]).arg(room.path()).stderr(Stdio::null()).status()

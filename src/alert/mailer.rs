@@ -324,6 +324,10 @@ fn hint(error: &SmtpError) -> Option<&'static str> {
         )
     } else if error.status().map(u16::from) == Some(535) {
         Some("are the user and the password right?")
+    } else if error.is_response() || text.contains("valid UTF-8") {
+        Some(
+            "what answers there does not speak SMTP: are the host and the port right, and is it smtp:// or smtps://?",
+        )
     } else if error.is_timeout() || text.contains("os error 11") {
         Some("the server does not answer")
     } else {

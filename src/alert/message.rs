@@ -11,11 +11,11 @@ use jiff::tz::TimeZone;
 
 use super::several;
 use super::wording::{
-    bounded, clock, command_line, confidence, deed, moment, path, process, quote, rank, took, user,
-    value,
+    bounded, clock, clock_and_day, command_line, confidence, deed, moment, path, process, quote,
+    rank, took, user, value,
 };
 use crate::attribute::{Actor, Confidence};
-use crate::record::{Event, Kind, PathText};
+use crate::record::{Event, Kind, PathText, Response};
 
 /// The longest path in a subject, and in a body, characters.
 const SUBJECT_PATH: usize = 80;
@@ -63,7 +63,7 @@ pub fn compose(place: &Place, events: &[Event]) -> Message {
     story.differences(&mut body);
     story.culprit(&mut body);
     story.bystanders(&mut body);
-    story.timeline(&mut body);
+    story.timeline(&mut body, &place.zone);
     story.advice(&mut body);
     Message { subject, body }
 }
@@ -127,11 +127,11 @@ impl<'a> Story<'a> {
         let _ = write!(text, " {}", deed(self.head.kind));
         let Some(outcome) = self.outcome else { return text };
         if let Some(actor) = &self.by.actor {
-            let by = match self.by.attribution.confidence {
-                Confidence::Exact => "by",
-                Confidence::Opener | Confidence::Unknown => "probably by",
+            let name = bounded(&actor.comm, 32);
+            let _ = match self.by.attribution.confidence {
+                Confidence::Exact => write!(text, " by {name}"),
+                Confidence::Opener | Confidence::Unknown => write!(text, ", {name} had it open"),
             };
-            let _ = write!(text, " {by} {}", bounded(&actor.comm, 32));
         }
         let _ = write!(text, ", {}", outcome.in_subject());
         text
@@ -163,8 +163,18 @@ impl<'a> Story<'a> {
             }
             line(body, "", confidence(self.by));
         }
-        let answers = self.events.iter().flat_map(|event| &event.response);
-        for response in answers.take(MAX_EVENTS) {
+        // Several events tell of one answer: each is told once, as it was last.
+        let mut answers: Vec<&Response> = Vec::new();
+        for response in self.events.iter().flat_map(|event| &event.response) {
+            let same = |known: &&Response| {
+                (&known.action, &known.outcome) == (&response.action, &response.outcome)
+            };
+            match answers.iter().position(same) {
+                Some(at) => drop(answers.splice(at..=at, [response])),
+                None => answers.push(response),
+            }
+        }
+        for response in answers.into_iter().take(MAX_EVENTS) {
             let (action, outcome) =
                 (bounded(&response.action, 40), bounded(&response.outcome, 300));
             line(body, "Answer", &format!("{action}: {outcome}, after {}", took(response.took_us)));
@@ -216,15 +226,19 @@ impl<'a> Story<'a> {
         more(body, others.len(), MAX_OTHERS);
     }
 
-    fn timeline(&self, body: &mut String) {
-        body.push_str("\nWhat happened, in order (UTC)\n");
+    fn timeline(&self, body: &mut String, zone: &TimeZone) {
+        body.push_str("\nWhat happened, in order (local time)\n");
         for event in self.events.iter().take(MAX_EVENTS) {
-            let _ = write!(body, "  {}  {}", clock(event.time), event.kind.name());
+            let _ = write!(body, "  {}  {}", clock(event.time, zone), event.kind.name());
             if let Some(path_text) = event.path.as_ref().filter(|_| self.paths.len() > 1) {
                 let _ = write!(body, "  {}", path(path_text, 200));
             }
             if let Some(note) = &event.note {
                 let _ = write!(body, "  ({})", bounded(note, 300));
+            }
+            if let Some(span) = event.window {
+                let (from, to) = (clock_and_day(span.from, zone), clock_and_day(span.to, zone));
+                let _ = write!(body, "  (between {from} and {to})");
             }
             body.push('\n');
         }

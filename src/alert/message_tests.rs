@@ -116,8 +116,8 @@ fn a_process_that_only_had_it_open_is_not_called_certain() {
     let mut event = changed();
     event.attribution.confidence = Confidence::Opener;
     let message = compose(&place(), &[event]);
-    assert!(message.subject.contains("probably by bash"));
-    assert!(message.body.contains("Likely"));
+    assert!(message.subject.contains(", bash had it open"));
+    assert!(message.body.contains("Not certain"));
 }
 
 #[test]

@@ -49,10 +49,10 @@ pub(super) fn compose(place: &Place, incidents: &[Vec<Event>]) -> Message {
     if let Some(mass) = mass {
         describe(place, mass, &mut body);
     }
-    body.push_str("\nOne by one (UTC)\n");
+    body.push_str("\nOne by one (local time)\n");
     for events in each.iter().take(MAX_INCIDENTS) {
         if let (Some(first), Some(story)) = (events.first(), Story::of(events)) {
-            let _ = writeln!(body, "  {}  {}", clock(first.time), story.headline());
+            let _ = writeln!(body, "  {}  {}", clock(first.time, &place.zone), story.headline());
         }
     }
     if let Some(more) = each.len().checked_sub(MAX_INCIDENTS).filter(|more| *more > 0) {

@@ -64,9 +64,16 @@ pub(super) fn confidence(event: &Event) -> &'static str {
             "No process can be named: none was seen with the file when it changed."
         }
         (Confidence::Exact, _) => "Certain: the kernel tied this process to this change.",
-        (Confidence::Opener, _) => {
-            "Likely: this process had the file open when it changed; nothing ties it more closely."
-        }
+        (Confidence::Opener, _) => match event.kind {
+            Kind::Shadowed => {
+                "Not known: this process had the file open meanwhile, which says nothing of who \
+                 mounted over it."
+            }
+            _ => {
+                "Not certain: this process had the file open when it changed; another that had \
+                 opened it earlier may have done it."
+            }
+        },
     }
 }
 
@@ -147,9 +154,14 @@ pub(super) fn moment(time: Timestamp, zone: &TimeZone) -> String {
     if local == utc { utc } else { format!("{local} ({utc})") }
 }
 
-/// The time of day in UTC, for a list.
-pub(super) fn clock(time: Timestamp) -> String {
-    time.strftime("%H:%M:%S%.3f").to_string()
+/// The day and the time of day, for a list.
+pub(super) fn clock_and_day(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The time of day, for a list.
+pub(super) fn clock(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%H:%M:%S%.3f").to_string()
 }
 
 /// A number of microseconds.

@@ -12,12 +12,14 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{BaselineError, explain};
+use super::gone;
+use super::watch::Held;
 
 /// The layout this program writes.
 const LAYOUT: i64 = 1;
@@ -73,7 +75,7 @@ const SCHEMA: &str = "
 /// lies in the quarantine.
 #[derive(Clone)]
 pub struct Baseline {
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Mutex<Held>>,
     path: Arc<Path>,
 }
 
@@ -84,6 +86,11 @@ impl Baseline {
     ///
     /// See [`BaselineError`]; never [`BaselineError::Missing`].
     pub fn open(state: &Path) -> Result<Self, BaselineError> {
+        if !gone::is_there(state)
+            && let error @ BaselineError::Gone { .. } = gone::missing(state)
+        {
+            return Err(error);
+        }
         let path = state.join("baseline.db");
         let io = |source| BaselineError::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io)?;
@@ -95,6 +102,7 @@ impl Baseline {
         }
         baseline.check_layout()?;
         baseline.settle()?;
+        baseline.watch()?;
         Ok(baseline)
     }
 
@@ -107,11 +115,16 @@ impl Baseline {
         })
     }
 
-    /// Goes on with the connection of `other`, which nobody else has; all clones do.
+    /// What all clones share, to one of them at a time.
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        // A panic elsewhere rolled its transaction back, so the connection is good to use.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with what `other` holds, which nobody else has; all clones do.
     pub(super) fn take_over(&self, other: Self) {
         let Some(new) = Arc::into_inner(other.connection) else { return };
-        let new = new.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.held() = new.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 
     /// Opens an existing baseline to look at it, beside a daemon that writes it or without one.
@@ -122,13 +135,16 @@ impl Baseline {
     pub fn open_read_only(state: &Path) -> Result<Self, BaselineError> {
         let path = state.join("baseline.db");
         let explain = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => BaselineError::Missing(path.clone()),
+            io::ErrorKind::NotFound => gone::missing(state),
             _ => BaselineError::Io { path: path.clone(), source },
         };
         let path = state.canonicalize().map_err(explain)?.join("baseline.db");
         let found = path.symlink_metadata().map_err(explain)?;
         if !found.is_file() {
             return Err(explain(not_a_file()));
+        }
+        if found.len() == 0 {
+            return Err(gone::missing(state));
         }
         let baseline = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         baseline.check_layout()?;
@@ -146,11 +162,11 @@ impl Baseline {
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| explain(&path, error))?;
         connection.busy_timeout(BUSY).map_err(|error| explain(&path, error))?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), path: path.into() })
+        Ok(Self { connection: Arc::new(Mutex::new(Held::new(connection))), path: path.into() })
     }
 
     /// Lays out a new database; one that somebody else is laying out just now is left to them.
-    fn create(&self) -> Result<(), BaselineError> {
+    pub(super) fn create(&self) -> Result<(), BaselineError> {
         self.with_mut(|connection| {
             let work = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let tables: i64 =
@@ -231,9 +247,11 @@ impl Baseline {
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, BaselineError> {
-        // A panic elsewhere rolled its transaction back, so the connection is good to use.
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut connection).map_err(|error| explain(&self.path, error))
+        let mut held = self.held();
+        held.look(&self.path);
+        let done = work(&mut held.connection).map_err(|error| explain(&self.path, error));
+        held.remember(&self.path);
+        done
     }
 }
 

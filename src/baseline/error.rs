@@ -10,10 +10,23 @@ use rusqlite::ErrorCode;
 pub enum BaselineError {
     /// Nothing has been protected with this state directory.
     #[error(
-        "there is no baseline at {}: protect a file first (steadfast protect PATH), or name \
-         the right state directory in the configuration", crate::text::escape_path(.0)
+        "nothing is protected, there is no baseline at {}: protect a file first (steadfast \
+         protect PATH), or name the right configuration (--config FILE)",
+        crate::text::escape_path(.0)
     )]
     Missing(PathBuf),
+    /// It is gone, and what is there now would pass for known good.
+    #[error(
+        "the baseline {} is gone, but {witness} beside it tells of protected files: restore it \
+         from a backup, or, if what is there now is good, move journal and vault away and begin \
+         anew", crate::text::escape_path(.path)
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+        /// What is still there.
+        witness: &'static str,
+    },
     /// A later program wrote it.
     #[error(
         "the baseline {} was written by a newer steadfast, {written_by} (layout {layout}; this program \

@@ -44,18 +44,29 @@ impl Baseline {
         self.set_journal_place("anchor", seq, prev)
     }
 
-    fn journal_place(&self, place: &str) -> Result<Option<(u64, Digest)>, BaselineError> {
-        self.with(|connection| {
+    fn journal_place(&self, place: &'static str) -> Result<Option<(u64, Digest)>, BaselineError> {
+        let found = self.with(|connection| {
             connection
                 .prepare_cached("SELECT seq, hash FROM journal WHERE place = ?1")?
                 .query_row([place], |row| {
                     Ok((row.get::<_, i64>(0)?.cast_unsigned(), Digest(row.get(1)?)))
                 })
                 .optional()
-        })
+        })?;
+        let mut held = self.held();
+        if let (Some(found), false) = (found, held.is_touched()) {
+            held.places.insert(place, found);
+        }
+        Ok(found)
     }
 
-    fn set_journal_place(&self, place: &str, seq: u64, hash: Digest) -> Result<(), BaselineError> {
+    pub(super) fn set_journal_place(
+        &self,
+        place: &'static str,
+        seq: u64,
+        hash: Digest,
+    ) -> Result<(), BaselineError> {
+        self.held().places.insert(place, (seq, hash));
         self.with(|connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO journal VALUES (?1, ?2, ?3)")?

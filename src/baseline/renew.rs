@@ -49,12 +49,13 @@ impl Baseline {
         let new = Self::connect(path.to_owned(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         new.check_layout()?;
         new.settle()?;
+        new.watch()?;
         self.take_over(new);
         Ok(())
     }
 }
 
-fn remove_beside(path: &Path, suffix: &str) -> io::Result<()> {
+pub(super) fn remove_beside(path: &Path, suffix: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     let dir = sys::open::open_dir(path.parent().unwrap_or(Path::new("/")))?;

@@ -22,6 +22,16 @@ pub fn parents(path: &Path) -> Result<Vec<Parent>, SnapshotError> {
     above.into_iter().map(|(path, stat)| parent(path, &stat)).collect()
 }
 
+/// The directory `path`, as it is one above what is in it.
+///
+/// # Errors
+///
+/// Where it cannot be looked at, or is a symlink.
+pub fn directory(path: &Path) -> Result<Parent, SnapshotError> {
+    let found = look(path).map_err(|error| explain(path, error))?;
+    parent(path.to_owned(), &found)
+}
+
 /// Where the filesystem is mounted that `path` is on: `path` itself, where it is a mount point.
 ///
 /// # Errors

@@ -35,6 +35,12 @@ pub(super) fn config(screen: &Screen, file: Option<&Path>) -> anyhow::Result<Out
 /// Is the chain whole?
 pub(super) fn journal(screen: &Screen, config: &Config, output: Output) -> anyhow::Result<Outcome> {
     let verdict = record::verify(&config.daemon.state)?;
+    if verdict.lines == 0 && verdict.is_whole() {
+        let state = escape_path(&config.daemon.state);
+        anyhow::bail!(
+            "the journal in {state} is empty, so nothing can be verified: is it the right --config?"
+        );
+    }
     let outcome = if verdict.is_whole() { Outcome::Fine } else { Outcome::Found };
     if output.json {
         screen.json(&verdict)?;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::progress::Progress;
-use crate::config::SOCKET_PATH_MAX;
+use crate::config::{SOCKET_PATH_MAX, USUAL_SOCKET};
 use crate::daemon::api;
 use crate::text::{escape, escape_path};
 
@@ -29,7 +29,7 @@ const ANSWER_MAX: usize = 256 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    #[error("no daemon answers on {}: start it with 'systemctl start steadfast' or 'steadfast run'", escape_path(.0))]
+    #[error("no daemon answers on {}: {}", escape_path(.0), how_to_start(.0))]
     NoDaemon(PathBuf),
     #[error("you may not talk to the daemon on {}: use sudo, or join the group steadfast to read its status", escape_path(.0))]
     Denied(PathBuf),
@@ -51,6 +51,17 @@ pub(super) enum ClientError {
     Refused(String),
     #[error("the conversation with the daemon failed: {0}; try again, and see its log")]
     Broken(String),
+}
+
+/// The service has the usual socket; whoever named another started the daemon by hand.
+fn how_to_start(socket: &Path) -> &'static str {
+    match socket == Path::new(USUAL_SOCKET) {
+        true => "start it with 'systemctl start steadfast' or 'steadfast run'",
+        false => {
+            "start it with 'steadfast run' and this configuration, or name the --config of the one \
+             that runs"
+        }
+    }
 }
 
 /// What the daemon says of itself.

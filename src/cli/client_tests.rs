@@ -39,7 +39,7 @@ fn client_and_server_understand_each_other() {
     let health = crate::daemon::health::Health::new(answer.clone());
     let control = crate::daemon::control::Control::start(
         crate::daemon::control::At { path: &path, handed: None, listen: None },
-        (health, Arc::new(|_| ())),
+        (health, Arc::new(|_| ()), Arc::new(|_| ())),
         Arc::new(|command, request, reply| {
             let path = request.paths[0].clone();
             let message = format!("{} {:?}", command.name(), request.reason);

@@ -47,6 +47,7 @@ impl Room {
 
     /// Takes what is at `path` for known good, without the immutable bit.
     fn protect(&self, path: &Path) -> Record {
+        let baseline = Baseline::open(&self.config.daemon.state).unwrap();
         let vault = Vault::open(&self.config.daemon.state).unwrap();
         let facts = snapshot::take_into(path, &vault, &|_| ()).unwrap();
         let record = Record {
@@ -60,7 +61,7 @@ impl Room {
             replica: None,
             protected_at: jiff::Timestamp::UNIX_EPOCH,
         };
-        Baseline::open(&self.config.daemon.state).unwrap().put(&record).unwrap();
+        baseline.put(&record).unwrap();
         record
     }
 

@@ -9,6 +9,8 @@ use crate::text::escape_path;
 
 /// Where the configuration is unless somebody says otherwise.
 pub const USUAL_FILE: &str = "/etc/steadfast/steadfast.toml";
+/// Where the control socket is unless the configuration says otherwise.
+pub const USUAL_SOCKET: &str = "/run/steadfast/control.sock";
 
 /// A file larger than this is not a configuration, in bytes.
 const SIZE_MAX: u64 = 1024 * 1024;

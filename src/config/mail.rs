@@ -28,14 +28,18 @@ pub(super) fn read(
     let to = receivers(reader, section);
     let server = reader.parsed(section, "server", mail_server);
     let password_file = reader.parsed(section, "password_file", absolute_path);
-    for (key, example) in [
+    let needed = [
         ("from", "from = \"steadfast@example.com\""),
         ("to", "to = [\"ops@example.com\"]"),
         ("server", "server = \"smtps://mailer@mail.example.com\""),
-    ] {
-        if section.table.get(key).is_none() {
-            reader.missing(at.clone(), section.name, key, example);
-        }
+    ];
+    let absent: Vec<_> =
+        needed.into_iter().filter(|(key, _)| section.table.get(*key).is_none()).collect();
+    if !absent.is_empty() {
+        // One problem for all of them: they are at one place.
+        let keys: Vec<_> = absent.iter().map(|(key, _)| *key).collect();
+        let examples: Vec<_> = absent.iter().map(|(_, example)| *example).collect();
+        reader.missing(at, section.name, &keys.join("`, `"), &examples.join(", "));
     }
     // Read even where the server cannot be: every problem is told at once.
     let tls = reader.choice(section, "tls", &TLS);

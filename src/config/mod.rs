@@ -20,10 +20,11 @@ use std::time::Duration;
 
 pub use duration::{parse_duration, show_duration};
 pub use glob::is_glob;
-pub use load::{LoadError, USUAL_FILE};
+pub use load::{LoadError, USUAL_FILE, USUAL_SOCKET};
 pub use problem::{Problem, Problems};
 pub use resolve::{
     Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,
+    special,
 };
 pub use territory::is_own;
 pub use values::SOCKET_PATH_MAX;
@@ -142,7 +143,7 @@ impl Default for Daemon {
     fn default() -> Self {
         Self {
             state: PathBuf::from("/var/lib/steadfast"),
-            control: PathBuf::from("/run/steadfast/control.sock"),
+            control: PathBuf::from(USUAL_SOCKET),
             flag_sweep: FlagSweep::Auto,
             content_sweep: Duration::from_secs(3600),
             listen: None,

@@ -22,6 +22,12 @@ const HOMES: [(&str, &[&str]); 4] = [
     ("[alert]", &["email"]),
 ];
 
+/// Every key there is.
+#[cfg(test)]
+pub(super) fn keys() -> Vec<&'static str> {
+    [&PROTECT_KEYS[..], &mail::KEYS[..], &DAEMON_KEYS[..]].concat()
+}
+
 /// Reads `text`, which messages call `name`.
 pub(super) fn parse(text: &str, name: &str) -> Result<Config, Problems> {
     let mut reader = Reader::new(text);
@@ -94,7 +100,14 @@ fn policy(reader: &mut Reader<'_>, section: Section<'_>) -> Policy {
 fn email<'a>(reader: &mut Reader<'_>, value: &'a Spanned<DeValue<'a>>) -> Option<Email> {
     let alert = reader.table(value, "[alert]")?;
     reader.refuse_unknown(alert, &["email"], &HOMES);
-    let value = alert.table.get("email")?;
+    let Some(email) = alert.table.get("email") else {
+        if alert.table.is_empty() {
+            let nobody = "[alert] is empty, so nobody is told: write [alert.email], or remove it";
+            reader.problem(value.span(), nobody);
+        }
+        return None;
+    };
+    let value = email;
     let section = reader.table(value, "[alert.email]")?;
     reader.refuse_unknown(section, &mail::KEYS, &HOMES);
     mail::read(reader, section, value.span())

@@ -6,7 +6,7 @@
 //! their like wherever they are mounted) and steadfast's own state.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
+use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
@@ -34,6 +34,8 @@ pub enum Obstacle {
     NoMatch,
     /// It is something that steadfast does not protect.
     Refused,
+    /// The same, but only found on the way: the rest is protected.
+    PassedBy,
     /// It could not be looked at.
     Unreadable,
 }
@@ -59,7 +61,7 @@ impl Unresolved {
     /// Whether the rest can go on as if nothing were wrong.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        self.obstacle == Obstacle::NoMatch
+        matches!(self.obstacle, Obstacle::NoMatch | Obstacle::PassedBy)
     }
 }
 
@@ -182,7 +184,7 @@ impl Walk {
     }
 
     fn end(self) -> Result<Vec<PathBuf>, Unresolved> {
-        match self.problems.into_iter().next() {
+        match self.problems.into_iter().find(|problem| !problem.is_warning()) {
             Some(problem) => Err(problem),
             None => Ok(self.found),
         }
@@ -245,8 +247,8 @@ impl Walk {
         }
     }
 
-    /// A file or link by itself, a directory with all below. A special file is a problem, since
-    /// a person named it; a walk passes by it in silence.
+    /// A file or link by itself, a directory with all below. A special file is a problem where a
+    /// person named it; a walk passes by it and says so.
     fn take(&mut self, path: &Path, metadata: &Metadata) {
         let kind = metadata.file_type();
         if kind.is_dir() {
@@ -254,16 +256,11 @@ impl Walk {
         } else if kind.is_file() || kind.is_symlink() {
             self.found.push(path.to_owned());
         } else {
-            let what = special(metadata);
-            self.refuse(
-                path,
-                Obstacle::Refused,
-                format!("is a {what}: steadfast protects files, directories and symbolic links"),
-            );
+            self.refuse(path, Obstacle::Refused, refusal(kind));
         }
     }
 
-    /// A directory and all below it. Special files in it have no content to keep and are left.
+    /// A directory and all below it.
     fn below(&mut self, directory: &Path) {
         let (found, problems) = self.search(directory, None, |_| true);
         self.found.extend(found);
@@ -317,7 +314,11 @@ impl Walk {
         };
         for entry in walk.into_iter().filter_entry(enter) {
             match entry {
-                Ok(entry) if is_special(&entry) || !wanted(entry.path()) => {}
+                Ok(entry) if !wanted(entry.path()) => {}
+                Ok(entry) if special(entry.file_type()).is_some() => {
+                    let why = refusal(entry.file_type());
+                    problems.push(Unresolved::new(entry.path(), Obstacle::PassedBy, why));
+                }
                 Ok(entry) => found.push(entry.into_path()),
                 Err(error) => {
                     let path = error.path().unwrap_or(base).to_owned();
@@ -336,20 +337,22 @@ impl Walk {
     }
 }
 
-fn is_special(entry: &walkdir::DirEntry) -> bool {
-    let kind = entry.file_type();
-    !(kind.is_file() || kind.is_dir() || kind.is_symlink())
+/// What has no content to keep, in words; `None` for what can be protected.
+#[must_use]
+pub fn special(kind: FileType) -> Option<&'static str> {
+    match kind {
+        kind if kind.is_file() || kind.is_dir() || kind.is_symlink() => None,
+        kind if kind.is_fifo() => Some("named pipe"),
+        kind if kind.is_socket() => Some("socket"),
+        _ => Some("device"),
+    }
 }
 
-fn special(metadata: &Metadata) -> &'static str {
-    let kind = metadata.file_type();
-    if kind.is_fifo() {
-        "named pipe"
-    } else if kind.is_socket() {
-        "socket"
-    } else {
-        "device"
-    }
+fn refusal(kind: FileType) -> String {
+    let what = special(kind).unwrap_or("file");
+    format!(
+        "is a {what} and is not protected: steadfast protects files, directories and symbolic links"
+    )
 }
 
 #[cfg(test)]

@@ -104,6 +104,17 @@ colour = 1
 }
 
 #[test]
+fn an_empty_mail_table_is_one_problem_that_tells_all_it_needs() {
+    let told = messages("[alert.email]\n");
+    assert_eq!(told.len(), 1, "{told:?}");
+    for key in ["from = ", "to = ", "server = "] {
+        assert!(told[0].contains(key), "{told:?}");
+    }
+    assert!(messages("[alert]\n")[0].contains("[alert] is empty"));
+    assert!(messages("alert.email = {}\n")[0].contains("needs"));
+}
+
+#[test]
 fn a_table_of_the_wrong_shape_is_refused_with_the_right_one() {
     assert!(messages("[protect]\npaths = [\"/a\"]\n")[0].contains("write [[protect]]"));
     assert!(messages("protect = [1]")[0].contains("expected the table [[protect]]"));
@@ -183,6 +194,19 @@ fn the_file_that_ships_is_right_with_and_without_its_suggestions() {
         Config { daemon: Daemon { listen: None, ..config.daemon }, ..Config::default() },
         Config::default()
     );
+}
+
+#[test]
+fn the_readme_shows_a_configuration_with_every_key_and_the_defaults_of_the_daemon() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let block = block.unwrap();
+    let config = Config::parse(block, "README.md").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.daemon, Daemon::default());
+    for key in parse::keys() {
+        let shown = readme.contains(&format!("{key} = "));
+        assert!(shown, "README.md lacks `{key}`");
+    }
 }
 
 #[test]

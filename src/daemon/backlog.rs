@@ -30,6 +30,7 @@ enum Matter {
     Parents,
     Replica,
     Heartbeat,
+    Patterns,
 }
 
 impl Backlog {
@@ -68,6 +69,15 @@ impl Backlog {
                  too many"
             );
         }
+    }
+
+    /// All records were written anew: what waits about them is old.
+    pub(super) fn forget_records(&mut self) {
+        let apart = |note: &Note| {
+            matches!(note, Note::Evidence(_) | Note::Heartbeat(_) | Note::Patterns(_))
+        };
+        self.notes.retain(|_, note| apart(note));
+        self.places.retain(|_, at| self.notes.contains_key(at));
     }
 
     /// So many notes wait.
@@ -114,7 +124,9 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Protect(record) => (record.path.clone(), Matter::Record),
         Note::Release(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
+        Note::Patterns(_) => (PathBuf::new(), Matter::Patterns),
         Note::Evidence(_)
+        | Note::Records(_)
         | Note::Discarded(_)
         | Note::Event(_)
         | Note::Failure(..)
@@ -137,8 +149,10 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Protect(record) => baseline.put(record),
         Note::Release(path) => baseline.remove(path).map(drop),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
+        Note::Patterns(patterns) => baseline.set_patterns(patterns),
         // These are not for the database.
-        Note::Discarded(_)
+        Note::Records(_)
+        | Note::Discarded(_)
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }

@@ -236,6 +236,10 @@ impl Guard {
             Err(e) => return asker.answer(index, &path, false, protect::refusal(&e, &accepted)),
         };
         let before = self.engine.id_of(&path);
+        if before.is_some() && accepted.is_none() {
+            // Somebody else protected it meanwhile. What is known good is not to change by that.
+            return asker.answer(index, &path, true, "is protected already".to_owned());
+        }
         if let Some(file) = before {
             self.forget(file);
         }

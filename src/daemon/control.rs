@@ -8,6 +8,8 @@
 //! Who is asking is known from the kernel (`SO_PEERCRED`), not from the request. Root may do
 //! everything; members of the group `steadfast` may read; nobody else gets an answer.
 
+#[cfg(fuzzing)]
+mod fuzz;
 mod lines;
 mod peer;
 mod routes;
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(fuzzing)]
+pub use self::fuzz::fuzz;
 use self::socket::Socket;
 use super::api;
 use super::health::Health;
@@ -33,6 +37,9 @@ use super::health::Health;
 /// Has the status brought up to date unless it was lately, within this time. It must not block
 /// for long: a guard that is busy has said not long ago how things are.
 pub type Refresh = Arc<dyn Fn(Duration) + Send + Sync>;
+
+/// Says that something is wrong with the socket.
+pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Takes a command and must not block; the report goes into the reply when it is done. A
 /// reply that is dropped tells the client that the daemon gave up.
@@ -124,7 +131,7 @@ pub struct Control {
     address: Option<SocketAddr>,
     changes: HealthListener,
     /// Dropped last, so that the name goes when nobody answers any more.
-    _socket: Socket,
+    _socket: Arc<Socket>,
 }
 
 impl Control {
@@ -139,7 +146,7 @@ impl Control {
     /// A socket or address that cannot be had, or no thread.
     pub fn start(
         at: At<'_>,
-        (health, refresh): (Arc<Health>, Refresh),
+        (health, refresh, alarm): (Arc<Health>, Refresh, Alarm),
         commands: CommandSink,
     ) -> Result<Self, ControlError> {
         let (socket, listener) = Socket::have(at.path, at.handed)?;
@@ -153,13 +160,15 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let (changes, changed) = mpsc::unbounded_channel();
         let readers = socket.group();
-        let app = routes::App { health, refresh, commands, readers };
+        let app = routes::App { health, refresh, alarm, commands, readers };
+        let socket = Arc::new(socket);
+        let name = Arc::clone(&socket);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     if let Err(error) =
-                        serve::serve(app, listener, (loopback, changed), stopped).await
+                        serve::serve(app, (name, listener), (loopback, changed), stopped).await
                     {
                         tracing::error!("the control socket is not served: {error}");
                     }

@@ -20,6 +20,8 @@ pub enum Failure {
     HealFailed,
     /// No copy lies ready for a heal.
     ReplicaMissing,
+    /// A known-good copy was damaged or gone, and could be made again.
+    CopyDamaged,
     /// A known-good copy is gone, and the file is not good either.
     CopyLost,
     /// What was found instead of a file could not be kept.
@@ -32,6 +34,8 @@ pub enum Failure {
     BaselineUnwritable,
     /// Somebody is at the daemon's own files.
     StateTampered,
+    /// The control socket lost its name.
+    ControlLost,
     /// A message could not be delivered.
     AlertFailed,
     /// The mail process ended.
@@ -84,7 +88,7 @@ macro_rules! table {
 
 table! {
     EventsLost, "events-lost", Some(Kind::EventsLost), Warning,
-        "the kernel's queue of events ran over",
+        "the kernel's queue of events ran over, or audit records were lost",
         "looks at every file at once";
     SensorDegraded, "sensor-degraded", Some(Kind::SensorDegraded), Warning,
         "a sensor does less than it should",
@@ -98,6 +102,9 @@ table! {
     ReplicaMissing, "replica-missing", None, Warning,
         "no copy of a file lies ready, as on a full disk",
         "heals from the vault, which takes longer; `status` names the file";
+    CopyDamaged, "copy-damaged", Some(Kind::SensorDegraded), Warning,
+        "a known-good copy in the vault was damaged or gone",
+        "makes it again from the file, which is good";
     CopyLost, "copy-lost", Some(Kind::SensorDegraded), Critical,
         "a known-good copy is gone, and the file is not good either",
         "makes it again as soon as the file is good";
@@ -116,6 +123,9 @@ table! {
     StateTampered, "state-tampered", Some(Kind::SensorDegraded), Critical,
         "somebody is at the state directory",
         "puts back what was moved, makes again what was removed";
+    ControlLost, "control-lost", Some(Kind::SensorDegraded), Warning,
+        "the name of the control socket was taken away",
+        "makes the socket again, unless another has the name";
     AlertFailed, "alert-failed", Some(Kind::AlertFailed), Warning,
         "a message could not be delivered",
         "keeps it and tries again, later and later";

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::failures::Failure;
+use super::globs::Globs;
 use super::health::Health;
 use super::life::Life;
 use super::queue::Queue;
@@ -32,6 +33,10 @@ use crate::sense::{FileId, Hint, Observation};
 /// That events are lost is put on record this often while it goes on.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// Where many files come under guard at once, the queue is emptied after this many: it also holds
+/// what the workers open meanwhile.
+const LISTEN_EVERY: u32 = 256;
+
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -44,6 +49,7 @@ pub struct Guard {
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
+    pub(super) globs: Globs,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
     pub(super) in_force: InForce,
@@ -57,8 +63,8 @@ pub struct Guard {
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
-    /// When it was last put on record that events were lost.
-    pub(super) loss_told: Option<Instant>,
+    /// When it was last put on record that events were lost, and which.
+    pub(super) loss_told: HashMap<&'static str, Instant>,
 }
 
 impl Guard {
@@ -94,7 +100,7 @@ impl Guard {
             }
         }
         if std::mem::take(&mut self.lost) {
-            self.lost_events();
+            self.lost_events("the kernel dropped events");
         }
         let go_on = self.take_reports();
         self.answer_overdue();
@@ -164,7 +170,13 @@ impl Guard {
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Restock => self.restock(),
-                Report::Lost(files) => self.lost_copies(&files),
+                Report::Matched(found, took) => self.matched(found, took),
+                Report::Failed(failure, why) => {
+                    tracing::error!("{why}");
+                    self.fail(failure, None, why);
+                }
+                Report::Copies(copies) => self.tell_of_copies(&copies),
+                Report::Records => self.scribe.tell(Note::Records(self.records())),
                 Report::Status(done) => {
                     self.publish();
                     // Whoever asked may have lost patience.
@@ -206,6 +218,16 @@ impl Guard {
         self.wards.iter().map(|(file, ward)| (*file, ward))
     }
 
+    /// All that the baseline should know. What was put right and not read yet is not sealed.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
+        let record = |(file, ward): (FileId, &Ward)| {
+            let seal = ward.patient.seal.filter(|_| self.engine.is_settled(file));
+            Record { seal, ..ward.record() }
+        };
+        self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
+    }
+
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
         if let Some(ward) = self.ward_mut(file) {
@@ -243,6 +265,9 @@ impl Guard {
         if let Some(ward) = self.wards.get(&file) {
             let protected = Box::new(ward.protected(whole_at));
             self.feed(Input::Watch { file, protected });
+        }
+        if self.next_id.is_multiple_of(LISTEN_EVERY) {
+            self.listen(false);
         }
         file
     }
@@ -295,20 +320,17 @@ impl Guard {
         self.scribe.tell(Note::Failure(failure, path, note.into()));
     }
 
-    /// The kernel dropped events: look at everything, and say so, but not in every line of the
-    /// journal while it goes on.
-    fn lost_events(&mut self) {
+    /// Events are missing: look at everything, and say so, but not in every line of the journal
+    /// while it goes on.
+    pub(super) fn lost_events(&mut self, what: &'static str) {
         self.sweep.everything_now();
         self.health.counts.overflow();
-        let lately = |at: Instant| at.elapsed() < LOSS_TOLD_EVERY;
-        if self.loss_told.is_some_and(lately) {
+        let lately = |at: &Instant| at.elapsed() < LOSS_TOLD_EVERY;
+        if self.loss_told.get(what).is_some_and(lately) {
             return;
         }
-        self.loss_told = Some(Instant::now());
-        self.fail(
-            Failure::EventsLost,
-            None,
-            "the kernel dropped events; everything is being looked at again",
-        );
+        self.loss_told.insert(what, Instant::now());
+        let note = format!("{what}; everything is being looked at again");
+        self.fail(Failure::EventsLost, None, note);
     }
 }

@@ -20,7 +20,7 @@ use super::lock::StateLock;
 use super::wake::Mailer;
 use super::workers::Report;
 use crate::alert::Spool;
-use crate::baseline::{Baseline, Vault};
+use crate::baseline::{Baseline, Evidence, Record, Vault};
 use crate::judge::FileTime;
 use crate::record::{Event, Journal, Trouble};
 use crate::text::escape_path;
@@ -37,6 +37,10 @@ pub struct Keeper {
     /// Whoever has them open is still to go on with the new ones.
     outdated: Vec<Part>,
     baseline: Option<(u64, u64)>,
+    /// All that is protected, since the database is not to be believed.
+    records: Option<Vec<Record>>,
+    asked: bool,
+    rewritten: bool,
     vault: Arc<Vault>,
     /// What the vault's directory said when the copies in it were last counted.
     counted: Option<FileTime>,
@@ -113,6 +117,9 @@ impl Keeper {
             held,
             outdated: Vec::new(),
             baseline: baseline.identity().map_err(io::Error::other)?,
+            records: None,
+            asked: false,
+            rewritten: false,
             counted: vault.stamp().ok(),
             vault,
             reports,
@@ -133,12 +140,14 @@ impl Keeper {
         baseline: &Baseline,
         journal: &mut Journal,
         spool: &mut Spool,
+        evidence: &[Evidence],
     ) -> Vec<Event> {
         let mut found = Vec::new();
         let mut failures = Vec::new();
         // What can be put right is, whatever else cannot.
         failures.extend(self.look_at_directories(&mut found).err());
         failures.extend(self.look_at_lock(&mut found).err());
+        failures.extend(self.look_into_baseline(baseline, evidence, &mut found).err());
         failures.extend(self.look_at_baseline(baseline, &mut found).err());
         failures.extend(self.go_on(journal, spool).err());
         failures.extend(journal.inspect().err().map(|e| e.to_string()));
@@ -232,10 +241,62 @@ impl Keeper {
         }
         let dir = crate::sys::open::open_dir(&self.state).map_err(failed)?;
         set_aside(std::os::fd::AsFd::as_fd(&dir), &path).map_err(failed)?;
-        self.lock = StateLock::take(&self.state, "run").map_err(|e| e.to_string())?;
+        self.lock = self.lock.renewed(&self.state).map_err(|e| e.to_string())?;
         if !self.outdated.contains(&Part::State) {
             found.push(format!("somebody removed {}; it was made again", escape_path(&path)));
         }
+        Ok(())
+    }
+
+    /// Keeps room for the next start.
+    pub(super) fn keep_reserve(&self) {
+        super::reserve::keep(&self.state);
+    }
+
+    /// All that is protected, for when the database has to be written anew.
+    pub(super) fn remember(&mut self, records: Vec<Record>) {
+        self.records = Some(records);
+    }
+
+    /// Whether it was, since the last call.
+    pub(super) fn has_rewritten(&mut self) -> bool {
+        std::mem::take(&mut self.rewritten)
+    }
+
+    /// Somebody wrote to the database: nothing in it is believed, and it is written anew from
+    /// what the guard has in memory.
+    fn look_into_baseline(
+        &mut self,
+        baseline: &Baseline,
+        evidence: &[Evidence],
+        found: &mut Vec<String>,
+    ) -> Result<(), String> {
+        if !baseline.is_touched() {
+            self.asked = false;
+            return Ok(());
+        }
+        let Some(records) = &self.records else {
+            if !std::mem::replace(&mut self.asked, true) {
+                self.reports.send(Report::Records);
+            }
+            return Ok(());
+        };
+        let path = baseline.path();
+        let told = |e: crate::baseline::BaselineError| e.to_string();
+        let failed = |e: io::Error| format!("{}: {e}", escape_path(path));
+        let dir = crate::sys::open::open_dir(&self.state).map_err(failed)?;
+        let aside = set_aside(std::os::fd::AsFd::as_fd(&dir), path).map_err(failed)?;
+        baseline.write_anew(records, evidence).map_err(told)?;
+        self.baseline = baseline.identity().map_err(told)?;
+        self.records = None;
+        self.rewritten = true;
+        let aside = aside.map_or_else(String::new, |aside| {
+            format!("; what it became is at {}", escape_path(&aside))
+        });
+        found.push(format!(
+            "somebody wrote to {} or its log; it was written again from memory{aside}",
+            escape_path(path)
+        ));
         Ok(())
     }
 
@@ -245,7 +306,7 @@ impl Keeper {
         found: &mut Vec<String>,
     ) -> Result<(), String> {
         let told = |e: crate::baseline::BaselineError| e.to_string();
-        if baseline.identity().map_err(told)? == self.baseline {
+        if baseline.is_touched() || baseline.identity().map_err(told)? == self.baseline {
             return Ok(());
         }
         let path = baseline.path();

@@ -4,8 +4,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
+use super::strangers;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Snapshot};
+use crate::config::special;
 use crate::engine::{Input, Inspection, Sight};
 use crate::judge::FileKind;
 use crate::respond::Patient;
@@ -83,15 +85,20 @@ impl Guard {
             return;
         }
         let Ok(entries) = std::fs::read_dir(&ward.patient.path) else { return };
-        let plain = |kind: std::fs::FileType| kind.is_file() || kind.is_dir() || kind.is_symlink();
-        let strangers: Vec<_> = entries
+        let plain = |kind: std::fs::FileType| special(kind).is_none();
+        let passed_by = strangers::passed_by(&ward.patient.path);
+        let names: Vec<_> = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.file_type().is_ok_and(plain))
             .filter(|entry| self.engine.id_of(&entry.path()).is_none())
             .map(|entry| entry.file_name().into_encoded_bytes())
             .take(MOST_STRANGERS)
             .collect();
-        for name in strangers {
+        if let Some(ward) = self.ward_mut(file) {
+            ward.shortcomings.retain(|why| !why.starts_with(strangers::PASSED_BY));
+            ward.shortcomings.extend(passed_by);
+        }
+        for name in names {
             self.feed(Input::Stranger { file, name });
         }
     }

@@ -12,7 +12,7 @@ use super::protect;
 use super::reconcile;
 use super::store::Store;
 use super::strangers;
-use crate::baseline::{Origin, Record, snapshot};
+use crate::baseline::{Baseline, Origin, Record, snapshot};
 use crate::config::{Config, canonical_path, resolve_path};
 use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Unexpected, differences};
@@ -63,7 +63,11 @@ pub fn perform(
     if let Some(Err(report)) = wanted {
         return Ok(report);
     }
-    let mut store = Store::open(&config.daemon.state, "command")?;
+    if wanted.is_none() {
+        // Where nothing was ever protected, nothing is made to say so.
+        drop(Baseline::open_read_only(&config.daemon.state)?);
+    }
+    let mut store = Store::open(&config.daemon, "command")?;
     let known: BTreeMap<PathBuf, Record> =
         store.baseline.all()?.into_iter().map(|r| (r.path.clone(), r)).collect();
     let mut report = Report::default();
@@ -244,6 +248,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     }
     let slot = respond::slot_directory(&record.mount_point.join("x"), &store.state)?;
     let patient = Patient {
+        itself: None,
         path: record.path.clone(),
         facts: record.facts.clone(),
         seal: record.seal,

@@ -181,7 +181,13 @@ impl Guard {
             self.scribe.tell(Note::Discarded(lost));
         }
         if outcome.unsynced {
-            self.stager.push(Chore::Sync(path));
+            self.stager.push(Chore::Sync(path.clone()));
+        }
+        if outcome.healed.action == "place"
+            && let Some(ward) = self.ward_mut(file)
+            && ward.patient.facts.kind == FileKind::Directory
+        {
+            ward.patient.itself = crate::baseline::directory(&path).ok();
         }
         if outcome.healed.action == "put-back-parent" && outcome.healed.result.is_ok() {
             self.know_parents(file);

@@ -146,13 +146,17 @@ pub fn taken_event(path: &Path, known: bool, accepted: &Option<Option<String>>) 
 #[must_use]
 pub fn taken_message(record: &Record, known: bool) -> String {
     let immutable = record.facts.keeps_immutable();
-    match (known, immutable, record.facts.kind) {
+    let done = match (known, immutable, record.facts.kind) {
         (true, ..) => "what is there now is known good",
         (false, true, _) => "is protected, and immutable",
         (false, false, FileKind::File) => "is protected, without the immutable bit",
         (false, false, _) => "is protected",
-    }
-    .into()
+    };
+    let passed_by = match record.facts.kind {
+        FileKind::Directory => super::strangers::passed_by(&record.path),
+        _ => None,
+    };
+    passed_by.map_or_else(|| done.to_owned(), |passed_by| format!("{done}; {passed_by}"))
 }
 
 /// What is said of a path that stays protected, since its bit could not be cleared.

@@ -14,6 +14,10 @@ use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
 use crate::judge::{Digest, Policy};
 use crate::record::{Event, Kind, Severity};
 
+/// Said where there is nothing to guard.
+const NOTHING: &str = "nothing is protected yet: 'steadfast protect PATH', or a [[protect]] table in the \
+     configuration, begins";
+
 /// What is to be guarded, and what to put on record about how it came to that.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -73,6 +77,7 @@ pub fn reconcile(
         taken.iter().for_each(|record| drop(protect::unlock(&record.path)));
         return Err(Obstacles(obstacles));
     }
+    taken.sort_by(|a, b| a.path.cmp(&b.path));
     plan.events.extend(taken.iter().map(|r| event(Kind::Protected, &r.path)));
     let gone: Vec<PathBuf> = known
         .values()
@@ -101,6 +106,9 @@ pub fn reconcile(
     }
     forget_unused(store, known.values().chain(&taken));
     plan.records = known.into_values().chain(taken).collect();
+    if plan.records.is_empty() {
+        plan.warnings.push(NOTHING.to_owned());
+    }
     // What is in a directory before the directory: it has to be known when strangers are
     // looked for.
     plan.records.sort_by(|a, b| b.path.cmp(&a.path));

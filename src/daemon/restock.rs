@@ -1,20 +1,27 @@
 //! Known-good copies again, where somebody took them away: from the protected file as long as it
 //! is whole, or else from the copy that lies ready for a heal.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use super::failures::Failure;
 use super::guard::Guard;
-use super::workers::{Chore, mend};
-use crate::baseline::{Replica, Vault};
-use crate::judge::{Digest, Facts};
+use super::ward::Ward;
+use super::workers::{Chore, Reading, mend};
+use crate::baseline::{Replica, Vault, VaultError};
+use crate::judge::{AlertWhen, Digest, Facts};
+use crate::record::Event;
 use crate::respond;
 use crate::sense::FileId;
 use crate::sys;
 
 /// How the shortcoming of a missing known-good copy begins.
-const NO_COPY: &str = "its known-good copy is gone";
+const NO_COPY: &str = "its known-good copy is gone or damaged";
+const WHAT_TO_DO: &str = "and what is there now is not good: put the file right from a backup, and \
+                          the copy is made again";
+const MADE_AGAIN: &str = "its known-good copy in the vault was damaged or gone; it was made again \
+                          from the file, which is good";
 
 /// A file whose copy the vault should have.
 #[derive(Debug)]
@@ -24,17 +31,77 @@ pub struct Stocked {
     facts: Facts,
     digest: Digest,
     replica: Option<Replica>,
+    /// Its copy was found damaged or missing before.
+    doubtful: bool,
 }
 
-/// Makes the copies that are missing again, and returns those for which that is not possible.
-pub(super) fn restock(all: &[Stocked], vault: &Vault) -> Vec<FileId> {
-    let missing = |one: &&Stocked| !vault.has(&one.digest, one.facts.size);
-    let hopeless = |one: &&Stocked| {
-        let ready = one.replica.as_ref().map(|replica| replica.path.as_path());
-        let sources = [Some(one.path.as_path()), ready];
-        !sources.into_iter().flatten().any(|path| mend(path, &one.facts, vault))
-    };
-    all.iter().filter(missing).filter(hopeless).map(|one| one.file).collect()
+/// What became of copies that were damaged or gone.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// They were made again.
+    mended: Vec<FileId>,
+    /// They cannot be made: what is at the path is not good either.
+    lost: Vec<FileId>,
+}
+
+impl Copies {
+    /// This one was made again.
+    pub(super) fn mended(file: FileId) -> Self {
+        Self { mended: vec![file], lost: Vec::new() }
+    }
+}
+
+/// Makes the copies that are missing again.
+pub(super) fn restock(all: &[Stocked], vault: &Vault) -> Copies {
+    let mut copies = Copies::default();
+    let mut done = HashSet::new();
+    let lacks = |one: &&Stocked| one.doubtful || !vault.has(&one.digest, one.facts.size);
+    for one in all.iter().filter(lacks) {
+        if !done.insert(one.digest) {
+            continue;
+        }
+        // Several files may have the content, and one of them be good.
+        let same = || all.iter().filter(|other| other.digest == one.digest);
+        let list = match same().any(|other| make_again(other, vault)) {
+            true => &mut copies.mended,
+            false => &mut copies.lost,
+        };
+        list.extend(same().map(|other| other.file));
+    }
+    copies
+}
+
+/// Reads a copy, and makes it again where it is not what it should be.
+pub(super) fn check(one: &Stocked, vault: &Vault) -> Option<Copies> {
+    match vault.verify(&one.digest) {
+        Err(VaultError::Damaged { .. } | VaultError::Missing { .. }) => {}
+        Err(e) => {
+            tracing::warn!("{e}");
+            return None;
+        }
+        Ok(_) => return None,
+    }
+    Some(match make_again(one, vault) {
+        true => Copies::mended(one.file),
+        false => Copies { mended: Vec::new(), lost: vec![one.file] },
+    })
+}
+
+fn make_again(one: &Stocked, vault: &Vault) -> bool {
+    let ready = one.replica.as_ref().map(|replica| replica.path.as_path());
+    let sources = [Some(one.path.as_path()), ready];
+    sources.into_iter().flatten().any(|path| mend(path, &one.facts, vault))
+}
+
+impl Stocked {
+    /// `None` for what has no content.
+    fn of(file: FileId, ward: &Ward) -> Option<Self> {
+        let patient = &ward.patient;
+        let digest = patient.facts.sha256?;
+        let (path, facts) = (patient.path.clone(), patient.facts.clone());
+        let doubtful = ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY));
+        Some(Self { file, path, facts, digest, replica: patient.replica.clone(), doubtful })
+    }
 }
 
 impl Guard {
@@ -43,12 +110,8 @@ impl Guard {
         let mut wanted = Vec::new();
         let mut bare = Vec::new();
         for (file, ward) in self.wards_mut() {
+            wanted.extend(Stocked::of(file, ward));
             let patient = &mut ward.patient;
-            if let Some(digest) = patient.facts.sha256 {
-                let (path, facts) = (patient.path.clone(), patient.facts.clone());
-                let replica = patient.replica.clone();
-                wanted.push(Stocked { file, path, facts, digest, replica });
-            }
             if let (Some(replica), Some((slot, name))) = (&patient.replica, patient.slot())
                 && !sys::open::open_dir(&slot)
                     .is_ok_and(|dir| respond::is_untouched(replica, dir.as_fd(), &name))
@@ -70,26 +133,53 @@ impl Guard {
         }
     }
 
-    /// These copies could not be made again.
-    pub(super) fn lost_copies(&mut self, files: &[FileId]) {
-        let mut news = Vec::new();
-        for (file, ward) in self.wards_mut() {
-            let told = ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY));
-            ward.shortcomings.retain(|why| !why.starts_with(NO_COPY));
-            if files.contains(&file) {
-                if !told {
-                    news.push(ward.patient.path.clone());
-                }
-                ward.shortcomings.push(format!(
-                    "{NO_COPY}, and what is there now is not good: put the file right from a \
-                     backup, and it is made again"
-                ));
+    /// Has every copy in the vault read, each once.
+    pub(super) fn check_copies(&self) {
+        let mut seen = HashSet::new();
+        for (file, ward) in self.wards() {
+            if let Some(stocked) = Stocked::of(file, ward)
+                && seen.insert(stocked.digest)
+            {
+                self.reader.push(Reading::CheckCopy(Box::new(stocked)));
             }
         }
-        for path in news {
-            let why = format!("{NO_COPY}, and what is there now is not good");
-            tracing::error!("{}: {why}", crate::text::escape_path(&path));
-            self.fail(Failure::CopyLost, Some(path), why);
+    }
+
+    /// Somebody was at the known-good copies: a journal line, a message, and `status`.
+    pub(super) fn tell_of_copies(&mut self, copies: &Copies) {
+        let mut news = Vec::new();
+        let mut made = HashSet::new();
+        let real = |file: &&FileId| !self.canaries.has(**file);
+        let mended: Vec<_> = copies.mended.iter().filter(real).copied().collect();
+        let lost: Vec<_> = copies.lost.iter().filter(real).copied().collect();
+        for file in mended {
+            let Some(ward) = self.ward_mut(file) else { continue };
+            ward.shortcomings.retain(|why| !why.starts_with(NO_COPY));
+            if made.insert(ward.patient.facts.sha256) {
+                news.push((file, Failure::CopyDamaged, MADE_AGAIN.to_owned()));
+            }
         }
+        for file in lost {
+            let Some(ward) = self.ward_mut(file) else { continue };
+            if !ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY)) {
+                let why = format!("{NO_COPY}, {WHAT_TO_DO}");
+                ward.shortcomings.push(why.clone());
+                news.push((file, Failure::CopyLost, why));
+            }
+        }
+        let told = news.into_iter().filter_map(|news| self.event_of_copy(news)).collect();
+        self.alarm("vault", told);
+    }
+
+    /// What is to be said of it, and whether aloud.
+    fn event_of_copy(
+        &self,
+        (file, failure, why): (FileId, Failure, String),
+    ) -> Option<(Event, bool)> {
+        let ward = self.ward(file)?;
+        tracing::warn!("{}: {why}", crate::text::escape_path(&ward.patient.path));
+        self.health.counts.failure(failure);
+        let event = failure.event(why)?.about(&ward.patient.path);
+        Some((event, ward.policy.alert != AlertWhen::Never))
     }
 }

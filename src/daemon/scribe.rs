@@ -50,6 +50,10 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// All that is protected, should the database have to be written anew.
+    Records(Vec<Record>),
+    /// These patterns are in force.
+    Patterns(Vec<String>),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
     /// From now on the messages are delivered so.

@@ -1,6 +1,7 @@
 //! What a file lacks because of where it lies: said in `status`, with what to do.
 
 use super::api::SensorStatus;
+use super::strangers;
 use super::ward::Ward;
 use crate::judge::FileKind;
 
@@ -14,6 +15,9 @@ pub(super) fn of(ward: &Ward) -> Vec<String> {
              changes are found and healed, but not refused"
                 .to_owned(),
         );
+    }
+    if facts.kind == FileKind::Directory {
+        found.extend(strangers::passed_by(&ward.patient.path));
     }
     found
 }

@@ -1,6 +1,7 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use super::api::{Progress, State, Status};
 use super::control::{At, Control, ControlError};
 use super::failures::Failure;
+use super::globs::Globs;
 use super::guard::Guard;
 use super::health::Health;
 use super::keeper::Keeper;
@@ -32,8 +34,8 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::baseline::{Baseline, BaselineError, Record};
-use crate::config::Config;
+use crate::baseline::{Baseline, BaselineError, Origin, Record};
+use crate::config::{Config, USUAL_FILE};
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
 
@@ -103,8 +105,11 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let mut service = Service::take();
-    let known = known(&config.daemon.state)?;
-    let wanted = Wanted::of(config, &options.protect, &known)?;
+    let (known, patterns) = known(&config.daemon.state)?;
+    if options.config_file.is_none() {
+        refuse_without_configuration(&known)?;
+    }
+    let wanted = Wanted::of(config, &options.protect, &known, &patterns)?;
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
@@ -112,10 +117,11 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     health.start.work();
     let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
-    StateLock::probe(&config.daemon.state).map_err(StoreError::from)?;
+    StateLock::probe(&config.daemon).map_err(StoreError::from)?;
     let control = open_control(config, &health, &reports, service.handed(CONTROL))?;
-    let mut store = Store::open(&config.daemon.state, "run")?;
+    let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
+    let globs = Globs::of(config);
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -123,7 +129,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
-        store,
+        (store, globs),
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready, (service, feeder)),
@@ -138,6 +144,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         },
         &health,
     )?;
+    guard.scribe.tell(Note::Patterns(guard.globs.texts()));
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
@@ -155,21 +162,39 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     Ok(ended?)
 }
 
+/// A configuration that somebody took away does not say that nothing is to be protected any more.
+fn refuse_without_configuration(known: &[Record]) -> Result<(), Obstacles> {
+    let count = known.iter().filter(|record| record.origin == Origin::Configuration).count();
+    let gone = || Path::new(USUAL_FILE).symlink_metadata().is_err_and(|e| is_missing(&e));
+    if count == 0 || !gone() {
+        return Ok(());
+    }
+    let paths = if count == 1 { "path is" } else { "paths are" };
+    Err(Obstacles(vec![format!(
+        "the configuration {USUAL_FILE} is gone, and {count} {paths} protected because it said so: \
+         put it back or name another with --config FILE; an empty one lets them go"
+    )]))
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 /// What is protected already, without touching anything.
-fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
+fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
     match Baseline::open_read_only(state) {
         Ok(baseline) => {
             let mut all = baseline.all()?;
             all.sort_by(|a, b| a.path.cmp(&b.path));
-            Ok(all)
+            Ok((all, baseline.patterns()?))
         }
-        Err(BaselineError::Missing { .. }) => Ok(Vec::new()),
+        Err(BaselineError::Missing { .. }) => Ok(Default::default()),
         Err(e) => Err(e),
     }
 }
 
 fn assemble(
-    store: Store,
+    (store, globs): (Store, Globs),
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
@@ -194,6 +219,7 @@ fn assemble(
         reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
+        globs,
         reports: mailbox,
         health: Arc::clone(health),
         life,
@@ -209,7 +235,7 @@ fn assemble(
         queue: Queue::new(),
         pending: Vec::new(),
         lost: false,
-        loss_told: None,
+        loss_told: HashMap::new(),
     })
 }
 
@@ -232,10 +258,16 @@ fn open_control(
         // A guard that is busy has said not long ago how things are.
         let _ = wait.recv_timeout(STATUS_PATIENCE);
     };
+    let heard = Mutex::new(reports.clone());
+    let alarm = move |why: String| {
+        if let Ok(reports) = heard.lock() {
+            reports.send(Report::Failed(Failure::ControlLost, why));
+        }
+    };
     let reports = Mutex::new(reports.clone());
     Control::start(
         At { path: &config.daemon.control, handed, listen: config.daemon.listen },
-        (Arc::clone(health), Arc::new(refresh)),
+        (Arc::clone(health), Arc::new(refresh), Arc::new(alarm)),
         Arc::new(move |command, request, reply| {
             if let Ok(reports) = reports.lock() {
                 reports.send(Report::Asked(command, request, reply));
@@ -247,6 +279,8 @@ fn open_control(
 /// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
 /// the last.
 fn finish(guard: Guard, control: Control) {
+    // Should the database have to be written anew after this, nobody is there to ask.
+    guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     let Guard { stager, reader, scribe, health, .. } = guard;
     let deadline = Instant::now() + WORKERS;
@@ -265,7 +299,7 @@ fn finish(guard: Guard, control: Control) {
     drop(control);
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         state: State::Starting,
         pid: std::process::id(),

@@ -6,9 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lock::{LockError, StateLock};
+use super::lock::{Holder, LockError, StateLock};
+use super::reserve;
 use crate::alert::{Spool, SpoolError};
 use crate::baseline::{Baseline, BaselineError, Vault, VaultError};
+use crate::config::Daemon;
 use crate::record::{Journal, JournalError, Recovery};
 use crate::respond::{Quarantine, QuarantineError};
 
@@ -22,18 +24,6 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// The baseline is gone, and what is there now would pass for known good.
-    #[error(
-        "{} is gone, but {witness} beside it tells of protected files: restore it from a backup, \
-         or, if what is there now is good, move journal and vault away and begin anew",
-        crate::text::escape_path(.baseline)
-    )]
-    BaselineGone {
-        /// Where it was.
-        baseline: PathBuf,
-        /// What is still there.
-        witness: &'static str,
     },
     /// Somebody else has it.
     #[error(transparent)]
@@ -81,11 +71,22 @@ impl Store {
     ///
     /// # Errors
     /// When any part cannot be used; nothing is left half-open.
-    pub fn open(state: &Path, role: &str) -> Result<Self, StoreError> {
-        let state = make_private(state)
-            .map_err(|source| StoreError::Directory { path: state.to_owned(), source })?;
-        let lock = StateLock::take(&state, role)?;
-        refuse_without_baseline(&state)?;
+    pub fn open(daemon: &Daemon, role: &str) -> Result<Self, StoreError> {
+        let store = match Self::open_once(daemon, role) {
+            Err(e) if reserve::give_up(&daemon.state) => {
+                tracing::warn!("{e}; the room that was kept for this is used");
+                Self::open_once(daemon, role)?
+            }
+            opened => opened?,
+        };
+        reserve::keep(&store.state);
+        Ok(store)
+    }
+
+    fn open_once(daemon: &Daemon, role: &str) -> Result<Self, StoreError> {
+        let state = make_private(&daemon.state)
+            .map_err(|source| StoreError::Directory { path: daemon.state.clone(), source })?;
+        let lock = StateLock::await_it(&state, &Holder::here(role, &daemon.control))?;
         let baseline = Baseline::open(&state)?;
         let (journal, recovery) = Journal::open(&state, &baseline)?;
         Ok(Self {
@@ -99,23 +100,6 @@ impl Store {
             lock,
         })
     }
-}
-
-/// A journal or known-good copies without a baseline mean that somebody took the baseline away.
-/// To go on would take what is there now for good, and clear the copies away as unused.
-fn refuse_without_baseline(state: &Path) -> Result<(), StoreError> {
-    let baseline = state.join("baseline.db");
-    if baseline.exists() {
-        return Ok(());
-    }
-    let holds = |dir: &str| fs::read_dir(state.join(dir)).is_ok_and(|mut all| all.next().is_some());
-    let told = fs::metadata(state.join("journal/journal.jsonl")).is_ok_and(|meta| meta.len() > 0);
-    let witness = match (told, holds("vault")) {
-        (true, _) => "the journal",
-        (false, true) => "the vault, which holds known-good copies,",
-        (false, false) => return Ok(()),
-    };
-    Err(StoreError::BaselineGone { baseline, witness })
 }
 
 /// The directory, for its owner alone, as a path without symlinks.

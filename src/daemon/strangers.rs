@@ -1,9 +1,9 @@
 //! Strangers: what is in a protected directory and is not protected.
 
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::is_own;
+use crate::config::{is_own, special};
+use crate::text::escape;
 
 /// So many strangers in one directory are told one by one.
 pub const STRANGERS_MAX: usize = 10_000;
@@ -11,8 +11,8 @@ pub const STRANGERS_MAX: usize = 10_000;
 /// The names in `directory` that are neither protected nor steadfast's own, up to
 /// [`STRANGERS_MAX`]. One that is a directory stands for everything in it.
 ///
-/// Pipes and sockets are left out: they hold no content, and were passed by when the directory
-/// was protected.
+/// Pipes, sockets and devices are left out: they hold no content, and were passed by when the
+/// directory was protected. [`passed_by`] has them.
 ///
 /// # Errors
 /// When the directory cannot be listed.
@@ -29,10 +29,36 @@ pub fn list(
         let entry = entry.ok()?;
         let kind = entry.file_type().ok()?;
         let path = entry.path();
-        let strange = !kind.is_fifo() && !kind.is_socket();
+        let strange = special(kind).is_none();
         (strange && !is_known(&path) && !is_own(&path, state)).then_some(path)
     });
     let mut found: Vec<PathBuf> = entries.take(STRANGERS_MAX).collect();
     found.sort_unstable();
     Ok(found)
+}
+
+/// How the sentence of [`passed_by`] begins.
+pub(super) const PASSED_BY: &str = "not protected in it, since they have no content to keep:";
+/// So many of them are named.
+const NAMED: usize = 5;
+
+/// The pipes, sockets and devices in `directory`, in a sentence, if there are any.
+#[must_use]
+pub fn passed_by(directory: &Path) -> Option<String> {
+    let mut found: Vec<String> = std::fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let what = special(entry.file_type().ok()?)?;
+            Some(format!("{what} {}", escape(entry.file_name().as_encoded_bytes())))
+        })
+        .take(STRANGERS_MAX)
+        .collect();
+    found.sort_unstable();
+    let more = found.len().saturating_sub(NAMED);
+    found.truncate(NAMED);
+    if more > 0 {
+        found.push(format!("{more} more"));
+    }
+    (!found.is_empty()).then(|| format!("{PASSED_BY} {}", found.join(", ")))
 }

@@ -32,12 +32,18 @@ pub struct Wanted {
 
 impl Wanted {
     /// Finds out what `config` and the paths `named` on the command line come to, beside what
-    /// is `known`, which is sorted by path.
+    /// is `known`, which is sorted by path. What has come to match one of the `patterns` that were
+    /// in force before is a stranger.
     ///
     /// # Errors
     /// Everything that cannot be resolved, at once.
-    pub fn of(config: &Config, named: &[PathBuf], known: &[Record]) -> Result<Self, Obstacles> {
-        let known = Known { records: known, state: &config.daemon.state };
+    pub fn of(
+        config: &Config,
+        named: &[PathBuf],
+        known: &[Record],
+        patterns: &[String],
+    ) -> Result<Self, Obstacles> {
+        let known = Known { records: known, patterns, state: &config.daemon.state };
         let mut wanted = Self::default();
         let mut obstacles = Vec::new();
         for protect in &config.protect {
@@ -48,9 +54,9 @@ impl Wanted {
                 };
                 wanted.configured.extend(paths.into_iter().map(|path| (path, protect.policy)));
                 for problem in problems {
-                    match problem.obstacle {
-                        Obstacle::NoMatch => wanted.warnings.push(problem.message),
-                        _ => obstacles.push(problem.message),
+                    match problem.is_warning() {
+                        true => wanted.warnings.push(problem.message),
+                        false => obstacles.push(problem.message),
                     }
                 }
             }
@@ -69,6 +75,7 @@ type Found = (Vec<PathBuf>, Vec<Unresolved>);
 /// What the baseline has.
 struct Known<'a> {
     records: &'a [Record],
+    patterns: &'a [String],
     state: &'a Path,
 }
 
@@ -117,8 +124,10 @@ impl Known<'_> {
             ..Config::default()
         };
         let resolved = resolve(&alone);
-        let new = resolved.files.into_iter().map(|(path, _)| path).collect();
-        covered.extend(self.without_strangers(new));
+        let new: Vec<_> = resolved.files.into_iter().map(|(path, _)| path).collect();
+        if !self.patterns.iter().any(|known| known == text) {
+            covered.extend(self.without_strangers(new));
+        }
         let unmet =
             |problem: &Unresolved| problem.obstacle != Obstacle::NoMatch || covered.is_empty();
         (covered.clone(), resolved.problems.into_iter().filter(unmet).collect())

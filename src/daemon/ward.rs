@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::baseline::{Origin, Record};
+use jiff::Timestamp;
+
+use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
-use crate::judge::{Policy, Stat};
+use crate::judge::{FileKind, Policy, Stat};
 use crate::respond::Patient;
 use crate::sense::MountTable;
 use crate::sys;
@@ -22,7 +24,7 @@ pub struct Ward {
     /// Why it is protected.
     pub origin: Origin,
     /// Since when.
-    pub protected_at: jiff::Timestamp,
+    pub protected_at: Timestamp,
     /// Where its replicas lie; `None` where none can be kept.
     pub slot: Option<PathBuf>,
     /// The mount it was last reached through; 0 before the first look.
@@ -52,6 +54,7 @@ impl Ward {
                 seal: record.seal,
                 replica: record.replica.clone(),
                 parents: record.parents.clone(),
+                itself: itself(record),
                 mount_point: record.mount_point.clone(),
                 layers: layers(record),
                 pinned: false,
@@ -90,7 +93,7 @@ impl Ward {
 
     /// What the engine has to know.
     #[must_use]
-    pub fn protected(&self, whole_at: jiff::Timestamp) -> Protected {
+    pub fn protected(&self, whole_at: Timestamp) -> Protected {
         Protected {
             path: self.patient.path.clone(),
             facts: self.patient.facts.clone(),
@@ -175,6 +178,16 @@ impl Ward {
         (table.layers(path, mount_point) < self.patient.layers)
             .then(|| Sight::Away { mount_point: mount_point.clone() })
     }
+}
+
+/// What is there now counts only if it is the directory that is meant.
+fn itself(record: &Record) -> Option<Parent> {
+    let meant = record.seal.map_or(record.facts.ino, |seal| seal.ino);
+    let itself = match record.facts.kind {
+        FileKind::Directory => directory(&record.path).ok(),
+        _ => None,
+    };
+    itself.filter(|itself| itself.ino == meant)
 }
 
 /// The mounts that lie over each other at the file's mount point. What is there now counts only

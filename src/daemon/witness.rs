@@ -76,6 +76,7 @@ impl Guard {
                 }
             }
             Told::LookEverywhere => self.sweep.everything_now(),
+            Told::Lost => self.lost_events("audit records were lost"),
             Told::Caught { question, complete } => {
                 let at = self.questions.open.iter().position(|open| open.number == question);
                 if let Some(at) = at {

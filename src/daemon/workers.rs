@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
+use super::failures::Failure;
 use super::health::Beat;
 use super::protect::{self, ProtectError};
-use super::restock::Stocked;
+use super::restock::{Copies, Stocked};
 use super::scribe::Note;
 use super::wake::Mailer;
 use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
 use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
+use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
@@ -56,8 +58,14 @@ pub enum Report {
     Hot(InodeKey),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
-    /// These known-good copies are gone, and the files are not good either.
-    Lost(Vec<FileId>),
+    /// This matches the patterns of the configuration, and how long it took to find out.
+    Matched(Vec<(PathBuf, Policy)>, Duration),
+    /// The database is not to be believed: what is known is to be written anew.
+    Records,
+    /// Something went wrong with the daemon itself.
+    Failed(Failure, String),
+    /// What became of known-good copies that were damaged or gone.
+    Copies(Copies),
     /// Bring the status up to date, and say when it is.
     Status(Sender<()>),
     /// Read the configuration again.
@@ -96,14 +104,7 @@ fn is_unfit(staged: &Result<Replica, StageError>) -> bool {
 pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
     let right = |found: &Facts| found.sha256.is_some() && found.sha256 == facts.sha256;
     let sound = read_if_sized(path, facts.size).is_ok_and(|found| right(&found.facts));
-    let mended = sound && take_into(path, vault, &|_| ()).is_ok_and(|found| right(&found));
-    if mended {
-        tracing::warn!(
-            "the vault's copy of {} was damaged; it was made again from the file, which is good",
-            crate::text::escape_path(path)
-        );
-    }
-    mended
+    sound && take_into(path, vault, &|_| ()).is_ok_and(|found| right(&found))
 }
 
 /// Work for the stager.
@@ -143,6 +144,10 @@ pub enum Reading {
         asker: Arc<super::commands::Asker>,
         index: usize,
     },
+    /// Read this known-good copy, and make it again where it is damaged.
+    CheckCopy(Box<Stocked>),
+    /// Find out what matches the patterns of this configuration.
+    Match(Arc<Config>),
     /// Find out which of these files are bind-mounted elsewhere.
     FindPinned(Vec<(FileId, PathBuf)>),
 }
@@ -229,6 +234,7 @@ pub fn stager(
             let mut staged = respond::stage(&facts, &vault, &slot, true);
             if is_unfit(&staged) && mend(&path, &facts, &vault) {
                 staged = respond::stage(&facts, &vault, &slot, true);
+                reports.send(Report::Copies(Copies::mended(file)));
             }
             reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
         }
@@ -246,8 +252,7 @@ pub fn stager(
             evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
         }
         Chore::Restock(all) => {
-            let lost = super::restock::restock(&all, &vault);
-            reports.send(Report::Lost(lost));
+            reports.send(Report::Copies(super::restock::restock(&all, &vault)));
         }
         Chore::Sync(path) => sync(&path),
         Chore::Cure { file, cure, patient, slot } => {
@@ -291,6 +296,16 @@ pub fn reader(
             let read = |bytes| asker.gauge.add_bytes(bytes);
             let record = protect::take(&path, policy, origin, &vault, &read);
             reports.send(Report::Taken(Box::new(Taken { path, record, accepted, asker, index })));
+        }
+        Reading::CheckCopy(stocked) => {
+            if let Some(copies) = super::restock::check(&stocked, &vault) {
+                reports.send(Report::Copies(copies));
+            }
+        }
+        Reading::Match(patterns) => {
+            let began = Instant::now();
+            let found = resolve(&patterns).files;
+            reports.send(Report::Matched(found, began.elapsed()));
         }
         Reading::FindPinned(files) => {
             reports.send(Report::Pinned(pinned(&files)));

@@ -14,6 +14,7 @@ use super::health::Health;
 use super::scribe::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, News, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
+use crate::baseline::Evidence;
 use crate::engine::Moment;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::Quarantine;
@@ -48,6 +49,8 @@ pub(super) struct Writer {
     /// The database could not be written at the last try.
     behind: bool,
     discards: Discards,
+    /// The index of the quarantine, as it was last read.
+    evidence: Vec<Evidence>,
     /// No evidence came since the quarantine was last within bounds.
     pruned: bool,
     prune_again: Instant,
@@ -76,6 +79,7 @@ impl Writer {
             failing: false,
             behind: false,
             discards: Discards::default(),
+            evidence: Vec::new(),
             pruned: false,
             prune_again: Instant::now(),
             containers: Names::new(Places::of_host()),
@@ -178,6 +182,10 @@ impl Writer {
             }
             Note::Then(act) => later.push(act),
             Note::Discarded(piece) => self.discards.add(&piece),
+            Note::Records(records) => {
+                self.desk.keeper.remember(records);
+                self.keep();
+            }
             note => {
                 self.pruned &= !matches!(note, Note::Evidence(_));
                 self.backlog.take(note, &self.desk.baseline);
@@ -255,7 +263,8 @@ impl Writer {
         }
     }
 
-    /// Once a second: whether the state is as it should be, what became of messages, and whether the quarantine is within bounds.
+    /// Once a second: whether the state is as it should be, what became of messages, and whether
+    /// the quarantine is within bounds.
     fn round(&mut self) {
         self.keep();
         self.backlog.retry(&self.desk.baseline);
@@ -282,6 +291,7 @@ impl Writer {
             self.pruned = true;
             let failed = self.prune().err();
             self.warn("quarantine", failed);
+            self.desk.keeper.keep_reserve();
         }
         let discarded = self.discards.tell();
         discarded.into_iter().for_each(|event| self.line(event));
@@ -298,7 +308,10 @@ impl Writer {
 
     fn keep(&mut self) {
         let Desk { keeper, baseline, journal, spool, .. } = &mut self.desk;
-        let told = keeper.look(baseline, journal, spool);
+        let told = keeper.look(baseline, journal, spool, &self.evidence);
+        if keeper.has_rewritten() {
+            self.backlog.forget_records();
+        }
         self.put_on_record(told);
     }
 
@@ -330,7 +343,12 @@ impl Writer {
     }
 
     fn prune(&mut self) -> Result<(), String> {
+        if self.desk.baseline.is_touched() {
+            self.pruned = false;
+            return Ok(());
+        }
         let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        self.evidence.clone_from(&kept);
         let now = Timestamp::now();
         let mut failed = None;
         for surplus in Quarantine::surplus(&kept, now) {
@@ -364,7 +382,8 @@ fn undelivered(news: News) -> Option<Event> {
         News::Failed { incident, attempts, error, next_try } => (
             Some(incident),
             format!(
-                "mail could not be delivered, attempt {attempts}: {error}; next try {next_try}"
+                "mail could not be delivered, attempt {attempts}: {error}; next try in {} s",
+                next_try.duration_since(Timestamp::now()).as_secs().max(0)
             ),
         ),
         News::Rejected { name, why } => {

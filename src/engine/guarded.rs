@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::failing::Failing;
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
 use crate::attribute::{InodeKey, Suspect, Window};
@@ -28,13 +29,6 @@ pub struct Protected {
     pub seal: Option<Stat>,
     /// When that was.
     pub whole_at: Timestamp,
-}
-
-/// A file that could not be healed.
-#[derive(Debug)]
-pub(super) struct Failing {
-    pub(super) attempts: u32,
-    pub(super) why: String,
 }
 
 /// A suspect, when it was seen, and the last round that what it did can belong to.
@@ -93,6 +87,8 @@ pub(super) struct Guarded {
     pub(super) verifying: Option<u32>,
     pub(super) incident: Option<Box<Incident>>,
     pub(super) failing: Option<Failing>,
+    /// The differences that were drafted since it was last whole.
+    pub(super) reported: Vec<Difference>,
     /// A state that differs, was reported, and is left as it is.
     pub(super) tolerated: Option<Sight>,
     /// The content of that state is still to be read, to be told.
@@ -159,6 +155,7 @@ impl Guarded {
             verifying: None,
             incident: None,
             failing: None,
+            reported: Vec::new(),
             tolerated: None,
             unread_but_tolerated: false,
             persisting: None,
@@ -293,6 +290,7 @@ impl Guarded {
         self.learned = None;
         self.told = false;
         self.failing = None;
+        self.reported.clear();
         self.fruitless = 0;
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
             incident.unproven = false;
@@ -322,6 +320,7 @@ impl Guarded {
             self.learned = None;
             self.told = false;
             self.failing = None;
+            self.reported.clear();
             if let Some(incident) = self.incident.as_mut() {
                 incident.unproven = false;
             }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::guarded::{Failing, Guarded};
+use super::guarded::Guarded;
 use super::incident::{Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::attribute::Window;
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
-use crate::record::{Kind, Response};
+use crate::record::{Kind, Response, Span};
 use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
@@ -16,10 +16,6 @@ pub(super) const GRACE: Duration = Duration::from_millis(50);
 /// What was taken out tells more than a look; a record waits for it this long and no longer, so
 /// that little is lost where the daemon is killed. What comes later is a record of its own.
 pub(super) const EVIDENCE_GRACE: Duration = Duration::from_secs(2);
-/// Waits between attempts to heal double from here…
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// …to here.
-const LAST_RETRY: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// A look found the file present and not as it should be. It is put right first; what was
@@ -131,6 +127,8 @@ impl Engine {
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
         let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
+        let differs = !found.is_empty();
+        let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.drafts.is_empty() {
@@ -144,16 +142,14 @@ impl Engine {
         }
         incident.window = content;
         incident.replaced = replaced;
-        if !guarded.told && !found.is_empty() {
+        let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
+        if !guarded.told && differs && !(failing && known(incident)) {
             incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
         }
         for difference in found {
-            // What could not be put right so far is not news at every try.
-            if !(failing && incident.said.contains(&(round, difference.kind))) {
-                let window = if difference.kind == Kind::ContentChanged { content } else { window };
-                let draft = Draft::of(now, round, window, difference);
-                incident.draft(Draft { replaced, ..draft });
-            }
+            let window = if difference.kind == Kind::ContentChanged { content } else { window };
+            let draft = Draft::of(now, round, window, difference);
+            incident.draft(Draft { replaced, ..draft });
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
@@ -197,6 +193,9 @@ impl Engine {
             incident.heals += 1;
             if healed.evidence {
                 incident.await_evidence(ended, now);
+            }
+            if let Some(from) = &healed.from {
+                incident.was_moved(from);
             }
         }
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
@@ -295,8 +294,7 @@ impl Engine {
 
     pub(super) fn failed(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let (attempts, wait) = next_try(guarded);
-        guarded.failing = Some(Failing { attempts, why });
+        let wait = guarded.fail(now.mono, why);
         self.timers.set(file, Timer::Retry, now.mono + wait);
         self.report_failure(now, file, out);
     }
@@ -336,12 +334,6 @@ impl Guarded {
     }
 }
 
-/// The number of the next try, and the wait before it.
-pub(super) fn next_try(guarded: &Guarded) -> (u32, Duration) {
-    let attempts = guarded.failing.as_ref().map_or(0, |failing| failing.attempts) + 1;
-    (attempts, FIRST_RETRY.saturating_mul(1 << attempts.min(16)).min(LAST_RETRY))
-}
-
 impl Draft {
     pub(super) fn of(now: Moment, round: u32, window: Window, difference: Difference) -> Self {
         Self {
@@ -351,6 +343,7 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
+            span: None,
             taken: None,
             windows: vec![window],
             replaced: false,
@@ -366,10 +359,8 @@ impl Draft {
             after: Default::default(),
             windows: vec![window],
             replaced: false,
-            note: Some(format!(
-                "no event told of it; it happened between {whole_before} and {}",
-                now.wall
-            )),
+            note: Some("no event told of it".to_owned()),
+            span: Some(Span { from: whole_before, to: now.wall }),
             taken: None,
         }
     }

@@ -1,6 +1,7 @@
 //! An incident: everything that happens to one file until it is whole and left alone.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,8 @@ use serde_json::{Map, Value};
 use super::Moment;
 use crate::attribute::{Nature, Window};
 use crate::judge::FileTime;
-use crate::record::{Event, Kind, Response};
+use crate::record::{Event, Kind, Response, Span};
+use crate::text::escape_path;
 
 /// A change that was noticed and not yet recorded, because the events that tell who did it
 /// may still be on their way.
@@ -22,6 +24,8 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
+    /// Between what times it happened, where no event told of it.
+    pub(super) span: Option<Span>,
     /// When what it tells of was taken out of the path, where it was read only then.
     pub(super) taken: Option<Duration>,
     /// When it happened, as closely as is known, and to which inode: each time that it was
@@ -96,7 +100,6 @@ pub(super) struct Incident {
     pub(super) heals: u32,
     pub(super) evidence: u32,
     pub(super) contested: bool,
-    pub(super) failure_said: bool,
     /// Changes beyond what is recorded one by one.
     pub(super) unlisted: u32,
 }
@@ -134,7 +137,6 @@ impl Incident {
             heals: 0,
             evidence: 0,
             contested: false,
-            failure_said: false,
             unlisted: 0,
         }
     }
@@ -176,6 +178,17 @@ impl Incident {
             |old: &Response| (&old.action, &old.outcome) == (&response.action, &response.outcome);
         self.responses.retain(|old| !same(old));
         self.responses.push(response);
+    }
+
+    /// What was taken for deleted was found, and had been renamed to there.
+    pub(super) fn was_moved(&mut self, to: &Path) {
+        let gone = |kind: Kind| matches!(kind, Kind::Deleted | Kind::Moved);
+        for draft in self.drafts.iter_mut().filter(|draft| gone(draft.kind)) {
+            draft.kind = Kind::Moved;
+            draft.after.insert("path".to_owned(), escape_path(to).into());
+        }
+        let said = self.said.iter_mut().filter(|(_, kind)| *kind == Kind::Deleted);
+        said.for_each(|(_, kind)| *kind = Kind::Moved);
     }
 
     /// Keeps an event for the message.

@@ -87,6 +87,8 @@ pub struct Healed {
     pub result: Result<Option<Stat>, String>,
     /// What was there before is kept as evidence: an [`Input::Evidence`] follows.
     pub evidence: bool,
+    /// What should have the path was found there, and renamed back.
+    pub from: Option<PathBuf>,
 }
 
 /// Nothing was done: the path no longer was what the look that led to the cure had shown. That

@@ -11,6 +11,7 @@
 //! - Every drift is part of an incident, every incident is recorded, and one that cannot be
 //!   healed is tried again until it can.
 
+mod failing;
 mod guarded;
 mod heal;
 mod incident;

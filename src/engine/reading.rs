@@ -1,8 +1,7 @@
 //! What a look cannot tell: attributes and content that were read, held against what should
 //! be. What was read before a heal is not believed after it.
 
-use super::guarded::Failing;
-use super::heal::{EVIDENCE_GRACE, GRACE, next_try};
+use super::heal::{EVIDENCE_GRACE, GRACE};
 use super::incident::{Awaited, Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
@@ -200,10 +199,10 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.verifying = None;
         guarded.unread = guarded.is_file();
-        let (attempts, wait) = next_try(guarded);
-        guarded.failing = Some(Failing { attempts, why });
+        let wait = guarded.fail(now.mono, why);
+        let again = guarded.failing.as_ref().is_some_and(|failing| failing.attempts > 1);
         self.timers.set(file, Timer::Retry, now.mono + wait);
-        if attempts > 1 {
+        if again {
             self.report_failure(now, file, out);
         }
     }

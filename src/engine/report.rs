@@ -82,22 +82,27 @@ impl Engine {
         }
     }
 
-    /// Says once an incident that the file could not be healed.
+    /// Says that the file could not be healed: at first, for each reason, and then ever more seldom.
     pub(super) fn report_failure(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let Some(why) = guarded.failing.as_ref().map(|failing| failing.why.clone()) else { return };
+        let Some(failing) = guarded.failing.as_mut() else { return };
+        let (why, attempts) = (failing.why.clone(), failing.attempts);
+        let news = failing.is_to_be_told(now.mono);
         let mut incident =
             guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
-        if !incident.failure_said {
-            incident.failure_said = true;
+        if news {
             let mut event =
                 guarded.event(&incident, now.wall, Kind::RestoreFailed, Severity::Critical);
             event.response.clone_from(&incident.responses);
             let told = event.response.iter().any(|response| response.outcome == why);
+            let so_far = match attempts {
+                0..=1 => String::new(),
+                _ => format!(", after {attempts} times so far"),
+            };
             event.note = Some(match told {
-                true => "it will be tried again".into(),
-                false => format!("{why}; it will be tried again"),
+                true => format!("it will be tried again{so_far}"),
+                false => format!("{why}; it will be tried again{so_far}"),
             });
             record(&mut incident, event, out);
             guarded.alert(&incident, now.wall, out);
@@ -112,7 +117,8 @@ impl Engine {
         let Some(mut incident) = guarded.incident.take() else { return };
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
         let untold = !incident.drafts.is_empty() || incident.awaits_evidence(now.mono);
-        if untold || (!guarded.is_quiet() && !lasting) {
+        // What cannot be healed is one incident until it can.
+        if untold || guarded.failing.is_some() || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
             self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
             return;
@@ -266,6 +272,7 @@ impl Guarded {
                 event.attribution = named.attribution;
                 event.others = named.others;
                 event.response.clone_from(&incident.responses);
+                event.window = draft.span;
                 event.note = draft.note.or(named.note);
                 event
             })

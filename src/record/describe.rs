@@ -4,10 +4,11 @@
 //! more than the attribution does: a process that only had the file open is not called the
 //! culprit. Everything is escaped again here, whoever wrote the journal.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::{Event, Kind, Response};
+use super::{Event, Kind, Response, Span};
 use crate::attribute::{Actor, Confidence};
 use crate::text::{escape, escape_path};
 
@@ -17,13 +18,15 @@ const FACTS_SHOWN: usize = 4;
 /// The line of [`describe`] behind the time in `zone`, to the second.
 #[must_use]
 pub fn describe_at(event: &Event, zone: &TimeZone) -> String {
-    let time = event.time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-    format!("{time}  {}", describe(event))
+    format!("{}  {}", moment(event.time, zone), describe_in(event, zone))
 }
 
-/// What happened, to what, by which process, and how the answer to it went.
-#[must_use]
-pub fn describe(event: &Event) -> String {
+fn moment(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// What happened, to what, by which process, and how the answer to it went; times in `zone`.
+fn describe_in(event: &Event, zone: &TimeZone) -> String {
     let mut line = String::new();
     if let Some(path) = &event.path {
         line.push_str(&escape_path(path.to_path()));
@@ -38,6 +41,10 @@ pub fn describe(event: &Event) -> String {
     if let Some(note) = &event.note {
         line.push_str(": ");
         line.push_str(&escape(note.as_bytes()));
+    }
+    if let Some(Span { from, to }) = event.window {
+        let (from, to) = (moment(from, zone), moment(to, zone));
+        line.push_str(&format!("; it happened between {from} and {to}"));
     }
     line
 }
@@ -99,7 +106,7 @@ fn is_system_program(exe: &str, comm: &str) -> bool {
 
 fn what(event: &Event) -> String {
     match event.kind {
-        Kind::MetadataChanged | Kind::DriftFound | Kind::Replaced => {
+        Kind::MetadataChanged | Kind::DriftFound | Kind::Replaced | Kind::Moved => {
             describe_change(event.kind, &event.before, &event.after)
         }
         kind => words(kind).to_owned(),
@@ -118,7 +125,12 @@ pub fn describe_change(
         (Kind::Replaced, Some(kind)) => {
             return format!("{words} with a {}", escape(kind.as_bytes()));
         }
-        (Kind::ImmutableCleared | Kind::Deleted | Kind::Moved | Kind::Created, _) => None,
+        (Kind::Moved, _) => {
+            let to = after.get("path").and_then(Value::as_str);
+            let to = to.map(|to| format!(" to {}", escape(to.as_bytes())));
+            return format!("{words}{}", to.unwrap_or_default());
+        }
+        (Kind::ImmutableCleared | Kind::Deleted | Kind::Created, _) => None,
         _ => changes(before, after),
     };
     detail.map_or_else(|| words.to_owned(), |detail| format!("{words} ({detail})"))
@@ -132,7 +144,7 @@ fn words(kind: Kind) -> &'static str {
         Kind::Deleted => "deleted",
         Kind::Replaced => "replaced",
         Kind::Moved => "moved away",
-        Kind::Created => "created in a protected directory",
+        Kind::Created => "appeared where nothing new is expected",
         Kind::Shadowed => "covered by a mount",
         Kind::MassChange => "many files changed at once",
         Kind::DriftFound => "found different from the known-good copy",
@@ -194,7 +206,12 @@ fn scalar(value: &Value) -> String {
 fn by_whom(event: &Event) -> String {
     match (&event.actor, event.attribution.confidence) {
         (Some(actor), Confidence::Opener) if event.kind.is_tampering() => {
-            format!(" while {} had it open", describe_actor(actor))
+            let unknown = match event.kind {
+                Kind::Shadowed => ", which says nothing of who mounted it",
+                Kind::ImmutableCleared => ", as others may have had for longer",
+                _ => "",
+            };
+            format!(" while {} had it open{unknown}", describe_actor(actor))
         }
         (Some(actor), Confidence::Unknown) if event.kind.is_tampering() => {
             format!(", perhaps by {}", describe_actor(actor))
@@ -255,7 +272,6 @@ fn outcome(action: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -264,6 +280,10 @@ mod tests {
 
     fn event(kind: Kind) -> Event {
         Event::new(Timestamp::UNIX_EPOCH, kind, Severity::Warning).about(Path::new("/srv/main.py"))
+    }
+
+    fn told(event: &Event) -> String {
+        describe_in(event, &TimeZone::UTC)
     }
 
     fn bash() -> Actor {
@@ -306,18 +326,50 @@ mod tests {
     fn a_process_that_had_the_file_open_is_not_called_the_culprit() {
         let event = by(event(Kind::Deleted), bash(), Confidence::Opener);
         assert_eq!(
-            describe(&event),
+            told(&event),
             "/srv/main.py  deleted while bash (pid 4211, root, login alice) had it open"
         );
     }
 
     #[test]
+    fn who_had_it_open_is_not_said_to_have_mounted_over_it_or_cleared_the_bit() {
+        for (kind, said) in [
+            (Kind::Shadowed, "had it open, which says nothing of who mounted it"),
+            (Kind::ImmutableCleared, "had it open, as others may have had for longer"),
+        ] {
+            let line = told(&by(event(kind), bash(), Confidence::Opener));
+            assert!(line.ends_with(said), "{line}");
+        }
+    }
+
+    #[test]
+    fn all_times_in_a_line_are_of_one_zone() {
+        let mut event = event(Kind::DriftFound);
+        let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        event.window = Some(Span { from, to });
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(
+            describe_at(&event, &zone),
+            "1970-01-01 02:00:00  /srv/main.py  found different from the known-good copy, no \
+             process could be named; it happened between 1970-01-01 02:00:00 and \
+             1970-01-01 02:01:00"
+        );
+    }
+
+    #[test]
+    fn what_was_moved_is_told_with_where_it_went() {
+        let mut event = event(Kind::Moved);
+        event.after.insert("path".to_owned(), "/srv/elsewhere".into());
+        assert!(told(&event).contains("moved away to /srv/elsewhere, no"), "{}", told(&event));
+    }
+
+    #[test]
     fn an_unnamed_process_is_said_to_be_unnamed_but_our_own_doing_is_not() {
         assert_eq!(
-            describe(&event(Kind::ImmutableCleared)),
+            told(&event(Kind::ImmutableCleared)),
             "/srv/main.py  immutable bit cleared, no process could be named"
         );
-        assert_eq!(describe(&event(Kind::Relocked)), "/srv/main.py  immutable bit set again");
+        assert_eq!(told(&event(Kind::Relocked)), "/srv/main.py  immutable bit set again");
     }
 
     #[test]
@@ -358,7 +410,7 @@ mod tests {
             .unwrap()
             .clone();
         assert_eq!(
-            describe(&event),
+            told(&event),
             "/srv/main.py  metadata changed (mode 0644 → 0666, xattrs a, xattrs b, xattrs c, \
              1 more), no process could be named"
         );
@@ -371,7 +423,7 @@ mod tests {
         event.response =
             vec![response("exchange", "done", 1_250), response("quarantine", "disk\nfull", 9)];
         assert_eq!(
-            describe(&event),
+            told(&event),
             "/srv/main.py  replaced with a fifo by bash (pid 4211, root, login alice) \
              — restored in 1.2 ms; quarantine failed: disk\\nfull"
         );
@@ -385,7 +437,7 @@ mod tests {
         let mut event = by(event(Kind::MetadataChanged), actor, Confidence::Exact);
         event = event.about(Path::new("/srv/\n\x07")).noting("\x1b]0;");
         event.after.insert("mode\x1b".to_owned(), "\r".into());
-        let line = describe(&event);
+        let line = told(&event);
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
     }
 

@@ -8,10 +8,10 @@ use crate::baseline::BaselineError;
 /// Why the journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// There is none yet.
+    /// There is none, where there should be one.
     #[error(
-        "there is no journal at {}: the daemon makes it when it first starts (steadfast run); \
-         name the right state directory in the configuration if it has", crate::text::escape_path(.0)
+        "the journal {} is gone: restore it from a backup, or start the daemon, which begins a \
+         new one and puts on record that lines are missing", crate::text::escape_path(.0)
     )]
     Missing(PathBuf),
     /// Another process writes it.

@@ -196,6 +196,24 @@ impl PathText {
     }
 }
 
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// When everything was last known to be whole.
+    pub from: Timestamp,
+    /// When it was found not to be.
+    pub to: Timestamp,
+}
+
+impl Span {
+    /// What the note of a line from before there was a field says of it.
+    fn told(note: &str) -> Option<Self> {
+        let (from, to) = note.split_once("it happened between ")?.1.split_once(" and ")?;
+        let to = to.split_whitespace().next()?;
+        Some(Self { from: from.parse().ok()?, to: to.parse().ok()? })
+    }
+}
+
 /// An event before the journal has given it its place in the chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -227,8 +245,10 @@ pub struct Event {
     /// What was done about it.
     #[serde(default)]
     pub response: Vec<Response>,
-    /// More, in words, for a person: the reason given, the sensor's trouble, the window in
-    /// which drift happened.
+    /// Between what times it happened, where no event told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+    /// More, in words, for a person: the reason given, the sensor's trouble.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -249,8 +269,16 @@ impl Event {
             attribution: Attribution::default(),
             others: Vec::new(),
             response: Vec::new(),
+            window: None,
             note: None,
         }
+    }
+
+    /// Between what times it happened, where it is drift that no event told of.
+    #[must_use]
+    pub fn window(&self) -> Option<Span> {
+        let told = || Span::told(self.note.as_deref()?);
+        (self.kind == Kind::DriftFound).then(|| self.window.or_else(told))?
     }
 
     /// The same event about `path`.
@@ -293,6 +321,20 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         let back: Event = serde_json::from_str(&text).unwrap();
         assert_eq!(back.path.unwrap().to_path(), path);
+    }
+
+    #[test]
+    fn the_window_of_a_drift_is_read_from_its_field_and_from_the_note_of_an_old_line() {
+        let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(7).unwrap());
+        let mut event = Event::new(to, Kind::DriftFound, Severity::Warning);
+        assert_eq!(event.window(), None);
+        event.note = Some(format!("no event told of it; it happened between {from} and {to}"));
+        assert_eq!(event.window(), Some(Span { from, to }));
+        event.note = None;
+        event.window = Some(Span { from, to });
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.contains(r#""window":{"from":"1970-01-01T00:00:00Z","to":"#), "{text}");
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap().window(), event.window);
     }
 
     #[test]

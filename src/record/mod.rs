@@ -5,6 +5,8 @@ mod chain;
 mod describe;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+mod fuzz;
 mod journal;
 mod lines;
 pub mod pattern;
@@ -16,9 +18,11 @@ mod verify;
 mod watch;
 
 pub use chain::{Link, MAX_LINE};
-pub use describe::{describe, describe_actor, describe_at, describe_change, describe_duration};
+pub use describe::{describe_actor, describe_at, describe_change, describe_duration};
 pub use error::JournalError;
-pub use event::{Entry, Event, Kind, PathText, Response, Severity};
+pub use event::{Entry, Event, Kind, PathText, Response, Severity, Span};
+#[cfg(fuzzing)]
+pub use fuzz::fuzz;
 pub use journal::{Journal, Limits};
 pub use read::{Entries, Filter, read};
 pub use recovery::{Finding, Recovery};

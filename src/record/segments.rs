@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
 use super::chain::Claim;
 use super::error::JournalError;
 use super::lines::{Line, Lines};
+use crate::baseline::Baseline;
 use crate::fault::{Point, reach};
 use crate::judge::FS_APPEND;
 use crate::sys::open::{open_dir, open_read_at, reopen_read, self_path};
@@ -55,6 +56,14 @@ pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
 
+/// What to say of a journal that is not there: where nothing was ever protected, that.
+fn missing(state: &Path, journal: PathBuf) -> JournalError {
+    match Baseline::open_read_only(state) {
+        Err(error) => error.into(),
+        Ok(_) => JournalError::Missing(journal),
+    }
+}
+
 /// The directory that holds them.
 pub(super) struct Directory {
     fd: OwnedFd,
@@ -82,7 +91,7 @@ impl Directory {
             Ok(Self { fd, path })
         });
         found.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => JournalError::Missing(wanted),
+            io::ErrorKind::NotFound => missing(state, wanted),
             _ => JournalError::Io { doing: "open", path: wanted, source },
         })
     }

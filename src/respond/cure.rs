@@ -44,7 +44,7 @@ impl Outcome {
             Err(e) if is_lost(&e) => (MISSED, Ok(None)),
             other => (action, other.map_err(|e| e.to_string())),
         };
-        let healed = Healed { action, result, evidence: false };
+        let healed = Healed { action, result, evidence: false, from: None };
         Self { healed, evidence: None, replica_used: false, unsynced: false }
     }
 }
@@ -67,17 +67,31 @@ pub fn perform(
     let outcome = match cure {
         Cure::Relock => Outcome::of("relock", repair::relock(patient)),
         Cure::Repair => Outcome::of("repair-metadata", repair::repair(patient)),
-        Cure::PutBackParents => {
-            Outcome::of("put-back-parent", parents::put_back(patient).map(|()| None))
-        }
+        Cure::PutBackParents => renamed_back(parents::put_back(patient)),
         Cure::Unmount => Outcome::of("unmount", parents::uncover(patient).map(|()| None)),
         Cure::Rejoin => {
             rejoin(patient, vault, prepare).unwrap_or_else(|e| Outcome::of("rejoin", Err(e)))
         }
-        Cure::Replace => put_back(patient, vault, slot, prepare),
+        // A directory that still exists somewhere is not made anew beside that.
+        Cure::Replace => match parents::put_back_itself(patient) {
+            Ok(None) => put_back(patient, vault, slot, prepare),
+            found => renamed_back(found),
+        },
     };
     reach(Point::HealDone);
     outcome
+}
+
+/// What was renamed away has its path again, or was made anew.
+fn renamed_back(found: io::Result<Option<PathBuf>>) -> Outcome {
+    match found {
+        Ok(from) => {
+            let mut outcome = Outcome::of("put-back-parent", Ok(None));
+            outcome.healed.from = from;
+            outcome
+        }
+        Err(e) => Outcome::of("put-back-parent", Err(e)),
+    }
 }
 
 /// The known-good copy takes the path: by exchange, or in place where an exchange is wrong.

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -18,8 +18,10 @@ use crate::sys::handle::Handle;
 
 /// Makes every directory above the file the one it was: found by its handle and renamed back
 /// where it still exists, made anew where it does not. Those that are there afterwards are
-/// known by [`known_anew`].
-pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
+/// known by [`known_anew`]. Returns where the file was meanwhile, if it was renamed away with one
+/// of them.
+pub(super) fn put_back(patient: &Patient) -> io::Result<Option<PathBuf>> {
+    let mut from = None;
     for parent in patient.parents.iter() {
         if parent.path == patient.mount_point || parent.path == Path::new("/") {
             continue;
@@ -33,11 +35,21 @@ pub(super) fn put_back(patient: &Patient) -> io::Result<()> {
             Err(_) => false,
         };
         if !right {
-            put_back_one(parent, patient)?;
+            let found = put_back_one(parent, patient)?;
             reach(Point::ParentPutBack);
+            let below = patient.path.strip_prefix(&parent.path).unwrap_or(Path::new(""));
+            from = from.or(found.map(|found| found.join(below)));
         }
     }
-    Ok(())
+    Ok(from)
+}
+
+/// The same for a directory that is itself protected. `None` if it is nowhere to be found.
+pub(super) fn put_back_itself(patient: &Patient) -> io::Result<Option<PathBuf>> {
+    match &patient.itself {
+        Some(itself) if find(itself, patient).is_some() => put_back_one(itself, patient),
+        _ => Ok(None),
+    }
 }
 
 /// The directories above the file as they are now, with the mode and owner that they should
@@ -52,17 +64,20 @@ pub fn known_anew(patient: &Patient) -> Arc<[Parent]> {
     patient.parents.iter().map(|known| anew(known).unwrap_or_else(|| known.clone())).collect()
 }
 
-fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<()> {
+/// Where it was found, if it was.
+fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<Option<PathBuf>> {
     let (Some(above), Some(name)) = (parent.path.parent(), parent.path.file_name()) else {
-        return Ok(());
+        return Ok(None);
     };
     let dir = sys::open::open_dir(above)?;
     let original = find(parent, patient);
     if original.is_none() {
         clear_the_way(&dir, name)?;
-        return make(&dir, name, parent);
+        make(&dir, name, parent)?;
+        return Ok(None);
     }
-    let Some((old_dir, old_name)) = original else { return Ok(()) };
+    let Some((old_dir, old_name)) = original else { return Ok(None) };
+    let from = sys::handle::current_path(old_dir.as_fd()).ok().map(|at| at.join(&old_name));
     let moved = match sys::rename::place(old_dir.as_fd(), &old_name, dir.as_fd(), name) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             sys::rename::exchange(old_dir.as_fd(), &old_name, dir.as_fd(), name)
@@ -79,7 +94,8 @@ fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<()> {
                 .or_else(|_| sys::rename::place(old_dir.as_fd(), &old_name, dir.as_fd(), name))
         }
         moved => moved,
-    }
+    }?;
+    Ok(from)
 }
 
 /// Where the original directory is now: the directory that holds it, and its name there.

@@ -23,6 +23,8 @@ pub struct Patient {
     pub replica: Option<Replica>,
     /// The directories above, from the root of its filesystem down.
     pub parents: Arc<[Parent]>,
+    /// Of a directory, enough to find it wherever it was renamed to.
+    pub itself: Option<Parent>,
     /// Where its filesystem is mounted.
     pub mount_point: PathBuf,
     /// How many mounts lie over each other there; more cover the file.

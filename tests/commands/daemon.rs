@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 
 use crate::common::{
-    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, skip_unless, text,
+    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, poll, skip_unless, text,
 };
 
 #[test]
@@ -47,4 +47,50 @@ fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
     guard.expect(0, "audit", &file);
     assert!(text(&std::fs::read(&file).unwrap()).contains("TAMPERED"));
     assert_eq!(is_immutable(&file), Some(true));
+}
+
+#[test]
+fn of_two_who_protect_a_file_at_once_neither_makes_known_good_what_the_other_took() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).start();
+    let large = guard.path("large");
+    // Long enough to read that the second asks before the first is answered.
+    std::fs::File::create(&large).unwrap().set_len(256 << 20).unwrap();
+    let args = ["protect".as_ref(), large.as_os_str()];
+    let both = [0, 1].map(|_| guard.command(&args).spawn().unwrap());
+    for mut child in both {
+        assert!(child.wait().unwrap().success());
+    }
+    let lines = guard.events_about(&large);
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["protected"]);
+}
+
+#[test]
+fn a_control_socket_whose_name_is_taken_away_is_made_again_and_told_of() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let control = guard.control();
+    let answers = || guard.steadfast(&["status"]).status.success().then_some(());
+    let told = |what: &str| {
+        let events = guard.events();
+        let notes = events.iter().filter_map(|line| line["note"].as_str());
+        notes.filter(|note| note.contains("control socket") && note.contains(what)).count()
+    };
+    std::fs::remove_file(&control).unwrap();
+    poll(answers, || guard.story());
+    // A socket that nobody answers on has the name.
+    std::fs::remove_file(&control).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&control).unwrap());
+    poll(answers, || guard.story());
+    poll(|| (told("made again") == 2).then_some(()), || guard.story());
+    // What is no socket is somebody's, and stays.
+    std::fs::remove_file(&control).unwrap();
+    std::fs::write(&control, "mine").unwrap();
+    poll(|| (told("is not a socket") == 1).then_some(()), || guard.log());
+    assert_eq!(std::fs::read(&control).unwrap(), b"mine");
+    std::fs::remove_file(&control).unwrap();
+    poll(answers, || guard.story());
+    guard.stop();
+    assert!(!control.exists());
 }

@@ -10,8 +10,11 @@ mod daemon;
 mod directories;
 mod journal;
 mod offline;
+mod passed_by;
 mod shapes;
+mod stateless;
 mod trouble;
+mod unconfigured;
 mod vault;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! When something stands in a command's way, nothing is half done and a person can act on what is
 //! said.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{self, GOOD, Guard, Place, Sandbox, is_immutable, not_root, skip_unless, text};
+use crate::common::{
+    self, GOOD, Guard, Place, Sandbox, assert_code, is_immutable, not_root, skip_unless, text,
+};
 use crate::protected;
 
 #[test]
@@ -68,7 +71,7 @@ fn whoever_may_not_read_the_state_is_told_so_once_and_what_is_needed() {
             .gid(65534)
             .output()
             .unwrap();
-        common::assert_code(&output, 2, command);
+        assert_code(&output, 2, command);
         let told = text(&output.stderr);
         assert!(told.contains("root"), "{command}: {told}");
         assert!(told.matches("Permission denied").count() <= 1, "{command}: {told}");
@@ -134,4 +137,34 @@ fn a_command_that_takes_long_is_waited_for() {
     std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
     assert!(answer.contains(r#"{"progress":{"done":0,"of":1,"bytes":"#), "{answer}");
     assert!(answer.contains(r#"{"report":{"#) && answer.contains("immutable"), "{answer}");
+}
+
+#[test]
+fn a_second_daemon_is_told_who_has_the_state_and_a_lock_of_a_killed_one_never_blocks() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let other = guard.state().with_file_name("other.toml");
+    let control = guard.state().with_file_name("other.sock");
+    let table = format!("[daemon]\nstate = {:?}\ncontrol = {control:?}\n", guard.state());
+    std::fs::write(&other, table).unwrap();
+    let args = [OsStr::new("run"), OsStr::new("--config"), other.as_os_str()];
+    let second = guard.steadfast_os(&args);
+    assert_code(&second, 2, "run");
+    let told = text(&second.stderr);
+    for said in [
+        format!("pid {}, since 20", guard.pid()),
+        format!("answers on {}", guard.control().display()),
+    ] {
+        assert!(told.contains(&said), "{told}");
+    }
+    // Whoever asks where nobody answers is not sent to the system's service.
+    let status = guard.steadfast_os(&["status".as_ref(), "--config".as_ref(), other.as_os_str()]);
+    assert_code(&status, 2, "status");
+    let told = text(&status.stderr);
+    assert!(told.contains("--config") && !told.contains("systemctl"), "{told}");
+    for _ in 0..3 {
+        guard.kill();
+        guard.expect(0, "audit", &guard.file());
+        guard.start();
+    }
 }

@@ -5,13 +5,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{GOOD, Guard, MARKER, not_root, skip_unless, write_old};
-use crate::http::ask;
+use rustix::process::Signal;
+
+use crate::common::{
+    GOOD, Guard, MARKER, clear_through_file_setattr, not_root, poll, skip_unless, write_old,
+};
+use crate::http::{ask, metrics};
 
 /// A protected directory `watched` with a file in it, and a quarantine of strangers that nobody
 /// wants to be told of one by one.
-fn guarded_directory() -> Guard {
+fn guarded_directory(daemon: &str) -> Guard {
     Guard::on_disk()
+        .daemon(daemon)
         .file("main.py", GOOD)
         .prepare(|dir| {
             std::fs::create_dir(dir.join("watched")).unwrap();
@@ -30,7 +35,7 @@ fn make_and_remove(dir: &Path, number: u64) {
 #[test]
 fn a_flood_of_events_on_siblings_keeps_no_protected_file_from_being_healed() {
     skip_unless!(not_root());
-    let guard = guarded_directory();
+    let guard = guarded_directory("");
     let file = guard.file();
     let watched = guard.path("watched");
     let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -67,6 +72,47 @@ fn a_flood_of_events_on_siblings_keeps_no_protected_file_from_being_healed() {
     let changed = changed.iter().filter(|event| event["kind"] == "content-changed").count();
     assert!(changed >= 1, "{}", guard.story());
     let lost = guard.events().iter().filter(|event| event["kind"] == "events-lost").count();
-    assert!(lost <= 2 + began.elapsed().as_secs() as usize / 10, "{lost} lines of lost events");
+    let each = 2 + began.elapsed().as_secs() as usize / 10;
+    // Of the queue, and of audit.
+    assert!(lost <= 2 * each, "{lost} lines of lost events");
     guard.wait_whole_at(&file);
+}
+
+/// How many events the kernel keeps for a reader that does not read.
+fn queue() -> u64 {
+    let path = "/proc/sys/fs/fanotify/max_queued_events";
+    std::fs::read_to_string(path).map_or(16_384, |text| text.trim().parse().unwrap())
+}
+
+#[test]
+fn a_queue_that_ran_over_has_everything_looked_at_at_once_and_is_told() {
+    skip_unless!(not_root());
+    // The sweep by itself would come far too late for this test.
+    let guard = guarded_directory("flag_sweep = \"1h\"");
+    let file = guard.file();
+    let watched = guard.path("watched");
+    guard.signal(Signal::STOP);
+    for number in 0..queue() + 2000 {
+        make_and_remove(&watched, number);
+    }
+    // No event of this is kept any more.
+    clear_through_file_setattr(&file).unwrap();
+    let seq = guard.last_seq();
+    guard.signal(Signal::CONT);
+    guard.wait_whole_at(&file);
+    let told = poll(
+        || {
+            let told = "the kernel dropped events";
+            let of_it = |event: &serde_json::Value| {
+                event["kind"] == "events-lost" && event["note"].as_str().unwrap().contains(told)
+            };
+            guard.events().into_iter().find(of_it)
+        },
+        || guard.story(),
+    );
+    assert!(told["seq"].as_u64() > Some(seq), "{told}");
+    assert!(told["note"].as_str().unwrap().contains("looked at again"), "{told}");
+    let now = metrics(&guard.control());
+    assert!(now["steadfast_queue_overflows_total"] >= 1.0, "{now:#?}");
+    assert!(now["steadfast_failures_total{failure=\"events-lost\"}"] >= 1.0, "{now:#?}");
 }

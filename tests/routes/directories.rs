@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::WRITE;
 use crate::common::{
-    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, skip_unless,
+    self, GOOD, Guard, MARKER, Place, Sandbox, Whole, incident_of, is_immutable, not_root,
+    skip_unless,
 };
 
 #[test]
@@ -179,4 +180,62 @@ fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_protected_directory_that_is_moved_is_told_with_where_it_went_and_put_back_whole() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk()
+        .prepare(|dir| {
+            std::fs::create_dir_all(dir.join("big/sub")).unwrap();
+            for name in ["big/one", "big/two", "big/sub/three"] {
+                std::fs::write(dir.join(name), name).unwrap();
+            }
+        })
+        .protect("big")
+        .start();
+    let (big, away) = (guard.path("big"), guard.path("bigx"));
+    let inode = common::inode(&big);
+    std::fs::rename(&big, &away).unwrap();
+    let whole = || {
+        let all = ["one", "two", "sub/three"];
+        let there = all.iter().all(|name| big.join(name).is_file());
+        (there && common::inode(&big) == inode && !away.exists()).then_some(())
+    };
+    common::poll(whole, || format!("it is not back\n{}", guard.story()));
+    let moved = || {
+        let lines = guard.events_about(&big);
+        lines
+            .into_iter()
+            .find(|line| line["kind"] == "moved" && line["after"]["path"] != Value::Null)
+    };
+    let line = common::poll(moved, || format!("not told as moved\n{}", guard.story()));
+    assert_eq!(line["after"]["path"].as_str(), away.to_str());
+}
+
+#[test]
+fn what_comes_to_match_a_pattern_is_told_and_the_next_start_does_not_take_it_for_good() {
+    skip_unless!(not_root());
+    let sandbox = Sandbox::on(Place::disk());
+    std::fs::write(sandbox.path("a.conf"), "a").unwrap();
+    let pattern = sandbox.path("*.conf");
+    sandbox.configure(&format!("{}[[protect]]\npaths = [{pattern:?}]\n", sandbox.daemon_table("")));
+    let mut guard = Guard::of(sandbox);
+    guard.start();
+    let late = guard.path("late.conf");
+    std::fs::write(&late, "late").unwrap();
+    let told = |guard: &Guard| {
+        let lines = guard.events_about(&late);
+        lines.into_iter().filter(|line| line["kind"] == "created").count()
+    };
+    common::poll(|| (told(&guard) == 1).then_some(()), || guard.story());
+    guard.stop();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 1, "it is not adopted");
+    common::poll(|| (told(&guard) == 2).then_some(()), || guard.story());
+    guard.expect(0, "protect", &late);
+    assert_eq!(is_immutable(&late), Some(true));
+    guard.stop();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 2);
 }

@@ -22,7 +22,7 @@ pub fn perform(stage: &mut Stage, place: usize, cure: Cure, inode: Option<u64>) 
     let healed = |action, result: Outcome| {
         let action = if matches!(&result, Err(why) if why == LOST) { MISSED } else { action };
         let result = if action == MISSED { Ok(None) } else { result };
-        Some(Healed { action, result, evidence: false })
+        Some(Healed { action, result, evidence: false, from: None })
     };
     if stage.fails() {
         return healed("exchange", Err("Operation not permitted (os error 1)".to_owned()));
@@ -91,9 +91,14 @@ fn repair(stage: &mut Stage, place: usize, inode: Option<u64>) -> Outcome {
 
 fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
     let failed = |why: &str| {
-        Some(Healed { action: "exchange", result: Err(why.to_owned()), evidence: false })
+        Some(Healed {
+            action: "exchange",
+            result: Err(why.to_owned()),
+            evidence: false,
+            from: None,
+        })
     };
-    let missed = Some(Healed { action: MISSED, result: Ok(None), evidence: false });
+    let missed = Some(Healed { action: MISSED, result: Ok(None), evidence: false, from: None });
     let untouched = |stage: &Stage| {
         let (key, ctime) = stage.world.places[place].replica?;
         (stage.world.inodes[key].ctime == ctime).then_some(key)
@@ -122,7 +127,7 @@ fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
         Ok((way, stat)) => {
             let evidence = way == Way::Exchanged;
             let action = if evidence { "exchange" } else { "place" };
-            Healed { action, result: Ok(stat), evidence }
+            Healed { action, result: Ok(stat), evidence, from: None }
         }
         Err(e) => {
             let ctime = stage.world.inodes[replica].ctime;
@@ -130,7 +135,7 @@ fn exchange(stage: &mut Stage, place: usize) -> Option<Healed> {
             if e.kind() == io::ErrorKind::NotFound {
                 return missed;
             }
-            Healed { action: "exchange", result: Err(e.to_string()), evidence: false }
+            Healed { action: "exchange", result: Err(e.to_string()), evidence: false, from: None }
         }
     })
 }

@@ -65,7 +65,10 @@ impl Case {
 
     fn healed(&mut self, action: &'static str, result: Result<Option<Stat>, &str>) -> Vec<Action> {
         let result = result.map_err(str::to_owned);
-        self.feed(Input::Healed { file: FILE, healed: Healed { action, result, evidence: false } })
+        self.feed(Input::Healed {
+            file: FILE,
+            healed: Healed { action, result, evidence: false, from: None },
+        })
     }
 
     fn inspected(&mut self, writers: bool) -> Vec<Action> {

@@ -105,14 +105,16 @@ fn a_process_that_becomes_another_program_is_looked_at_again() {
         .spawn()
         .unwrap();
     let pid = child.id();
-    let open = |comm: &str| {
+    // A program has its name before it has its arguments.
+    let open = |program: &str| {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             captures.opening(pid, None, (KEY, FileTime::default()), Instant::now());
-            if captures.openers_since(KEY, start).first().unwrap().comm == comm {
+            let openers = captures.openers_since(KEY, start);
+            if openers.first().unwrap().cmdline.first().is_some_and(|name| name == program) {
                 return;
             }
-            assert!(Instant::now() < deadline, "it never was {comm}");
+            assert!(Instant::now() < deadline, "it never was {program}");
         }
     };
     open("sh");

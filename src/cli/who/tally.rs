@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::attribute::{Actor, Confidence};
 use crate::record::pattern::{Pattern, pattern};
-use crate::record::{Entry, Kind, PathText};
+use crate::record::{Entry, Kind, PathText, Span};
 
 /// How many incidents the timeline has, the latest.
 const TIMELINE: usize = 20;
@@ -231,14 +231,8 @@ fn count_at<const N: usize>(counts: &mut [usize; N], place: i8) {
 
 /// Whether the event says itself that it happened at some time in a long stretch.
 fn is_vague(entry: &Entry) -> bool {
-    let stretch = || {
-        let (_, said) = entry.event.note.as_deref()?.split_once("between ")?;
-        let (from, to) = said.split_once(" and ")?;
-        let to = to.split_whitespace().next()?;
-        let [from, to] = [from, to].map(|text| text.parse::<Timestamp>().ok());
-        Some(to?.as_second().saturating_sub(from?.as_second()))
-    };
-    entry.event.kind == Kind::DriftFound && stretch().is_some_and(|seconds| seconds > VAGUE)
+    let long = |span: Span| span.to.as_second().saturating_sub(span.from.as_second()) > VAGUE;
+    entry.event.window().is_some_and(long)
 }
 
 impl Key {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::lines::{GAVE_UP, Lines};
 use super::peer::Rights;
-use super::{CommandSink, Refresh, Reply};
+use super::{Alarm, CommandSink, Refresh, Reply};
 use crate::daemon::api::{self, Command};
 use crate::daemon::health::Health;
 
@@ -30,6 +30,7 @@ const METRICS_AGE: Duration = Duration::from_secs(1);
 pub(super) struct App {
     pub health: Arc<Health>,
     pub refresh: Refresh,
+    pub alarm: Alarm,
     pub commands: CommandSink,
     /// The group that may read.
     pub readers: Option<u32>,

@@ -12,15 +12,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::Alarm;
 use super::peer::{Rights, rights};
 use super::routes::{App, router};
+use super::socket::Socket;
 use crate::daemon::health::Health;
+use crate::text::escape_path;
 
 /// Connections at once: root's own, so that nobody can keep root out, and those of others.
 const ROOT_CONNECTIONS: usize = 32;
 const OTHER_CONNECTIONS: usize = 16;
 /// How long a peer may take to send its request line and headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// How often it is seen to that the socket still has its name.
+const LOOK_AFTER_NAME: Duration = Duration::from_secs(1);
 /// How often it shows that it goes on.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Who is being answered when it ends has so long.
@@ -31,17 +36,20 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until told to stop; whoever was accepted by then is answered.
 pub(super) async fn serve(
     app: App,
-    unix: std::os::unix::net::UnixListener,
+    (socket, unix): (Arc<Socket>, std::os::unix::net::UnixListener),
     (health, changed): (Option<std::net::TcpListener>, Changes),
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let unix = UnixListener::from_std(unix)?;
     let health = health.map(TcpListener::from_std).transpose()?;
     let (readers, alive) = (app.readers, Arc::clone(&app.health));
+    let alarm = Arc::clone(&app.alarm);
     let router = router(app);
     let seats = Seats::new();
     tokio::select! {
-        () = serve_unix(unix, readers, &router, &seats) => {}
+        () = serve_name(unix, &socket, &alarm, |unix| {
+            serve_unix(unix, readers, router.clone(), &seats)
+        }) => {}
         () = serve_health(health, changed, &router, &seats) => {}
         () = live(&alive) => {}
         _ = stopped => {}
@@ -80,7 +88,50 @@ impl Seats {
     }
 }
 
-async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Router, seats: &Seats) {
+/// Serves, and has the name again where somebody takes it away.
+async fn serve_name<F: Future<Output = ()>>(
+    mut listener: UnixListener,
+    socket: &Socket,
+    alarm: &Alarm,
+    serve: impl Fn(UnixListener) -> F,
+) {
+    loop {
+        let new = tokio::select! {
+            () = serve(listener) => return,
+            new = name_lost(socket, alarm) => new,
+        };
+        match UnixListener::from_std(new) {
+            Ok(new) => listener = new,
+            Err(error) => {
+                tracing::error!("the control socket is not served: {error}");
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// Waits until the name is taken away, and returns what listens there instead.
+async fn name_lost(socket: &Socket, alarm: &Alarm) -> std::os::unix::net::UnixListener {
+    let path = escape_path(socket.path());
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(LOOK_AFTER_NAME).await;
+        let why = match socket.renewed() {
+            None => continue,
+            Some(Ok(new)) => {
+                alarm(format!("somebody took the control socket {path} away; it was made again"));
+                return new;
+            }
+            Some(Err(error)) => error.to_string(),
+        };
+        if told != why {
+            alarm(format!("somebody took the control socket {path} away: {why}"));
+            told = why;
+        }
+    }
+}
+
+async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: Router, seats: &Seats) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -94,7 +145,7 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: &Route
         let seats = if rights == Rights::Change { &seats.root } else { &seats.others };
         // Whoever finds no seat is hung up on: it can try again, and nobody waits for it.
         if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
-            answer(stream, rights, router, seat);
+            answer(stream, rights, &router, seat);
         }
     }
 }
@@ -157,16 +208,25 @@ fn answer<S>(stream: S, rights: Rights, router: &Router, seat: OwnedSemaphorePer
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = TowerToHyperService::new(router.clone().layer(Extension(rights)));
+    let router = router.clone();
     tokio::spawn(async move {
         let _seat = seat;
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_headers(32)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        // A peer that breaks off is its own affair.
-        let _ = connection.await;
+        converse(stream, rights, router).await;
     });
+}
+
+/// Takes one request and answers it.
+pub(super) async fn converse<S>(stream: S, rights: Rights, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(rights)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_headers(32)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A peer that breaks off is its own affair.
+    let _ = connection.await;
 }

@@ -50,7 +50,7 @@ fn server() -> Server {
     });
     let control = Control::start(
         At { path: &path, handed: None, listen: Some("127.0.0.1:0".parse().unwrap()) },
-        (Arc::clone(&health), Arc::new(|_| ())),
+        (Arc::clone(&health), Arc::new(|_| ()), Arc::new(|_| ())),
         commands,
     )
     .unwrap();

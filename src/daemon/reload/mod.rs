@@ -99,15 +99,22 @@ impl Guard {
         self.health.counts.failure(Failure::ConfigurationRefused);
         let note = format!("the configuration stays as it was: {why}");
         if let Some(event) = Failure::ConfigurationRefused.event(note) {
-            self.alarm("configuration", event);
+            self.alarm("configuration", vec![(event, true)]);
         }
     }
 
-    /// Puts something that concerns no file on record, and tells a person.
-    pub(super) fn alarm(&self, matter: &str, event: Event) {
-        let incident = format!("{matter}-{}", event.time.strftime("%Y%m%dT%H%M%S.%6f"));
-        self.scribe.tell(Note::Event(Box::new(event.clone())));
-        let item = Item { incident, not_before: event.time, events: vec![event] };
+    /// Puts what concerns the watchdog itself on record, and tells a person of what is to be said
+    /// aloud.
+    pub(super) fn alarm(&self, matter: &str, told: Vec<(Event, bool)>) {
+        let mut aloud = Vec::new();
+        for (event, loud) in told {
+            self.scribe.tell(Note::Event(Box::new(event.clone())));
+            aloud.extend(loud.then_some(event));
+        }
+        let Some(first) = aloud.first() else { return };
+        let (incident, not_before) =
+            (format!("{matter}-{}", first.time.strftime("%Y%m%dT%H%M%S.%6f")), first.time);
+        let item = Item { incident, not_before, events: aloud };
         self.scribe.tell(Note::Message { item, waits: false });
     }
 
@@ -162,6 +169,8 @@ impl Guard {
         if let Some(listener) = listener {
             self.in_force.listener.replace(listener);
         }
+        self.globs.renew(&config);
+        self.scribe.tell(Note::Patterns(self.globs.texts()));
         self.in_force.config = config;
         // Anew each time: what stands in files of its own may have changed, such as the password.
         self.scribe.tell(Note::Delivery(self.in_force.delivery()));

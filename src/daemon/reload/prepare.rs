@@ -48,8 +48,8 @@ pub struct Prepared {
 pub(super) fn prepare(with: &Preparation) -> Result<Prepared, String> {
     let config = load(with.file.as_deref())?;
     let fixed = unchangeable(&with.old, &config);
-    let known = known(&with.state).map_err(|e| e.to_string())?;
-    let resolved = Wanted::of(&config, &[], &known);
+    let (known, patterns) = known(&with.state).map_err(|e| e.to_string())?;
+    let resolved = Wanted::of(&config, &[], &known, &patterns);
     let listener = listener(&with.old, &config);
     let mut problems = fixed;
     problems.extend(resolved.as_ref().err().map(ToString::to_string));
@@ -91,10 +91,11 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<String> {
         .collect()
 }
 
-fn known(state: &Path) -> Result<Vec<Record>, BaselineError> {
-    let mut all = Baseline::open_read_only(state)?.all()?;
+fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
+    let baseline = Baseline::open_read_only(state)?;
+    let mut all = baseline.all()?;
     all.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(all)
+    Ok((all, baseline.patterns()?))
 }
 
 fn listener(old: &Config, new: &Config) -> Result<Option<Option<TcpListener>>, String> {

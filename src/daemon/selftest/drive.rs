@@ -289,7 +289,7 @@ impl Guard {
             }
         };
         let Some(event) = event else { return };
-        self.alarm("selftest", event);
+        self.alarm("selftest", vec![(event, true)]);
     }
 
     /// A sensor got worse or better: the sweep takes over until a test has shown what still holds.

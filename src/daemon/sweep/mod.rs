@@ -84,6 +84,7 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.sensors.tend();
+        self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
         self.tell_health();
@@ -124,6 +125,7 @@ impl Guard {
                 retired: false,
             });
         }
+        self.check_copies();
     }
 
     /// Says on record when a sensor got worse or better.

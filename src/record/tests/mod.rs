@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::segments::{CURRENT, is_append_only, set_append_only};
 use super::*;
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, BaselineError};
 
 /// A state directory. Its journal can be removed again when the test is over, whatever
 /// happened.

@@ -106,4 +106,7 @@ fn where_there_is_no_journal_the_reader_is_told_so() {
     let room = Room::new();
     let error = read(room.state(), Filter::default()).err().unwrap();
     assert!(matches!(error, JournalError::Missing(_)), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    let error = read(nothing.path(), Filter::default()).err().unwrap();
+    assert!(matches!(error, JournalError::Baseline(BaselineError::Missing(_))), "{error}");
 }

@@ -15,6 +15,8 @@
 
 mod act;
 mod call;
+#[cfg(fuzzing)]
+mod fuzz;
 mod record;
 mod setup;
 mod thread;
@@ -31,6 +33,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
+#[cfg(fuzzing)]
+pub use fuzz::fuzz;
 use thread::Listener;
 
 /// Whoever asks is answered within this time, whether all records have come in or not.
@@ -47,6 +51,8 @@ pub enum Told {
     Look(Vec<FileId>),
     /// Any file should be looked at: some flags were changed, and nobody knows which.
     LookEverywhere,
+    /// Records are missing: any file should be looked at, and a person told.
+    Lost,
     /// The answer to [`AuditSensor::ask`]: all records up to then have come in, or will not.
     Caught {
         /// The number that was asked with.

@@ -196,7 +196,7 @@ impl Listener {
             let heard = match self.stream.receive()? {
                 Received::Nothing => return Ok(()),
                 Received::Lost => {
-                    self.lose(now, "too many waited to be read");
+                    self.lose_records(now, "too many waited to be read");
                     None
                 }
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),

@@ -20,7 +20,8 @@ use super::{init, mark, own, read, record};
 /// another thread can still take it, while this one is thought about.
 const BUFFER: usize = 40;
 
-/// A permission group that asks about opens, with queue and marks unlimited.
+/// A permission group that asks about opens. Its queue is unlimited: it has no more questions
+/// than processes wait, and one that finds it full would be let through unasked.
 #[derive(Debug)]
 pub struct Gatekeeper {
     group: Fanotify,
@@ -66,7 +67,9 @@ impl Gatekeeper {
             | EventFFlags::O_LARGEFILE
             | EventFFlags::O_NOATIME
             | EventFFlags::O_NONBLOCK;
-        Ok(Self { group: init(InitFlags::FAN_CLASS_CONTENT, files)?.0 })
+        Ok(Self {
+            group: init(InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_UNLIMITED_QUEUE, files)?.0,
+        })
     }
 
     /// A group that another process made and gave to this one.

@@ -50,13 +50,11 @@ impl ObjectKey {
     }
 }
 
-/// Makes a group that carries pidfds where the kernel can (Linux 5.15), and says whether.
+/// Makes a group that carries pidfds where the kernel can (Linux 5.15), and says whether. It may
+/// have any number of marks: there are as many as there are files to protect.
 fn init(flags: InitFlags, files: EventFFlags) -> io::Result<(Fanotify, bool)> {
-    let flags = flags
-        | InitFlags::FAN_CLOEXEC
-        | InitFlags::FAN_NONBLOCK
-        | InitFlags::FAN_UNLIMITED_QUEUE
-        | InitFlags::FAN_UNLIMITED_MARKS;
+    let flags =
+        flags | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | InitFlags::FAN_UNLIMITED_MARKS;
     match Fanotify::init(flags | InitFlags::FAN_REPORT_PIDFD, files) {
         Ok(group) => Ok((group, true)),
         Err(nix::Error::EINVAL) => Ok((Fanotify::init(flags, files)?, false)),

@@ -39,7 +39,11 @@ impl Event {
     }
 }
 
-/// A notification group that reports identifiers and names, with queue and marks unlimited.
+/// A notification group that reports identifiers and names.
+///
+/// Its queue holds `fs.fanotify.max_queued_events` events, 16,384 by default, and says when it
+/// ran over. An unlimited one never does: anybody who may make files beside a protected one would
+/// fill the kernel's memory with names while its reader is stopped.
 #[derive(Debug)]
 pub struct Notifier {
     group: Fanotify,

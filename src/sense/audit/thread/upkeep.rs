@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Listener;
 use crate::sense::Health;
+use crate::sense::audit::Told;
 
 /// How often audit itself is looked at when nothing happens.
 const CHECK: Duration = Duration::from_secs(5);
@@ -17,15 +18,21 @@ impl Listener {
         self.shared.deeds.missing_until(now);
     }
 
+    /// [`Listener::lose`], where what is lost may have been about a file of ours.
+    pub(super) fn lose_records(&mut self, now: Instant, why: &'static str) {
+        self.lose(now, why);
+        (self.tell)(Told::Lost);
+    }
+
     pub(super) fn count_losses(&mut self) {
         let now = Instant::now();
         if self.assembler.lost(now) {
-            self.lose(now, "some are missing from the row");
+            self.lose_records(now, "some are missing from the row");
         }
         match self.setup.status() {
             Ok(status) if status.lost != self.last_lost => {
                 self.last_lost = status.lost;
-                self.lose(now, "the kernel dropped some");
+                self.lose_records(now, "the kernel dropped some");
             }
             Ok(_) => {}
             Err(_) => self.lose(now, "audit did not answer"),
@@ -43,7 +50,7 @@ impl Listener {
         self.trouble = match self.setup.renew() {
             Ok(true) => None,
             Ok(false) => {
-                self.lose(now, "audit was off, or rules of ours were gone");
+                self.lose_records(now, "audit was off, or rules of ours were gone");
                 None
             }
             Err(why) => {

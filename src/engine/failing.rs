@@ -1,0 +1,77 @@
+//! A file that cannot be put right: it is tried again and again, and told once.
+
+use std::time::Duration;
+
+use super::guarded::Guarded;
+use crate::judge::Difference;
+
+/// Waits between attempts to heal double from here…
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// …to here.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// So many differences are told apart while a file cannot be put right.
+const MOST_REPORTED: usize = 64;
+/// What cannot be healed is told again after this long, and then each time after twice as long…
+const SAY_AGAIN: Duration = Duration::from_secs(3600);
+/// …up to this.
+const SAY_AGAIN_AT_LAST: Duration = Duration::from_secs(24 * 3600);
+/// So many reasons are told as soon as they come up.
+const MOST_REASONS: usize = 8;
+
+/// A file that could not be healed.
+#[derive(Debug)]
+pub(super) struct Failing {
+    pub(super) attempts: u32,
+    pub(super) why: String,
+    /// The reasons that were told, with other numbers in them or none.
+    told: Vec<String>,
+    /// When the same is told again, and how long after that.
+    again: Duration,
+    wait: Duration,
+}
+
+impl Failing {
+    fn new(now: Duration) -> Self {
+        Self { attempts: 0, why: String::new(), told: Vec::new(), again: now, wait: SAY_AGAIN }
+    }
+
+    /// Whether it is to be told now: a reason that is new, or one that has lasted.
+    pub(super) fn is_to_be_told(&mut self, now: Duration) -> bool {
+        let reason: String = self.why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let new = !self.told.contains(&reason) && self.told.len() < MOST_REASONS;
+        if !new && now < self.again {
+            return false;
+        }
+        if !self.told.is_empty() && now >= self.again {
+            self.wait = self.wait.saturating_mul(2).min(SAY_AGAIN_AT_LAST);
+        }
+        self.again = now + self.wait;
+        if new {
+            self.told.push(reason);
+        }
+        true
+    }
+}
+
+impl Guarded {
+    /// It could not be put right; returns when to try again.
+    pub(super) fn fail(&mut self, now: Duration, why: String) -> Duration {
+        let failing = self.failing.get_or_insert_with(|| Failing::new(now));
+        failing.attempts = failing.attempts.saturating_add(1);
+        failing.why = why;
+        FIRST_RETRY.saturating_mul(1 << failing.attempts.min(16)).min(LAST_RETRY)
+    }
+
+    /// Whether this difference is to be drafted: what could not be put right so far is not news
+    /// at every try.
+    pub(super) fn is_news(&mut self, difference: &Difference) -> bool {
+        if self.reported.contains(difference) {
+            return self.failing.is_none();
+        }
+        if self.reported.len() < MOST_REPORTED {
+            self.reported.push(difference.clone());
+            return true;
+        }
+        self.failing.is_none()
+    }
+}
