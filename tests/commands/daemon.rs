@@ -39,7 +39,7 @@ fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
     let guard = Guard::on_disk().file("main.py", GOOD).policy("restore = false").start();
     let file = guard.file();
     guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
-    common::poll(
+    poll(
         || guard.events_about(&file).iter().any(|l| l["kind"] == "content-changed").then_some(()),
         || guard.story(),
     );
