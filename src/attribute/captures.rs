@@ -23,13 +23,14 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::circle::Circle;
+use super::circle::{Circle, fastest_round};
 use super::procfs::{Image, Process};
 use super::{Actor, Source, users};
 use crate::judge::FileTime;
 use crate::sense::By;
+use crate::sys::clock;
 
 /// Processes that are remembered.
 const PROCESSES: usize = 1024;
@@ -46,6 +47,9 @@ pub struct InodeKey {
     /// Inode number.
     pub ino: u64,
 }
+
+/// An inode that was opened, and when.
+pub type Opened = (InodeKey, Instant);
 
 /// Processes by pid, and who opened what when. Bounded: the oldest goes first.
 #[derive(Debug, Default)]
@@ -144,19 +148,26 @@ impl Captures {
         }
     }
 
-    /// Which inodes this process has opened, and which its parents, as far as is remembered.
+    /// Which inodes this process had opened by then, and when, and which its parents, as far as
+    /// is remembered.
     #[must_use]
-    pub fn opened_by(&self, actor: &Actor) -> (Vec<InodeKey>, Vec<InodeKey>) {
-        let tables = self.tables();
-        let parent = |other: &Actor| {
-            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.pid == other.pid)
+    pub fn opened_by(&self, actor: &Actor, then: FileTime) -> (Vec<Opened>, Vec<Opened>) {
+        // Of a process without a start time only the pid is known, which may have been another's.
+        let keeps = if actor.start_time == 0 { fastest_round() } else { Duration::MAX };
+        let ago = clock::since(then);
+        let same = |open: &Open| {
+            open.actor.is_same(actor) && open.at.elapsed().saturating_sub(ago) < keeps
         };
+        let tables = self.tables();
+        let parents: Vec<u32> =
+            actor.ancestry.iter().map(|above| above.pid).chain([actor.ppid]).collect();
+        let parent = |other: &Actor| parents.contains(&other.pid);
         let (mut own, mut above) = (Vec::new(), Vec::new());
         for open in tables.held.iter().chain(&tables.opens) {
-            if open.actor.is_same(actor) {
-                own.push(open.key);
+            if same(open) {
+                own.push((open.key, open.at));
             } else if parent(&open.actor) {
-                above.push(open.key);
+                above.push((open.key, open.at));
             }
         }
         (own, above)

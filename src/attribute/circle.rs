@@ -36,9 +36,9 @@ impl Circle {
     }
 }
 
-/// Whether a process that started this long before cannot have lost its pid to another yet.
-pub(super) fn keeps_its_pid(since: Duration) -> bool {
-    !may_go_round(since, pid_max(), processors())
+/// Before this time is over no pid can be given to another process.
+pub fn fastest_round() -> Duration {
+    round(pid_max(), processors())
 }
 
 fn processors() -> u64 {
@@ -53,10 +53,13 @@ fn passes(then: u32, now: u32, pid: u32) -> bool {
 }
 
 fn may_go_round(passed: Duration, pid_max: u32, processors: u64) -> bool {
+    passed >= round(pid_max, processors)
+}
+
+fn round(pid_max: u32, processors: u64) -> Duration {
     // The first 300 are passed over after the first round.
     let numbers = u64::from(pid_max.saturating_sub(300));
-    let fastest = Duration::from_micros(numbers * 1_000_000 / (A_SECOND * processors));
-    passed >= fastest
+    Duration::from_micros(numbers * 1_000_000 / (A_SECOND * processors))
 }
 
 fn pid_max() -> u32 {

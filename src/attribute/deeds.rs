@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Actor, InodeKey};
 use crate::judge::FileTime;
 use crate::record::Kind;
+use crate::sense::FileId;
 
 /// Deeds that are remembered.
 const MOST: usize = 32_768;
@@ -38,17 +39,26 @@ pub enum Act {
     Moved,
 }
 
+/// An inode, and a file that it is, was or will be. More than one, where it has several names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Which file. An inode number is used again, for another.
+    pub file: FileId,
+    /// Which inode.
+    pub key: InodeKey,
+}
+
 /// A successful system call.
 #[derive(Clone, Debug)]
 pub struct Deed {
     /// What was done.
     pub act: Act,
-    /// To which inode, where the call tells.
-    pub inode: Option<InodeKey>,
-    /// Where it does not: those that the process had opened by then.
-    pub opened: Vec<InodeKey>,
+    /// The call itself tells to which inode.
+    pub told: bool,
+    /// To which: all those that the process had opened by then, where the call does not tell.
+    pub of: Vec<Touched>,
     /// And those that a parent of it had opened.
-    pub inherited: Vec<InodeKey>,
+    pub inherited: Vec<Touched>,
     /// By whom.
     pub actor: Arc<Actor>,
     /// Not before this.
@@ -67,7 +77,7 @@ pub struct Deeds {
 
 #[derive(Debug, Default)]
 struct Kept {
-    deeds: VecDeque<Deed>,
+    deeds: VecDeque<Arc<Deed>>,
     /// Up to this moment something may be missing.
     gap: Option<Instant>,
 }
@@ -76,7 +86,7 @@ impl Deeds {
     /// Keeps a deed.
     pub fn add(&self, deed: Deed) {
         let mut kept = self.kept();
-        kept.deeds.push_back(deed);
+        kept.deeds.push_back(Arc::new(deed));
         if kept.deeds.len() > MOST
             && let Some(oldest) = kept.deeds.pop_front()
         {
@@ -90,11 +100,12 @@ impl Deeds {
         kept.gap = kept.gap.max(Some(at));
     }
 
-    /// What was over since then, and whether nothing is missing.
+    /// What was over since then and began by `until`, and whether nothing is missing.
     #[must_use]
-    pub fn since(&self, since: Instant) -> (Vec<Deed>, bool) {
+    pub fn within(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
         let kept = self.kept();
-        let late = kept.deeds.iter().filter(|deed| deed.over >= since);
+        let first = kept.deeds.partition_point(|deed| deed.over < since);
+        let late = kept.deeds.range(first..).filter(|deed| deed.began <= until);
         (late.cloned().collect(), kept.gap.is_none_or(|gap| gap < since))
     }
 
@@ -107,7 +118,9 @@ impl Deeds {
 #[derive(Clone, Debug)]
 pub struct Witnessed {
     /// The deed.
-    pub deed: Deed,
+    pub deed: Arc<Deed>,
+    /// The file that was asked about.
+    pub file: FileId,
     /// When it was over, on the engine's clock.
     pub over: Duration,
 }
@@ -117,12 +130,21 @@ pub struct Witnessed {
 pub struct Testimony {
     /// Everything that was done to the inodes, or may have been.
     pub deeds: Vec<Witnessed>,
-    /// Nothing that was done is missing.
+    /// Nothing that was done is missing, but for what was done in these windows.
     pub complete: bool,
+    /// Those in which the inode was not recorded all the time.
+    pub unwatched: Vec<Window>,
     /// Processes that had it open and that audit does not record, because they are older than
     /// its first use.
     pub unrecorded: Vec<Arc<Actor>>,
 }
+
+/// An event is read this long after what it tells of, at most: somebody may have opened the
+/// file by the time of a look, and not be known yet.
+pub const LATE: Duration = Duration::from_millis(50);
+/// Between a look and the time that is noted for it, whoever looked may have had to wait this
+/// long.
+pub const SLACK: Duration = Duration::from_millis(10);
 
 /// When a change happened, and to what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,7 +195,7 @@ impl Testimony {
             windows.iter().flat_map(|window| likeliest(window, &all)).collect();
         if found.is_empty() && self.complete {
             let stranger = |seen: &&&Witnessed| {
-                seen.deed.inode.is_none() && windows.iter().any(|window| seen.falls_in(window))
+                !seen.deed.told && windows.iter().any(|window| seen.falls_in(window))
             };
             found = all.iter().filter(stranger).copied().collect();
             if distinct(&found).len() > 1 || windows.iter().any(|window| window.inode.is_none()) {
@@ -183,14 +205,20 @@ impl Testimony {
         self.judge(&found, windows)
     }
 
+    /// Whether all of these windows were heard to the end, so that whoever did what makes a
+    /// change has to be among the deeds: or is still about to return from the system call.
+    pub(super) fn hears(&self, windows: &[Window]) -> bool {
+        let seen = |window: &Window| window.inode.is_some() && !self.unwatched.contains(window);
+        self.complete && windows.iter().all(seen)
+    }
+
     /// The process with this pid that did anything to it in these times. An event of the same
     /// time that names the pid means this process.
     pub(super) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
         let touched = |seen: &&Witnessed| {
             windows.iter().any(|window| {
                 let Some(inode) = window.inode else { return false };
-                let near = seen.deed.inode == Some(inode) || seen.deed.opened.contains(&inode);
-                near && seen.falls_in(window)
+                seen.is_of(inode) && seen.falls_in(window)
             })
         };
         let deeds = self.deeds.iter().filter(|seen| seen.deed.actor.pid == pid);
@@ -205,8 +233,7 @@ impl Testimony {
         let opened = |seen: &&Witnessed| {
             seen.deed.act == Act::OpenedForWriting
                 && windows.iter().any(|window| {
-                    window.inode.is_some()
-                        && seen.deed.inode == window.inode
+                    window.inode.is_some_and(|inode| seen.is_of(inode))
                         // Whoever has it mapped writes when it likes.
                         && seen.over + HELD >= window.whole
                         && seen.deed.began <= window.until
@@ -216,29 +243,24 @@ impl Testimony {
     }
 
     fn judge<'a>(&'a self, found: &[&'a Witnessed], windows: &[Window]) -> Doers<'a> {
-        let known = windows.iter().all(|window| window.inode.is_some());
         let actors = distinct(found);
         let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
         // What a call itself tells is no conclusion, which somebody unrecorded could upset.
-        let told = found.iter().all(|seen| seen.deed.inode.is_some());
-        let complete = self.complete && (told || self.unrecorded.iter().all(recorded));
-        Doers { complete: complete && known && actors.len() == 1, actors }
+        let told = found.iter().all(|seen| seen.deed.told);
+        let complete = self.hears(windows) && (told || self.unrecorded.iter().all(recorded));
+        Doers { complete: complete && actors.len() == 1, actors }
     }
 }
 
 /// Those of `all` that are evidence of the file in this window.
 fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
     let Some(inode) = window.inode else { return Vec::new() };
-    let of = |seen: &Witnessed| match seen.deed.inode {
-        Some(told) => told == inode,
-        None => seen.deed.opened.contains(&inode),
-    };
     let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
         all.iter().copied().filter(|seen| seen.falls_in(window) && fits(seen)).collect()
     };
-    let mut found = pick(&of);
+    let mut found = pick(&|seen| seen.is_of(inode));
     if found.is_empty() {
-        found = pick(&|seen| seen.deed.inherited.contains(&inode));
+        found = pick(&|seen| seen.is_inherited(inode));
     }
     if window.sharp && distinct(&found).len() > 1 {
         // It was under way at that very moment.
@@ -252,6 +274,21 @@ fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
 }
 
 impl Witnessed {
+    /// The deed as it concerns this file; `None` where it does not.
+    #[must_use]
+    pub fn of(file: FileId, deed: Arc<Deed>, over: Duration) -> Option<Self> {
+        let concerns = !deed.told || deed.of.iter().any(|touched| touched.file == file);
+        concerns.then_some(Self { deed, file, over })
+    }
+
+    fn is_of(&self, inode: InodeKey) -> bool {
+        self.deed.of.contains(&Touched { file: self.file, key: inode })
+    }
+
+    fn is_inherited(&self, inode: InodeKey) -> bool {
+        self.deed.inherited.contains(&Touched { file: self.file, key: inode })
+    }
+
     fn falls_in(&self, window: &Window) -> bool {
         self.over >= window.whole && self.deed.began <= window.until
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::circle::keeps_its_pid;
+use super::circle::fastest_round;
 use super::procfs::{Image, Process};
 use super::{Actor, Captures, users};
 use crate::judge::FileTime;
@@ -84,7 +84,7 @@ impl Doer {
             |time: FileTime| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
         let Some(start) = clock::wall_of_ticks(actor.start_time) else { return false };
         let lived = nanoseconds(self.began_late()) - nanoseconds(start);
-        u64::try_from(lived).is_ok_and(|lived| keeps_its_pid(Duration::from_nanos(lived)))
+        u64::try_from(lived).is_ok_and(|lived| Duration::from_nanos(lived) < fastest_round())
     }
 
     /// The start of a process is known to a hundredth of a second only, and the time of a call

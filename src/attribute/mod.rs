@@ -14,6 +14,7 @@ pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
 pub use captures::{Captures, InodeKey};
-pub use deeds::{Act, Deed, Deeds, Nature, Testimony, Window, Witnessed};
+pub use circle::fastest_round;
+pub use deeds::{Act, Deed, Deeds, LATE, Nature, SLACK, Testimony, Touched, Window, Witnessed};
 pub use doer::Doer;
 pub use suspects::{Evidence, Named, Suspect, name_culprit};

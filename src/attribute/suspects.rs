@@ -32,6 +32,8 @@ pub struct Named {
     pub others: Vec<Actor>,
     /// What is known when no process can be named.
     pub note: Option<String>,
+    /// Somebody did it whom audit will tell of: the system call has not returned yet.
+    pub awaited: bool,
 }
 
 /// What is known of one change beside the suspects.
@@ -97,7 +99,11 @@ fn culprit(
         ([], None) if kind == Kind::ContentChanged || nature.times => {
             mapped(suspects, openers, evidence)
         }
-        ([], None) => opener(suspects, openers),
+        ([], None) => {
+            let done = is_done_by_calls(kind);
+            let awaited = done && evidence.testimony.hears(evidence.windows);
+            Named { awaited, ..opener(suspects, openers) }
+        }
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
             attribution: Attribution {
@@ -106,6 +112,7 @@ fn culprit(
             },
             others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
             note: None,
+            awaited: false,
         },
         ([(actor, source), rest @ ..], _) => Named {
             actor: Some((*actor).clone()),
@@ -114,6 +121,7 @@ fn culprit(
             note: gone.map(|pid| format!(
                     "process {pid} changed it at the same time and had exited before it could be looked at"
                 )),
+            awaited: false,
         },
     }
 }
@@ -131,6 +139,7 @@ fn exited(pid: u32, openers: &[Arc<Actor>]) -> Named {
         attribution: Attribution { source: Source::OpenPermission, confidence: Confidence::Opener },
         others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
         note,
+        awaited: false,
     }
 }
 
@@ -147,7 +156,10 @@ fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Sourc
 /// it for writing.
 fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
     let writers = evidence.testimony.writers(evidence.windows);
-    let [actor] = writers.actors.as_slice() else { return opener(suspects, openers) };
+    let [actor] = writers.actors.as_slice() else {
+        let awaited = writers.actors.is_empty() && evidence.testimony.hears(evidence.windows);
+        return Named { awaited, ..opener(suspects, openers) };
+    };
     let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
     let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
     if !writers.complete || !alone {
@@ -158,6 +170,7 @@ fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>)
         attribution: Attribution { source: Source::Audit, confidence: Confidence::Exact },
         others: strip(openers.iter().map(Arc::as_ref).filter(|other| !other.is_same(actor))),
         note: None,
+        awaited: false,
     }
 }
 
@@ -177,8 +190,21 @@ fn opener(suspects: &[Suspect], openers: &[Arc<Actor>]) -> Named {
             attribution: Attribution { source: *source, confidence: Confidence::Opener },
             others: strip(rest.iter().map(|(actor, _)| *actor)),
             note: None,
+            awaited: false,
         },
     }
+}
+
+/// Whether nothing but a system call that audit records makes a change of this kind.
+fn is_done_by_calls(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ImmutableCleared
+            | Kind::MetadataChanged
+            | Kind::Deleted
+            | Kind::Moved
+            | Kind::Replaced
+    )
 }
 
 /// Whether what `hint` tells is the act that makes a change of this `kind`.
@@ -229,8 +255,12 @@ mod tests {
     }
 
     fn none() -> Evidence<'static> {
-        static NOTHING: Testimony =
-            Testimony { deeds: Vec::new(), complete: false, unrecorded: Vec::new() };
+        static NOTHING: Testimony = Testimony {
+            deeds: Vec::new(),
+            complete: false,
+            unwatched: Vec::new(),
+            unrecorded: Vec::new(),
+        };
         Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
     }
 

@@ -24,6 +24,7 @@ pub use error::BaselineError;
 pub use evidence::Evidence;
 pub use hash::{Hasher, sha256};
 pub use heartbeat::Heartbeat;
+pub use patterns::Patterns;
 pub use record::{Origin, Parent, Record, Replica};
 pub use snapshot::{Content, Snapshot, SnapshotError};
 pub use surroundings::{directory, mount_point, parents};

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::db::Baseline;
 use super::error::BaselineError;
+use super::patterns;
 use super::record::{Parent, Record, Replica};
 use crate::fault::{Point, reach};
 use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
@@ -88,10 +89,12 @@ impl Baseline {
     /// Where the database cannot be written.
     pub fn remove(&self, path: &Path) -> Result<bool, BaselineError> {
         let known = self.durably(|connection| {
-            connection
-                .prepare_cached("DELETE FROM file WHERE path = ?1")?
-                .execute([bytes(path)])
-                .map(|count| count > 0)
+            let work = connection.unchecked_transaction()?;
+            let count =
+                work.prepare_cached("DELETE FROM file WHERE path = ?1")?.execute([bytes(path)])?;
+            patterns::note_released(&work, bytes(path))?;
+            work.commit()?;
+            Ok(count > 0)
         })?;
         reach(Point::RecordRemoved);
         Ok(known)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::baseline::Origin;
 use crate::config::{Obstacle, contents};
-use crate::judge::{FileKind, Policy};
+use crate::judge::{FileKind, Policy, Unexpected};
 
 /// What the baseline has of a protected path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +77,36 @@ pub fn plan(
 /// Why a path is released that is gone from a protected directory.
 pub const ACCEPTED_GONE: &str = "it was gone, and that was accepted";
 
+/// Why a path was released that a person named.
+pub const BY_COMMAND: &str = "released by command";
+
 /// What is said of a path that was released for this reason.
 #[must_use]
-pub fn released(why: &str) -> String {
-    match why {
-        ACCEPTED_GONE => "is gone, and no longer protected".into(),
+pub fn released(why: &str, origin: Origin) -> String {
+    match (why, origin) {
+        (ACCEPTED_GONE, _) => "is gone, and no longer protected".into(),
+        (BY_COMMAND, Origin::Configuration) => {
+            "is no longer protected; the configuration still names it, so the next start protects \
+             it again"
+                .into()
+        }
         _ => "is no longer protected".into(),
     }
+}
+
+/// Why `asked` cannot be released by itself, if it cannot: it would be a stranger at once, and be
+/// moved away.
+#[must_use]
+pub fn must_stay(asked: &Path, known: &dyn Fn(&Path) -> Option<Known>) -> Option<String> {
+    let (home, found) = home(asked.parent()?, known)?;
+    let goes = found.policy.unexpected == Unexpected::Quarantine;
+    (goes && asked.symlink_metadata().is_ok()).then(|| {
+        format!(
+            "stays protected: in the directory {} what is not protected goes to the quarantine; \
+             release that, or move it out of there",
+            crate::text::escape_path(home)
+        )
+    })
 }
 
 /// What is said of a path that is nowhere.
@@ -145,7 +168,7 @@ mod tests {
         immutable: false,
         restore: false,
         alert: crate::judge::AlertWhen::Never,
-        unexpected: crate::judge::Unexpected::Report,
+        unexpected: Unexpected::Report,
     };
 
     /// A directory with `old`, `sub/new` and a protected name `gone` that is not there.

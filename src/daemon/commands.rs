@@ -175,10 +175,15 @@ impl Guard {
             let why = acceptance::not_protected(asked, &|path| self.known(path));
             return jobs.push((asked.to_owned(), Job::Refuse(why)));
         }
+        if command == Command::Release
+            && let Some(why) = acceptance::must_stay(asked, &|path| self.known(path))
+        {
+            return jobs.push((asked.to_owned(), Job::Refuse(why)));
+        }
         jobs.extend(below.into_iter().filter_map(|path| {
             let file = self.engine.id_of(&path)?;
             let job = match command {
-                Command::Release => Job::Release(file, "released by command"),
+                Command::Release => Job::Release(file, acceptance::BY_COMMAND),
                 _ => Job::Restore(file),
             };
             Some((path, job))
@@ -264,17 +269,18 @@ impl Guard {
     /// be cleared, it stays protected.
     pub(super) fn release(&mut self, file: FileId, why: &str) -> (bool, String) {
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
-        let path = ward.patient.path.clone();
+        let (path, origin) = (ward.patient.path.clone(), ward.origin);
         if ward.patient.facts.keeps_immutable()
             && let Err(e) = protect::unlock(&path)
         {
             return (false, protect::still_locked(&path, &e));
         }
         self.forget(file);
+        self.globs.released(&path);
         self.scribe.tell(Note::Release(path.clone()));
         let event =
             Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
         self.scribe.tell(Note::Event(Box::new(event)));
-        (true, acceptance::released(why))
+        (true, acceptance::released(why, origin))
     }
 }

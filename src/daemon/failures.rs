@@ -24,6 +24,8 @@ pub enum Failure {
     CopyDamaged,
     /// A known-good copy is gone, and the file is not good either.
     CopyLost,
+    /// A known-good copy cannot be read, and not be made again.
+    CopyUnreadable,
     /// What was found instead of a file could not be kept.
     EvidenceLost,
     /// The journal or the mail spool cannot be written.
@@ -108,6 +110,9 @@ table! {
     CopyLost, "copy-lost", Some(Kind::SensorDegraded), Critical,
         "a known-good copy is gone, and the file is not good either",
         "makes it again as soon as the file is good";
+    CopyUnreadable, "copy-unreadable", Some(Kind::SensorDegraded), Critical,
+        "a known-good copy cannot be read, as on a broken disk, and not be made again",
+        "heals with copies of the file itself, as long as that is good";
     EvidenceLost, "evidence-lost", Some(Kind::SensorDegraded), Warning,
         "what was found instead of a file could not be kept",
         "heals all the same";

@@ -6,7 +6,7 @@
 //! directory of a filesystem: the reader looks through the patterns now and then.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,13 @@ impl Globs {
     /// Another configuration is in force.
     pub(super) fn renew(&mut self, config: &Config) {
         self.patterns = patterns(config);
+    }
+
+    /// The owner let it go, so it is no stranger.
+    pub(super) fn released(&mut self, path: &Path) {
+        if self.patterns.is_some() {
+            self.told.insert(path.to_owned());
+        }
     }
 
     /// The text of every pattern.

@@ -256,6 +256,10 @@ impl Guard {
         self.wards.insert(file, ward);
         self.watch(file);
         self.watch_ready(file);
+        let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());
+        if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
+            registrar.replica_at(file, &replica.path);
+        }
         if let Some(ward) = self.wards.get(&file) {
             let dev = ward.patient.seal.map(|seal| seal.dev);
             self.sweep.add(file, dev, !ward.eventless);

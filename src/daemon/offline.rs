@@ -142,8 +142,12 @@ fn jobs_below(
                 let why = acceptance::not_protected(&path, &facts);
                 jobs.push((path, Job::Refuse(why)));
             }
-            Command::Release => jobs
-                .extend(below.into_iter().map(|path| (path, Job::Release("released by command")))),
+            Command::Release => match acceptance::must_stay(&path, &facts) {
+                Some(why) => jobs.push((path, Job::Refuse(why))),
+                None => jobs.extend(
+                    below.into_iter().map(|path| (path, Job::Release(acceptance::BY_COMMAND))),
+                ),
+            },
             _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore))),
         }
     }
@@ -219,11 +223,12 @@ fn take(
 }
 
 fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> {
+    let origin = store.baseline.get(path)?.map_or(Origin::Command, |record| record.origin);
     reconcile::release(&store.baseline, path)?;
     let event =
         Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(path).noting(why);
     store.journal.append(&[event])?;
-    Ok(acceptance::released(why))
+    Ok(acceptance::released(why, origin))
 }
 
 /// Moves a stranger to the quarantine.

@@ -11,6 +11,7 @@ use super::failures::Failure;
 use super::guard::Guard;
 use super::health;
 use super::scribe::Note;
+use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
 use crate::alert::Item;
 use crate::baseline::Replica;
@@ -103,6 +104,9 @@ impl Guard {
         let mut outcome = respond::perform(cure, patient, &self.vault, slot, &mut |dir, name| {
             if watched != Some(name) {
                 sensors.watch_replica(file, dir, name);
+                if let Some(registrar) = sensors.registrar() {
+                    registrar.replica(file, dir, name);
+                }
             }
             Ok(())
         });
@@ -244,6 +248,13 @@ impl Guard {
         self.stager.push(Chore::Stage { file, path, facts, slot });
     }
 
+    /// Tries again where no replica could be made: there may be room by now.
+    pub(super) fn stage_again(&mut self) {
+        let bare = self.wards().filter(|(_, ward)| ward.lacks_replica());
+        let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
+        bare.into_iter().for_each(|file| self.stage(file));
+    }
+
     /// A replica is ready.
     pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
         let Some(ward) = self.ward_mut(file) else {
@@ -253,19 +264,21 @@ impl Guard {
             return;
         };
         ward.staging = false;
+        let lacking = ward.lacks_replica();
         ward.shortcomings.retain(|why| !why.starts_with(NO_REPLICA));
         match staged {
             Ok(replica) => {
                 ward.patient.replica = Some(replica.clone());
                 let path = ward.patient.path.clone();
-                self.sensors.expect(file, &replica.path);
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }
             Err(why) => {
                 ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
                 let path = ward.patient.path.clone();
-                self.fail(Failure::ReplicaMissing, Some(path), why);
+                if !lacking {
+                    self.fail(Failure::ReplicaMissing, Some(path), why);
+                }
             }
         }
     }
@@ -303,6 +316,3 @@ impl Guard {
         self.stager.push(Chore::Evict { from, slot, incident: incident.to_owned() });
     }
 }
-
-/// How the shortcoming of a missing replica begins.
-const NO_REPLICA: &str = "no copy lies ready for a heal";

@@ -1,6 +1,7 @@
 //! Room that is kept for the next start. On a full disk the database cannot even be opened, so a
 //! daemon that ended there could not begin again, and nobody would guard: then this is given up.
 
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,8 +32,19 @@ pub(super) fn keep(state: &Path) {
     }
 }
 
+/// Does `work`, and again with this room where the disk is too full for it.
+pub(super) fn with<T, E: Display>(state: &Path, work: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    match work() {
+        Err(e) if give_up(state) => {
+            tracing::warn!("{e}; the room that was kept for this is used");
+            work()
+        }
+        done => done,
+    }
+}
+
 /// Gives it up where the disk is full. Says whether that made room.
-pub(super) fn give_up(state: &Path) -> bool {
+fn give_up(state: &Path) -> bool {
     free(state).is_some_and(|free| free < SIZE) && fs::remove_file(path(state)).is_ok()
 }
 

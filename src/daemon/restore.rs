@@ -26,6 +26,9 @@ impl Guard {
             let sensors = &mut self.sensors;
             let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
                 sensors.watch_replica(file, dir, name);
+                if let Some(registrar) = sensors.registrar() {
+                    registrar.replica(file, dir, name);
+                }
                 Ok(())
             });
             outcome = Some(done);

@@ -17,6 +17,7 @@ use super::workers::Report;
 use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
 use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
+use crate::sense::audit::Registrar;
 use crate::sense::{
     AuditSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor,
     Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
@@ -177,8 +178,15 @@ impl Sensors {
         }
     }
 
-    /// Has what is done to the inode at `path` recorded, which is the file's or will be.
-    pub fn expect(&self, file: FileId, path: &Path) {
+    /// For whoever makes replicas: what is done to them has to be recorded before they take the
+    /// path.
+    #[must_use]
+    pub fn registrar(&self) -> Option<Registrar> {
+        self.audit().map(AuditSensor::registrar)
+    }
+
+    /// Has what is done to the inode at `path` recorded, which is the file's.
+    fn expect(&self, file: FileId, path: &Path) {
         if let Ok(sensor) = self.audit.as_ref() {
             sensor.watch(file, path);
         }
@@ -197,27 +205,37 @@ impl Sensors {
         self.audit.as_ref().ok()
     }
 
-    /// What audit says of these windows, on a clock that began then. The change was `seen` then.
+    /// What audit says of the file in these windows, on a clock that began then. The change was `seen` then.
     #[must_use]
-    pub fn testify(&self, windows: &[Window], began: Instant, seen: Instant) -> Testimony {
+    pub fn testify(
+        &self,
+        file: FileId,
+        windows: &[Window],
+        began: Instant,
+        seen: Instant,
+    ) -> Testimony {
         let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
             return Testimony::default();
         };
         // Whoever opened it for writing some time before may still have it mapped.
         let since = began + whole.saturating_sub(Duration::from_secs(1));
         let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
-        let (deeds, complete) = audit.deeds(since);
+        let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
+        let (deeds, complete) = audit.deeds(since, until);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(began);
-            let ours = deed.inode.is_none_or(|inode| keys.contains(&inode));
-            ours.then_some(Witnessed { deed, over })
+            Witnessed::of(file, deed, over)
         });
+        let unwatched = |window: &&Window| {
+            window.inode.is_some_and(|inode| !audit.records(file, inode, began + window.whole))
+        };
         let older = |key: &InodeKey| {
             self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))
         };
         Testimony {
             deeds: witnessed.collect(),
             complete,
+            unwatched: windows.iter().filter(unwatched).copied().collect(),
             unrecorded: keys.iter().flat_map(older).collect(),
         }
     }

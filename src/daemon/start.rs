@@ -23,6 +23,7 @@ use super::lock::StateLock;
 use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::reload::InForce;
+use super::reserve;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -34,7 +35,7 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::baseline::{Baseline, BaselineError, Origin, Record};
+use crate::baseline::{Baseline, BaselineError, Origin, Patterns, Record};
 use crate::config::{Config, USUAL_FILE};
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
@@ -105,7 +106,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let mut service = Service::take();
-    let (known, patterns) = known(&config.daemon.state)?;
+    let (known, patterns) = reserve::with(&config.daemon.state, || known(&config.daemon.state))?;
     if options.config_file.is_none() {
         refuse_without_configuration(&known)?;
     }
@@ -156,6 +157,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         guard.guard(record);
     }
     guard.sensors.scan();
+    guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
@@ -181,7 +183,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 }
 
 /// What is protected already, without touching anything.
-fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
+fn known(state: &Path) -> Result<(Vec<Record>, Patterns), BaselineError> {
     match Baseline::open_read_only(state) {
         Ok(baseline) => {
             let mut all = baseline.all()?;
@@ -209,14 +211,19 @@ fn assemble(
     let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
-    let beat = health.stager.clone();
-    let stager =
-        workers::stager(Arc::clone(&vault), evidence, scribe.sender(), reports.clone(), beat)?;
+    let sensors = Sensors::start(reports.clone(), &state);
+    let stager = workers::stager(
+        Arc::clone(&vault),
+        (evidence, scribe.sender()),
+        sensors.registrar(),
+        reports.clone(),
+        health.stager.clone(),
+    )?;
     Ok(Guard {
         engine: Engine::default(),
-        sensors: Sensors::start(reports.clone(), &state),
         stager,
         reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
+        sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         globs,

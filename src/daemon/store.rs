@@ -72,13 +72,7 @@ impl Store {
     /// # Errors
     /// When any part cannot be used; nothing is left half-open.
     pub fn open(daemon: &Daemon, role: &str) -> Result<Self, StoreError> {
-        let store = match Self::open_once(daemon, role) {
-            Err(e) if reserve::give_up(&daemon.state) => {
-                tracing::warn!("{e}; the room that was kept for this is used");
-                Self::open_once(daemon, role)?
-            }
-            opened => opened?,
-        };
+        let store = reserve::with(&daemon.state, || Self::open_once(daemon, role))?;
         reserve::keep(&store.state);
         Ok(store)
     }

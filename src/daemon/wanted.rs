@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::baseline::{Origin, Record};
+use crate::baseline::{Origin, Patterns, Record};
 use crate::config::{
     Config, Obstacle, Protect, Unresolved, canonical_path, covers, is_glob, resolve, resolve_path,
 };
@@ -33,7 +33,7 @@ pub struct Wanted {
 impl Wanted {
     /// Finds out what `config` and the paths `named` on the command line come to, beside what
     /// is `known`, which is sorted by path. What has come to match one of the `patterns` that were
-    /// in force before is a stranger.
+    /// in force before is a stranger, unless it was released.
     ///
     /// # Errors
     /// Everything that cannot be resolved, at once.
@@ -41,7 +41,7 @@ impl Wanted {
         config: &Config,
         named: &[PathBuf],
         known: &[Record],
-        patterns: &[String],
+        patterns: &Patterns,
     ) -> Result<Self, Obstacles> {
         let known = Known { records: known, patterns, state: &config.daemon.state };
         let mut wanted = Self::default();
@@ -75,7 +75,7 @@ type Found = (Vec<PathBuf>, Vec<Unresolved>);
 /// What the baseline has.
 struct Known<'a> {
     records: &'a [Record],
-    patterns: &'a [String],
+    patterns: &'a Patterns,
     state: &'a Path,
 }
 
@@ -125,9 +125,9 @@ impl Known<'_> {
         };
         let resolved = resolve(&alone);
         let new: Vec<_> = resolved.files.into_iter().map(|(path, _)| path).collect();
-        if !self.patterns.iter().any(|known| known == text) {
-            covered.extend(self.without_strangers(new));
-        }
+        let in_force = self.patterns.texts.iter().any(|known| known == text);
+        let new = new.into_iter().filter(|path| !in_force || self.patterns.released.contains(path));
+        covered.extend(self.without_strangers(new.collect()));
         let unmet =
             |problem: &Unresolved| problem.obstacle != Obstacle::NoMatch || covered.is_empty();
         (covered.clone(), resolved.problems.into_iter().filter(unmet).collect())

@@ -14,6 +14,9 @@ use crate::respond::Patient;
 use crate::sense::MountTable;
 use crate::sys;
 
+/// How the shortcoming of a file begins for which no replica could be made.
+pub(super) const NO_REPLICA: &str = "no copy lies ready for a heal";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Ward {
@@ -72,6 +75,12 @@ impl Ward {
             incident: None,
             shortcomings: Vec::new(),
         }
+    }
+
+    /// A replica could not be made.
+    #[must_use]
+    pub fn lacks_replica(&self) -> bool {
+        self.shortcomings.iter().any(|why| why.starts_with(NO_REPLICA))
     }
 
     /// The form in which the baseline keeps it.

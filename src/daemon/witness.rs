@@ -63,8 +63,9 @@ impl Guard {
     /// What the audit sensor has to say.
     pub(super) fn told(&mut self, told: Told) {
         match told {
-            Told::Look(files) => {
-                for file in files {
+            Told::Look => {
+                let files = self.sensors.audit().map(|audit| audit.to_look_at());
+                for file in files.into_iter().flatten() {
                     self.observe(Observation {
                         at: Instant::now(),
                         sensor: Sensor::Audit,
@@ -99,7 +100,7 @@ impl Guard {
     fn settle_question(&mut self, question: Question, complete: bool) {
         let Question { file, openers, windows, seen, .. } = question;
         let began = self.instant(Duration::ZERO);
-        let mut testimony = self.sensors.testify(&windows, began, seen);
+        let mut testimony = self.sensors.testify(file, &windows, began, seen);
         testimony.complete &= complete;
         self.feed(Input::Openers { file, openers, testimony });
     }

@@ -2,6 +2,7 @@
 //! evidence, the reader reads content. They are two, so that no reading of a large file keeps
 //! a small one without a replica.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
-use crate::sense::audit::Told;
+use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
 /// What comes back to the guard.
@@ -90,6 +91,10 @@ pub struct Taken {
     /// Its place among the answers.
     pub index: usize,
 }
+
+/// Said of a file whose copy in the vault is of no use.
+const UNREADABLE: &str =
+    "its known-good copy cannot be used; heals take copies of the file itself, while that is good";
 
 /// Whether it is for the vault's copy that no replica could be made.
 fn is_unfit(staged: &Result<Replica, StageError>) -> bool {
@@ -223,11 +228,13 @@ impl<T> Drop for Worker<T> {
 /// When the system has no thread to give.
 pub fn stager(
     vault: Arc<Vault>,
-    quarantine: Arc<Quarantine>,
-    scribe: Sender<Note>,
+    (quarantine, scribe): (Arc<Quarantine>, Sender<Note>),
+    registrar: Option<Registrar>,
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Chore>> {
+    // Of whose known-good copy it was said that it cannot be used.
+    let mut told = HashSet::new();
     Worker::start("stager", beat, move |chore, hurry| match chore {
         Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
         Chore::Stage { file, path, facts, slot } => {
@@ -235,6 +242,19 @@ pub fn stager(
             if is_unfit(&staged) && mend(&path, &facts, &vault) {
                 staged = respond::stage(&facts, &vault, &slot, true);
                 reports.send(Report::Copies(Copies::mended(file)));
+            }
+            if is_unfit(&staged)
+                && let Ok(replica) = respond::stage_from_file(&facts, &path, &slot)
+                && let Err(e) = std::mem::replace(&mut staged, Ok(replica))
+                && told.insert(path.clone())
+            {
+                let why = format!("{UNREADABLE}: {e}");
+                tracing::error!("{}: {why}", crate::text::escape_path(&path));
+                // The scribe ends only after this thread.
+                let _ = scribe.send(Note::Failure(Failure::CopyUnreadable, Some(path), why));
+            }
+            if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
+                registrar.replica_at(file, &replica.path);
             }
             reports.send(Report::Staged(file, staged.map_err(|e| e.to_string())));
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::failing::Failing;
 use super::incident::Incident;
 use super::{Action, Moment, Sight};
-use crate::attribute::{InodeKey, Suspect, Window};
+use crate::attribute::{InodeKey, LATE, SLACK, Suspect, Window};
 use crate::judge::{Difference, Facts, FileKind, Policy, Stat, Unexpected, looks_whole};
 use crate::record::Kind;
 use crate::sense::{By, FileId, Hint, Observation};
@@ -105,11 +105,6 @@ pub(super) struct Guarded {
     lines: (f64, Duration),
 }
 
-/// An event is read this long after what it tells of, at most: somebody may have opened the
-/// file by the time of a look, and not be known yet.
-const LATE: Duration = Duration::from_millis(50);
-/// Between a look and the time that is noted for it, the guard may have had to wait this long.
-const SLACK: Duration = Duration::from_millis(10);
 /// Whoever opened a file and may hold it still is a suspect for this long.
 const HELD: Duration = Duration::from_secs(1);
 /// Cures in a row that left open whether they worked, or did not.

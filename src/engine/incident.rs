@@ -46,6 +46,28 @@ impl Draft {
         }
     }
 
+    /// It was seen once more.
+    fn add(&mut self, more: Window) {
+        if self.windows.contains(&more) {
+            return;
+        }
+        if self.windows.len() < MOST_WINDOWS {
+            return self.windows.push(more);
+        }
+        match self.windows.iter_mut().find(|window| window.inode == more.inode) {
+            Some(window) => {
+                window.whole = window.whole.min(more.whole);
+                window.until = window.until.max(more.until);
+                window.sharp = false;
+            }
+            // Too often to tell apart: nobody can be said to have done all of it.
+            None => {
+                self.windows.pop();
+                self.windows.push(Window::default());
+            }
+        }
+    }
+
     fn tells_digest(&self) -> bool {
         self.kind == Kind::ContentChanged
             && self.after.get("sha256").is_some_and(|digest| digest.is_string())
@@ -76,6 +98,8 @@ pub(super) struct Incident {
     pub(super) changed: Option<FileTime>,
     /// When a look showed it.
     pub(super) noticed: Duration,
+    /// Since when somebody is waited for who did it.
+    pub(super) waiting: Option<Duration>,
     /// The inode that had the path until then.
     pub(super) inode: Option<(u64, u64)>,
     /// When the last of the drafts happened.
@@ -112,8 +136,8 @@ const LONGEST_READING: Duration = Duration::from_secs(60);
 const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
-/// A change that is seen more often than this before it is recorded is told as one by nobody.
-const MOST_WINDOWS: usize = 32;
+/// A change that is seen more often than this before it is recorded is not told apart by time.
+const MOST_WINDOWS: usize = 64;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
@@ -123,6 +147,7 @@ impl Incident {
             learned,
             changed: None,
             noticed: now.mono,
+            waiting: None,
             inode: None,
             window: Window::default(),
             replaced: false,
@@ -158,14 +183,8 @@ impl Incident {
                 }
                 known.after.extend(draft.after);
                 known.replaced &= draft.replaced;
-                let room = MOST_WINDOWS.saturating_sub(known.windows.len());
-                let more = draft.windows.into_iter().filter(|more| !known.windows.contains(more));
-                let more: Vec<_> = more.take(room).collect();
-                known.windows.extend(more);
-                if known.windows.len() == MOST_WINDOWS {
-                    // Too often to tell apart: nobody can be said to have done all of it.
-                    known.windows.truncate(MOST_WINDOWS - 1);
-                    known.windows.push(Window::default());
+                for window in draft.windows {
+                    known.add(window);
                 }
             }
             None => self.drafts.push(draft),

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::guarded::Guarded;
 use super::heal::GRACE;
-use super::incident::Incident;
+use super::incident::{Draft, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Evidence, Nature, Suspect, Testimony, name_culprit};
+use crate::attribute::{Actor, Evidence, Named, Nature, Suspect, Testimony, name_culprit};
 use crate::judge::{AlertWhen, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -20,6 +20,9 @@ const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
 /// What a cure does that a reader may not expect.
 const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
                         out: it was healed too and has its path back";
+/// Audit tells of a system call when it returns. On a busy machine one that has changed the file
+/// may be kept from that by us and others for this long.
+const LONGEST_CALL: Duration = Duration::from_secs(2);
 /// An incident that does not settle is closed, and another opened, after this long.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,15 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
+        let waiting = *incident.waiting.get_or_insert(now.mono);
+        if now.mono.saturating_sub(waiting) < LONGEST_CALL
+            && guarded.awaits_a_doer(&incident, openers, testimony)
+        {
+            guarded.incident = Some(incident);
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+            return;
+        }
+        incident.waiting = None;
         let drafted = guarded.drafted(&mut incident, openers, testimony);
         if !drafted.is_empty() {
             // What they did is on record; it must not be laid on them a second time.
@@ -241,6 +253,38 @@ impl Guarded {
         event
     }
 
+    /// Who made the change that a draft tells of.
+    fn culprit(
+        &self,
+        draft: &Draft,
+        incident: &Incident,
+        openers: &[Arc<Actor>],
+        testimony: &Testimony,
+    ) -> Named {
+        let able = self.suspects.iter().filter(|seen| {
+            let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
+            // What was done to the inode that took its place is another matter.
+            let next = |taken| seen.until > draft.round && seen.at > taken + GRACE;
+            draft.round <= seen.until
+                && !draft.taken.is_some_and(next)
+                && !(reader && seen.at > incident.noticed)
+        });
+        let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
+        let evidence = Evidence { testimony, windows: &draft.windows, nature: draft.nature() };
+        name_culprit(draft.kind, &suspects, openers, &evidence)
+    }
+
+    /// Whether somebody made one of the changes whom audit has yet to tell of.
+    fn awaits_a_doer(
+        &self,
+        incident: &Incident,
+        openers: &[Arc<Actor>],
+        testimony: &Testimony,
+    ) -> bool {
+        let mut drafts = incident.drafts.iter();
+        drafts.any(|draft| self.culprit(draft, incident, openers, testimony).awaited)
+    }
+
     /// The drafts as events, each with its culprit.
     fn drafted(
         &self,
@@ -253,18 +297,7 @@ impl Guarded {
         std::mem::take(&mut incident.drafts)
             .into_iter()
             .map(|draft| {
-                let able = self.suspects.iter().filter(|seen| {
-                    let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
-                    // What was done to the inode that took its place is another matter.
-                    let next = |taken| seen.until > draft.round && seen.at > taken + GRACE;
-                    draft.round <= seen.until
-                        && !draft.taken.is_some_and(next)
-                        && !(reader && seen.at > incident.noticed)
-                });
-                let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
-                let nature = draft.nature();
-                let evidence = Evidence { testimony, windows: &draft.windows, nature };
-                let named = name_culprit(draft.kind, &suspects, openers, &evidence);
+                let named = self.culprit(&draft, incident, openers, testimony);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

@@ -20,7 +20,9 @@ pub use parents::known_anew;
 pub use patient::Patient;
 pub use quarantine::{Quarantine, QuarantineError};
 pub use replace::{Hands, Way, replace};
-pub use replica::{Make, StageError, discard, discard_at, is_untouched, make_of, stage, take_out};
+pub use replica::{
+    Make, StageError, discard, discard_at, is_untouched, make_of, stage, stage_from_file, take_out,
+};
 pub use rewrite::copy_out;
 pub use slot::{highest, slot_directory};
 pub use tree::remove_path;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use crate::baseline::snapshot::read_if_sized;
-use crate::baseline::{NoRoom, Replica, Vault, VaultError};
+use crate::baseline::{NoRoom, Replica, Vault, VaultError, copy_sparse};
 use crate::fault::{Point, reach};
 use crate::judge::{FS_APPEND, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use crate::sys;
@@ -52,11 +52,36 @@ pub fn stage(
     slot: &Path,
     durable: bool,
 ) -> Result<Replica, StageError> {
+    make(facts, Source::Vault(vault), slot, durable)
+}
+
+/// Makes a replica of what is at `path`, which has to be the file that `facts` describe: for when
+/// the vault cannot be read.
+///
+/// # Errors
+/// When something else is there, or the filesystem refuses.
+pub fn stage_from_file(facts: &Facts, path: &Path, slot: &Path) -> Result<Replica, StageError> {
+    make(facts, Source::File(path), slot, true)
+}
+
+/// Where the content comes from. That it is right is seen when it was written.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Vault(&'a Vault),
+    File(&'a Path),
+}
+
+fn make(
+    facts: &Facts,
+    source: Source<'_>,
+    slot: &Path,
+    durable: bool,
+) -> Result<Replica, StageError> {
     let failed = |source| StageError::Io { slot: slot.to_owned(), source };
     let dir = open_slot(slot).map_err(failed)?;
     let mut unfinished = OsString::from(UNFINISHED);
     unfinished.push(fresh_name());
-    let made = fill(facts, vault, slot, dir.as_fd(), &unfinished, durable);
+    let made = fill(facts, source, slot, dir.as_fd(), &unfinished, durable);
     let made = made.and_then(|()| Ok(finish(facts, dir.as_fd(), &unfinished)?));
     if made.is_err() {
         let _ = remove(dir.as_fd(), &unfinished);
@@ -200,7 +225,7 @@ impl From<rustix::io::Errno> for Filling {
 
 fn fill(
     facts: &Facts,
-    vault: &Vault,
+    source: Source<'_>,
     slot: &Path,
     dir: BorrowedFd<'_>,
     name: &OsStr,
@@ -216,9 +241,18 @@ fn fill(
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
             let mut file = File::from(fd);
-            if let Some(digest) = facts.sha256 {
-                vault.require_room(&digest, &file, slot)?;
-                vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
+            match (source, facts.sha256) {
+                (Source::Vault(vault), Some(digest)) => {
+                    vault.require_room(&digest, &file, slot)?;
+                    vault.copy_verified(&digest, facts.size, &mut file).map_err(Filling::Vault)?;
+                }
+                (Source::File(path), Some(_)) => {
+                    let parent = sys::open::open_dir(path.parent().unwrap_or(Path::new("/")))?;
+                    let name = path.file_name().unwrap_or_default();
+                    let from = File::from(sys::open::open_read_at(parent.as_fd(), name)?);
+                    copy_sparse(&from, facts.size, &mut file)?;
+                }
+                (_, None) => {}
             }
             reach(Point::StageFilled);
             dress(facts, dir, name)?;

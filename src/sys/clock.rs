@@ -1,6 +1,8 @@
 //! From clock ticks after boot, in which `/proc` tells when a process started, to the wall
 //! clock, in which files and audit records tell theirs, and back.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::judge::FileTime;
@@ -25,6 +27,28 @@ pub fn wall() -> FileTime {
 pub fn wall_of_ticks(ticks: u64) -> Option<FileTime> {
     let boot = now(ClockId::Realtime) - now(ClockId::Boottime);
     file_time(boot + i128::from(ticks) * TICK)
+}
+
+/// The time that an audit record of a call which begins now bears: that clock goes in steps of
+/// some milliseconds, and of it only whole ones are told.
+#[must_use]
+pub fn of_calls() -> FileTime {
+    let time = file_time(now(ClockId::RealtimeCoarse)).unwrap_or_default();
+    FileTime { nsec: time.nsec / 1_000_000 * 1_000_000, ..time }
+}
+
+/// How long ago that was; nothing for what is yet to come.
+#[must_use]
+pub fn since(time: FileTime) -> Duration {
+    between(time, wall())
+}
+
+/// How much later the second is; nothing where it is earlier.
+#[must_use]
+pub fn between(first: FileTime, second: FileTime) -> Duration {
+    let nanoseconds = |time: FileTime| i128::from(time.sec) * SECOND + i128::from(time.nsec);
+    let later = u64::try_from((nanoseconds(second) - nanoseconds(first)).max(0));
+    later.map_or(Duration::MAX, Duration::from_nanos)
 }
 
 /// The tick of that time; `None` before the boot.

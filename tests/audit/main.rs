@@ -7,10 +7,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod disguised;
 mod hot;
 mod ledger;
 mod lifecycle;
 mod named;
+mod recycled;
 mod refused;
 mod tamper;
 

@@ -39,11 +39,7 @@ pub fn assert_exact(incident: &Incident, pid: u32) {
         let kind = line["kind"].as_str().unwrap();
         assert_eq!(line["actor"]["pid"], pid, "{kind}: {line}\n{}", incident.story);
         let confidence = &line["attribution"]["confidence"];
-        // Known weakness: the guard is often there before the change, the tamperer clears the bit
-        // again and again until it lands, and how sure it is may be left open.
-        let again = incident.changes().count() > 1;
-        let left_open = again && confidence == "opener";
-        assert!(confidence == "exact" || left_open, "{kind}: {line}\n{}", incident.story);
+        assert!(confidence == "exact", "{kind}: {line}\n{}", incident.story);
     }
 }
 

@@ -74,7 +74,12 @@ pub fn command(program: &Path, clearing: &str, act: &str, path: &Path) -> Comman
 /// One that opens the file now, and clears the bit through that descriptor when it is told to
 /// by [`let_loose`].
 pub fn start_with_descriptor(path: &Path) -> Child {
-    let mut command = command(&std::env::current_exe().unwrap(), "descriptor", "nothing", path);
+    start_program_with_descriptor(&std::env::current_exe().unwrap(), path)
+}
+
+/// The same by another copy of the program.
+pub fn start_program_with_descriptor(program: &Path, path: &Path) -> Child {
+    let mut command = command(program, "descriptor", "nothing", path);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
     // libtest prints something first.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 
 use crate::common::{
-    self, GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, poll, skip_unless, text,
+    GOOD, Guard, MARKER, Whole, incident_of, is_immutable, not_root, poll, skip_unless, text,
 };
 
 #[test]

@@ -239,3 +239,52 @@ fn what_comes_to_match_a_pattern_is_told_and_the_next_start_does_not_take_it_for
     guard.start();
     assert_eq!(guard.status()["protected"], 2);
 }
+
+#[test]
+fn what_is_released_and_matches_a_pattern_is_no_stranger_and_is_protected_again_by_the_next_start()
+{
+    skip_unless!(not_root());
+    let sandbox = Sandbox::on(Place::disk());
+    std::fs::write(sandbox.path("a.conf"), "a").unwrap();
+    std::fs::write(sandbox.path("b.conf"), "b").unwrap();
+    let pattern = sandbox.path("*.conf");
+    let table = format!("[[protect]]\npaths = [{pattern:?}]\nunexpected = \"quarantine\"\n");
+    sandbox.configure(&format!("{}{table}", sandbox.daemon_table("")));
+    let mut guard = Guard::of(sandbox);
+    guard.start();
+    let (one, late) = (guard.path("a.conf"), guard.path("late.conf"));
+    let told = common::text(&guard.expect(0, "release", &one).stdout);
+    assert!(told.contains("next start protects it again"), "{told}");
+    // By the time that this is taken away the patterns were looked through.
+    std::fs::write(&late, "late").unwrap();
+    common::poll(|| (!late.exists()).then_some(()), || guard.story());
+    assert_eq!(std::fs::read(&one).unwrap(), b"a", "what is released stays as it is");
+    let kinds: Vec<_> = guard.events_about(&one).iter().map(|e| e["kind"].clone()).collect();
+    assert_eq!(kinds.last().unwrap(), "released", "{kinds:?}");
+    guard.stop();
+    guard.start();
+    assert_eq!(guard.status()["protected"], 2);
+    assert_eq!(is_immutable(&one), Some(true));
+}
+
+#[test]
+fn a_file_in_a_directory_that_keeps_strangers_out_is_not_released_by_itself() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk()
+        .prepare(|dir| {
+            std::fs::create_dir(dir.join("d")).unwrap();
+            std::fs::write(dir.join("d/file"), "x").unwrap();
+        })
+        .protect("d")
+        .policy("unexpected = \"quarantine\"")
+        .start();
+    for offline in [false, true] {
+        if offline {
+            guard.stop();
+        }
+        let told = common::text(&guard.expect(2, "release", &guard.path("d/file")).stderr);
+        assert!(told.contains("stays protected") && told.contains("quarantine"), "{told}");
+        assert_eq!(is_immutable(&guard.path("d/file")), Some(true));
+    }
+    guard.expect(0, "release", &guard.path("d"));
+}

@@ -71,12 +71,9 @@ fn a_stalled_daemon_is_started_anew_by_the_watchdog_and_heals_again() {
     skip_unless!(no_room());
     let mut room = Room::installed("");
     room.boot();
-    let before = room.property("MainPID");
-    room.told("kill -STOP $(systemctl show -p MainPID --value steadfast.service)");
-    room.wait_until("another process is on guard", |room| {
-        let now = room.property("MainPID");
-        now != before && now != "0" && room.property("SubState") == "running"
-    });
+    let stopped = room.process_after(None);
+    room.told(&format!("kill -STOP {stopped}"));
+    room.process_after(Some(&stopped));
     assert_eq!(room.property("NRestarts"), "1", "{}", room.story());
     room.sh(TAMPER);
     room.wait_until("it is healed", |room| {

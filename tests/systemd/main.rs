@@ -9,4 +9,6 @@
 mod common;
 
 mod boot;
+mod reload;
+mod restarts;
 mod room;

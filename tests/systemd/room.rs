@@ -120,8 +120,10 @@ impl Room {
     pub fn boot(&mut self) {
         assert!(self.machine.is_none(), "it runs already");
         let console = File::create(self.home.path().join("console")).unwrap();
-        let mut command = Command::new("systemd-nspawn");
+        // It ends with the test, however that ends.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "--", "systemd-nspawn"])
             .args(["-q", "--register=no", "--keep-unit", "--private-network", "--capability=all"])
             .arg("--system-call-filter=fanotify_init fanotify_mark @debug")
             .args(["-b", "-D"])
@@ -170,6 +172,8 @@ impl Room {
             .args(["-t", &first, "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i", path])
             .args(["bash", "-c", script])
             .stdin(Stdio::null())
+            // Whatever a script signals is not us.
+            .process_group(0)
             .output()
             .ok()
     }
@@ -192,17 +196,38 @@ impl Room {
         self.told(&format!("systemctl show -p {name} --value steadfast.service"))
     }
 
+    /// The daemon's process, and waits until it is another than `before` and on guard.
+    pub fn process_after(&self, before: Option<&str>) -> String {
+        let mut process = String::new();
+        self.wait_until("the daemon is on guard", |room| {
+            let show = "systemctl show -p MainPID,SubState --value steadfast.service";
+            let shown = room.told(show);
+            let (pid, state) = shown.split_once('\n').unwrap_or_default();
+            process = pid.to_owned();
+            state == "running" && pid != "0" && Some(pid) != before
+        });
+        process
+    }
+
     /// Whether the protected file is whole and `+i`.
     pub fn is_whole(&self) -> bool {
         std::fs::read_to_string(self.path(FILE)).is_ok_and(|found| found == GOOD)
             && crate::common::is_immutable(&self.path(FILE)) == Some(true)
     }
 
+    /// The journal.
+    pub fn all_events(&self) -> Vec<Value> {
+        let lines = self.told("steadfast events --json");
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The journal's lines of [`FILE`] whose kind is one of `kinds`.
     pub fn events(&self, kinds: &[&str]) -> Vec<Value> {
-        let lines = self.told(&format!("steadfast events --json {FILE}"));
-        let all = lines.lines().map(|line| serde_json::from_str(line).unwrap());
-        all.filter(|event: &Value| kinds.iter().any(|kind| event["kind"] == *kind)).collect()
+        let mut all = self.all_events();
+        all.retain(|event| {
+            event["path"] == FILE && kinds.iter().any(|kind| event["kind"] == *kind)
+        });
+        all
     }
 
     fn console(&self) -> String {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
+use crate::baseline::{Baseline, BaselineError, Origin, Patterns, Record, Vault};
 use crate::config::{Config, LoadError, USUAL_FILE};
 use crate::daemon::control::bind_health;
 use crate::daemon::protect;
@@ -91,7 +91,7 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<String> {
         .collect()
 }
 
-fn known(state: &Path) -> Result<(Vec<Record>, Vec<String>), BaselineError> {
+fn known(state: &Path) -> Result<(Vec<Record>, Patterns), BaselineError> {
     let baseline = Baseline::open_read_only(state)?;
     let mut all = baseline.all()?;
     all.sort_by(|a, b| a.path.cmp(&b.path));

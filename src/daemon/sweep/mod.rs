@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
 const PINNED_EVERY: Duration = Duration::from_secs(15);
+/// How often it is tried to make a copy that could not be made.
+const STAGE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often it is remembered that everything is whole.
 const BEAT: Duration = Duration::from_secs(5);
@@ -84,6 +86,10 @@ impl Guard {
             self.reader.push(Reading::FindPinned(files.collect()));
         }
         self.sensors.tend();
+        if now >= self.sweep.next_staging {
+            self.sweep.next_staging = now + STAGE_EVERY;
+            self.stage_again();
+        }
         self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
@@ -111,6 +117,14 @@ impl Guard {
             _ => self.sight(file),
         };
         self.feed(Input::Looked { file, sight });
+    }
+
+    /// From now on every sensor has all files: what is seen whole now is the beginning of what
+    /// they can prove.
+    pub(in crate::daemon) fn see_all_whole(&mut self) {
+        for file in self.sweep.files() {
+            self.look_again(file, false);
+        }
     }
 
     /// The content sweep: a look cannot see content, so every file is treated as written.

@@ -119,6 +119,11 @@ impl Assembler {
         None
     }
 
+    /// Whoever had an earlier number may have used it before anybody listened.
+    pub fn begins_at(&mut self, serial: u64) {
+        self.serials.missing = self.serials.missing.split_off(&serial);
+    }
+
     /// Whether a record has been dropped since the last time that this was asked.
     pub fn lost(&mut self, now: Instant) -> bool {
         self.keep_bounds(now);

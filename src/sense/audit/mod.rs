@@ -17,12 +17,16 @@ mod act;
 mod call;
 #[cfg(fuzzing)]
 mod fuzz;
+mod inodes;
 mod record;
+mod register;
 mod setup;
+mod tags;
 mod thread;
 
-use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,22 +37,29 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
+use crate::judge::FileTime;
+use crate::sys::audit::Control;
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
+use inodes::Inodes;
+use tags::Tags;
 use thread::Listener;
 
-/// Whoever asks is answered within this time, whether all records have come in or not.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever asks is answered within this time, whether all records have come in or not. Where so
+/// much is recorded that they come seconds late, a late name is better than none.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The start waits this long until all files are known.
 const SCAN: Duration = Duration::from_secs(10);
 /// The first record has to come within this time.
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST: Duration = Duration::from_secs(5);
+/// Looking at processes takes longer than this only if one of them makes it.
+const HANGS: Duration = Duration::from_secs(2);
 
 /// What the thread tells whoever started it.
 #[derive(Debug)]
 pub enum Told {
-    /// These files should be looked at.
-    Look(Vec<FileId>),
+    /// Some files should be looked at: see [`AuditSensor::to_look_at`].
+    Look,
     /// Any file should be looked at: some flags were changed, and nobody knows which.
     LookEverywhere,
     /// Records are missing: any file should be looked at, and a person told.
@@ -76,28 +87,26 @@ pub struct AuditSensor {
 struct Shared {
     deeds: Deeds,
     state: Mutex<State>,
+    /// For having inodes recorded; beside the state, as the kernel may take its time.
+    tags: Mutex<Tags>,
+    anchor: PathBuf,
     bell: OwnedFd,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The protected inodes, as audit numbers them.
-    inodes: HashMap<Number, (InodeKey, FileId)>,
-    /// The same, as `statx` numbers them.
-    by_key: HashMap<InodeKey, FileId>,
-    /// The last part of each file's path, and its inodes, the latest last.
-    of_file: HashMap<FileId, (Vec<u8>, VecDeque<Number>)>,
+    inodes: Inodes,
+    /// A storm of records about one file calls for no more looks than somebody has time for.
+    looks: BTreeSet<FileId>,
     health: Health,
     /// When the thread last went round, to notice one that hangs.
     alive: Instant,
     busy: bool,
 }
 
-/// Device and inode as audit has them.
-type Number = ((u32, u32), u64);
-
-/// Inodes of one file that are known: what has the path, the replica, and what was taken out.
-const MOST_INODES: usize = 4;
+/// Has replicas recorded, on any thread. See [`AuditSensor::registrar`].
+#[derive(Clone, Debug)]
+pub struct Registrar(Arc<Shared>);
 
 #[derive(Debug)]
 enum Order {
@@ -123,21 +132,23 @@ impl AuditSensor {
             let remedy = "raise the limits of the service";
             SenseError::Refused { what: "the audit sensor", remedy, source }.to_string()
         };
+        let refused = |e| setup::Refused::Kernel(e).to_string();
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let shared = Arc::new(Shared {
             deeds: Deeds::default(),
             state: Mutex::new(State {
-                inodes: HashMap::new(),
-                by_key: HashMap::new(),
-                of_file: HashMap::new(),
+                inodes: Inodes::default(),
+                looks: BTreeSet::new(),
                 health: Health::Working,
                 alive: Instant::now(),
                 busy: false,
             }),
+            tags: Mutex::new(Tags::new(Control::open().map_err(refused)?, anchor)),
+            anchor: anchor.to_owned(),
             bell: bell.map_err(|e| failed(e.into()))?,
         });
         std::fs::create_dir_all(anchor).map_err(failed)?;
-        let listener = Listener::set_up(Arc::clone(&shared), captures, anchor, Box::new(tell))?;
+        let listener = Listener::set_up(Arc::clone(&shared), captures, Box::new(tell))?;
         let first_recorded = listener.first_recorded();
         let (orders, inbox) = channel();
         let (ready, wait) = channel();
@@ -159,6 +170,25 @@ impl AuditSensor {
         self.order(Order::Tag { file, path: path.to_owned() });
     }
 
+    /// For whoever makes replicas.
+    #[must_use]
+    pub fn registrar(&self) -> Registrar {
+        Registrar(Arc::clone(&self.shared))
+    }
+
+    /// Whether everything that was done to this inode of the file since then is recorded, as
+    /// far as it is for us to have that done.
+    #[must_use]
+    pub fn records(&self, file: FileId, key: InodeKey, since: Instant) -> bool {
+        self.shared.state().inodes.is_recorded(file, key, since)
+    }
+
+    /// Files that should be looked at, each told of once however much was done to it.
+    #[must_use]
+    pub fn to_look_at(&self) -> BTreeSet<FileId> {
+        std::mem::take(&mut self.shared.state().looks)
+    }
+
     /// What happens to this file calls for no look any more.
     pub fn unwatch(&self, file: FileId) {
         self.order(Order::Forget { file });
@@ -177,10 +207,11 @@ impl AuditSensor {
         self.order(Order::Ask(question));
     }
 
-    /// What was done since then; and whether nothing that was done since then is missing.
+    /// What was done since then, and had begun by `until`; and whether nothing that was done
+    /// since then is missing.
     #[must_use]
-    pub fn deeds(&self, since: Instant) -> (Vec<Deed>, bool) {
-        self.shared.deeds.since(since)
+    pub fn deeds(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+        self.shared.deeds.within(since, until)
     }
 
     /// Processes that started before this clock tick may not be recorded at all.
@@ -193,7 +224,7 @@ impl AuditSensor {
     #[must_use]
     pub fn health(&self) -> Health {
         let state = self.shared.state();
-        if state.busy && state.alive.elapsed() > FIRST {
+        if state.busy && state.alive.elapsed() > HANGS {
             return Health::Degraded("it hangs while it looks at a process".to_owned());
         }
         state.health.clone()
@@ -215,42 +246,19 @@ impl Drop for AuditSensor {
     }
 }
 
-impl State {
-    /// Notes an inode of the file. The first one comes with the path of the file itself, later
-    /// ones may come with those of its replicas.
-    fn know(&mut self, file: FileId, path: &Path, number: Number, key: InodeKey) {
-        self.inodes.insert(number, (key, file));
-        self.by_key.insert(key, file);
-        let (_, known) = self.of_file.entry(file).or_insert_with(|| {
-            let name = path.file_name().unwrap_or_default();
-            (name.as_encoded_bytes().to_vec(), VecDeque::new())
-        });
-        known.retain(|other| *other != number);
-        known.push_back(number);
-        if known.len() > MOST_INODES
-            && let Some(oldest) = known.pop_front()
-        {
-            self.remove(&oldest);
-        }
+impl Registrar {
+    /// Has the replica `name` in `dir` recorded, before it takes the path of the file in a
+    /// moment.
+    pub fn replica(&self, file: FileId, dir: impl AsFd, name: &OsStr) {
+        self.0.replica(file, dir.as_fd(), name, true);
     }
 
-    /// Whether this is a name of the file. Another one of the same inode is no concern of ours:
-    /// a hard link, or that of a later file that was given the number.
-    fn is_called(&self, file: FileId, name: Option<&[u8]>) -> bool {
-        let (Some((own, _)), Some(name)) = (self.of_file.get(&file), name) else { return true };
-        name.rsplit(|byte| *byte == b'/').next() == Some(own)
-    }
-
-    fn remove(&mut self, number: &Number) {
-        if let Some((key, _)) = self.inodes.remove(number) {
-            self.by_key.remove(&key);
-        }
-    }
-
-    fn forget(&mut self, file: FileId) {
-        let (_, numbers) = self.of_file.remove(&file).unwrap_or_default();
-        for number in numbers {
-            self.remove(&number);
+    /// Has the replica at `path` recorded, which is to lie ready. May wait some milliseconds.
+    pub fn replica_at(&self, file: FileId, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        // One that cannot be opened cannot take the path either, and another is made then.
+        if let Ok(dir) = crate::sys::open::open_dir(parent) {
+            self.0.replica(file, dir.as_fd(), name, false);
         }
     }
 }

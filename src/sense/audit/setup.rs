@@ -103,11 +103,6 @@ impl Setup {
         Ok(())
     }
 
-    /// Has the inode at `path` recorded.
-    pub(super) fn tag(&mut self, anchor: &Path, path: &Path) -> std::io::Result<()> {
-        self.control.tag(anchor, path)
-    }
-
     pub(super) fn status(&mut self) -> std::io::Result<Status> {
         self.control.status()
     }

@@ -3,9 +3,8 @@
 mod orders;
 mod upkeep;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -13,16 +12,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::act::{acts, doer};
-use super::call::{Assembler, Call, Heard};
+use super::call::{Assembler, Call, Heard, Name};
 use super::setup::Setup;
-use super::{Order, PATIENCE, Shared, Told};
-use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey};
+use super::{FIRST, Order, Shared, Told};
+use crate::attribute::{Act, Actor, Captures, Deed, Doer, InodeKey, Touched, fastest_round};
+use crate::judge::FileTime;
+use crate::sense::FileId;
 use crate::sys::audit::{Received, SIGNAL, Stream, signal};
 use crate::sys::clock;
 use crate::sys::priority::interrupt_nobody;
 
 /// Records read before orders and deadlines have their turn.
-const AT_ONCE: usize = 2048;
+const AT_ONCE: usize = 256;
 /// Looking everywhere costs about a microsecond a file: not more often than this.
 const EVERYWHERE: Duration = Duration::from_millis(100);
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -34,9 +35,6 @@ pub(super) struct Listener {
     shared: Arc<Shared>,
     captures: Arc<Captures>,
     tell: Box<dyn Fn(Told) + Send>,
-    anchor: PathBuf,
-    /// What is tagged, at most: files, and directories that hold some.
-    tagged: HashSet<InodeKey>,
     setup: Setup,
     stream: Stream,
     assembler: Assembler,
@@ -50,6 +48,8 @@ pub(super) struct Listener {
     last_lost: u32,
     lost: Option<(Instant, &'static str)>,
     last_actor: Option<(Doer, Arc<Actor>)>,
+    /// For so long a pid is nobody else's.
+    round: Duration,
     /// When strangers were looked at.
     strangers: VecDeque<Instant>,
     everywhere: Option<Instant>,
@@ -62,13 +62,12 @@ impl Listener {
     pub(super) fn set_up(
         shared: Arc<Shared>,
         captures: Arc<Captures>,
-        anchor: &Path,
         tell: Box<dyn Fn(Told) + Send>,
     ) -> Result<Self, String> {
         // The stream first: it is what most often is refused, and then nothing was changed.
         let refused = |e| super::setup::Refused::Kernel(e).to_string();
         let stream = Stream::open().map_err(refused)?;
-        let mut setup = Setup::begin(anchor).map_err(|e| e.to_string())?;
+        let mut setup = Setup::begin(&shared.anchor).map_err(|e| e.to_string())?;
         let status = match setup.status() {
             Ok(status) => status,
             Err(error) => {
@@ -83,8 +82,6 @@ impl Listener {
             shared,
             captures,
             tell,
-            anchor: anchor.to_owned(),
-            tagged: HashSet::new(),
             setup,
             stream,
             assembler: Assembler::default(),
@@ -96,6 +93,7 @@ impl Listener {
             last_lost: status.lost,
             lost: None,
             last_actor: None,
+            round: fastest_round(),
             strangers: VecDeque::new(),
             everywhere: None,
             pending_everywhere: false,
@@ -148,7 +146,7 @@ impl Listener {
     /// Makes a call that is recorded, and waits for the record.
     fn prove(&mut self) -> Result<(), String> {
         self.setup.renew()?;
-        self.signal(None, PATIENCE * 4);
+        self.signal(None, FIRST);
         while !self.asked.is_empty() {
             self.wait();
             self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;
@@ -225,59 +223,97 @@ impl Listener {
         if acts.is_empty() {
             return;
         }
-        let mut found: Vec<(Act, Option<(InodeKey, super::FileId)>)> = Vec::new();
-        {
-            let state = self.shared.state();
-            for (act, name) in acts {
-                match name {
-                    None => found.push((act, None)),
-                    Some(name) => {
-                        let known = name.inode.and_then(|inode| state.inodes.get(&inode));
-                        let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
-                        let known = known.filter(|(_, file)| {
-                            !of_name || state.is_called(*file, name.name.as_deref())
-                        });
-                        found.extend(known.map(|known| (act, Some(*known))));
-                    }
-                }
-            }
-        }
+        let found = self.concerning_us(call, acts);
         if found.is_empty() {
             return;
         }
-        let actor = self.actor(call, found.iter().any(|(_, known)| known.is_some()));
+        let actor = self.actor(call, found.iter().any(|(.., told)| *told));
         let mut looks = Vec::new();
-        for (act, known) in found {
-            let inode = known.map(|(key, _)| key);
-            let (opened, inherited) = match known {
-                Some(_) => Default::default(),
-                None => self.captures.opened_by(&actor),
+        for (act, of, told) in found {
+            let (of, inherited) = match told {
+                true => (of, Vec::new()),
+                false => self.opened_by(&actor, call.time),
             };
-            match known {
-                Some((_, file)) if act != Act::OpenedForWriting => looks.push(file),
-                Some(_) => {}
-                None => self.look_where_opened(&opened, &inherited, &mut looks),
+            match told {
+                true if act == Act::OpenedForWriting => {}
+                true => looks.extend(of.iter().map(|touched| touched.file)),
+                false => self.look_where_opened(&of, &inherited, &mut looks),
             }
             let (actor, began, ended) = (Arc::clone(&actor), call.time, clock::wall());
-            let deed = Deed { act, inode, opened, inherited, actor, began, over: now, ended };
+            let deed = Deed { act, told, of, inherited, actor, began, over: now, ended };
             self.shared.deeds.add(deed);
         }
-        if !looks.is_empty() {
-            (self.tell)(Told::Look(looks));
+        self.call_for(looks);
+    }
+
+    /// Has these files looked at.
+    fn call_for(&self, looks: Vec<FileId>) {
+        let is_news = {
+            let waiting = &mut self.shared.state().looks;
+            let all_taken = waiting.is_empty();
+            waiting.extend(looks);
+            all_taken && !waiting.is_empty()
+        };
+        if is_news {
+            (self.tell)(Told::Look);
         }
+    }
+
+    /// Those of the acts that were, or may have been, done to files of ours: to which, and
+    /// whether the call itself tells that.
+    fn concerning_us(
+        &self,
+        call: &Call,
+        acts: Vec<(Act, Option<&Name>)>,
+    ) -> Vec<(Act, Vec<Touched>, bool)> {
+        let mut state = self.shared.state();
+        let mut found = Vec::new();
+        let mut removed = None;
+        for (act, name) in acts {
+            let Some(name) = name else {
+                found.push((act, Vec::new(), false));
+                continue;
+            };
+            let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
+            let inode = name.inode.as_ref();
+            let mut of =
+                inode.map(|inode| state.inodes.called(inode, call.time)).unwrap_or_default();
+            of.retain(|touched| {
+                !of_name || state.inodes.is_called(touched.file, name.name.as_deref())
+            });
+            if !of.is_empty() {
+                if matches!(act, Act::Removed | Act::Replaced) {
+                    removed = name.inode;
+                }
+                found.push((act, of, true));
+            }
+        }
+        if let Some(number) = removed {
+            state.inodes.removed(&number, call.time);
+        }
+        found
+    }
+
+    /// Which of our files this process had opened when its call began, and which its parents.
+    fn opened_by(&self, actor: &Actor, began: FileTime) -> (Vec<Touched>, Vec<Touched>) {
+        let (own, above) = self.captures.opened_by(actor, began);
+        let state = self.shared.state();
+        let touched = |opens: Vec<(InodeKey, Instant)>| -> Vec<Touched> {
+            let opens = opens.into_iter();
+            opens.flat_map(|(key, at)| state.inodes.opened(key, at)).collect()
+        };
+        (touched(own), touched(above))
     }
 
     /// Flags were changed through a descriptor: of which file, only who opened it tells.
     fn look_where_opened(
         &mut self,
-        opened: &[InodeKey],
-        inherited: &[InodeKey],
-        looks: &mut Vec<super::FileId>,
+        opened: &[Touched],
+        inherited: &[Touched],
+        looks: &mut Vec<FileId>,
     ) {
-        let state = self.shared.state();
         let before = looks.len();
-        let near = opened.iter().chain(inherited);
-        looks.extend(near.filter_map(|key| state.by_key.get(key)).copied());
+        looks.extend(opened.iter().chain(inherited).map(|touched| touched.file));
         self.pending_everywhere |= looks.len() == before;
     }
 
@@ -288,7 +324,7 @@ impl Listener {
         if let Some((last, actor)) = &self.last_actor
             && last.pid == doer.pid
             && last.exe == doer.exe
-            && doer.began.sec - last.began.sec <= 1
+            && clock::between(last.began, doer.began) < self.round
             && (!ours || actor.start_time != 0)
         {
             return Arc::clone(actor);
@@ -319,6 +355,10 @@ impl Listener {
             return;
         };
         let (_, question, deadline) = self.asked.remove(at);
+        if question.is_none() {
+            // The first call of ours, made once we listened.
+            self.assembler.begins_at(serial);
+        }
         self.caught.extend(question.map(|question| (question, serial, deadline)));
     }
 

@@ -77,6 +77,22 @@ fn a_late_number_is_not_lost() {
 }
 
 #[test]
+fn a_number_that_was_used_before_anybody_listened_is_not_lost() {
+    let mut assembler = Assembler::default();
+    let start = Instant::now();
+    for serial in [5, 7, 9] {
+        for (kind, text) in records(serial) {
+            let _ = assembler.take(kind, text.as_bytes(), start);
+        }
+    }
+    assembler.begins_at(7);
+    assert!(assembler.is_whole_to(8) && !assembler.is_whole_to(9));
+    assembler.begins_at(9);
+    assert!(assembler.is_whole_to(9));
+    assert!(!assembler.lost(start + MISSED));
+}
+
+#[test]
 fn calls_without_an_end_are_given_up_and_memory_stays_bounded() {
     let mut assembler = Assembler::default();
     let now = Instant::now();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Listener;
+use crate::attribute::fastest_round;
 use crate::sense::Health;
 use crate::sense::audit::Told;
 
@@ -16,6 +17,8 @@ impl Listener {
         tracing::debug!("audit records were lost: {why}");
         self.lost = Some((now, why));
         self.shared.deeds.missing_until(now);
+        // Something may have been done that no record tells of.
+        self.pending_everywhere = true;
     }
 
     /// [`Listener::lose`], where what is lost may have been about a file of ours.
@@ -46,6 +49,7 @@ impl Listener {
             return;
         }
         self.next_check = now + CHECK;
+        self.round = fastest_round();
         self.count_losses();
         self.trouble = match self.setup.renew() {
             Ok(true) => None,

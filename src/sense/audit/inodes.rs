@@ -1,0 +1,335 @@
+//! Which protected files an inode belongs to, and since when.
+//!
+//! Inode numbers are used again: what was taken out of a path is removed sooner or later, and
+//! the next replica, of any file, may get its number. So each number has its *lives*, and what
+//! was done to an earlier one is not laid on a later. What somebody removes may come back as a
+//! file that is none of ours, so a life ends with the last name.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::time::Instant;
+
+use crate::attribute::{InodeKey, Touched};
+use crate::judge::FileTime;
+use crate::sense::FileId;
+
+/// Device and inode as audit has them.
+pub(super) type Number = ((u32, u32), u64);
+
+/// Inodes of one file that are known: what has the path, the replica, and what was taken out. A
+/// tamperer that is healed again and again uses many before the records of the first are read.
+const MOST_INODES: usize = 64;
+/// Lives of one number that are told apart.
+const MOST_LIVES: usize = 64;
+
+/// A moment, by the clock of audit records and by ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    pub(super) call: FileTime,
+    pub(super) open: Instant,
+}
+
+/// An inode from when it was made to when its number was used again.
+#[derive(Debug)]
+struct Life {
+    key: InodeKey,
+    /// `None` for one that is older than the watch.
+    since: Option<Since>,
+    files: Vec<FileId>,
+    /// It has other names too, or is a directory.
+    links: bool,
+    over: bool,
+    /// Up to then it may have had the path without being recorded; `None` if it never had.
+    unrecorded: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Inodes {
+    lives: HashMap<Number, Vec<Life>>,
+    numbers: HashMap<InodeKey, Number>,
+    of_file: HashMap<FileId, OfFile>,
+}
+
+#[derive(Debug, Default)]
+struct OfFile {
+    /// The last part of its path.
+    name: Option<Vec<u8>>,
+    /// The latest last.
+    numbers: VecDeque<Number>,
+}
+
+impl Inodes {
+    /// Notes an inode that has the path of the file, and was not recorded up to now. Two files
+    /// may be names of one inode, which then has `links`.
+    pub(super) fn at_path(
+        &mut self,
+        (file, path): (FileId, &Path),
+        (number, key): (Number, InodeKey),
+        links: bool,
+        now: Since,
+    ) {
+        let lives = self.lives.entry(number).or_default();
+        let life = |since| {
+            let unrecorded = Some(now.open);
+            Life { key, since, files: vec![file], links, over: false, unrecorded }
+        };
+        match lives.last_mut().filter(|last| last.key == key) {
+            Some(last) if last.files.contains(&file) && !last.over => {}
+            Some(last) if links && !last.over => last.files.push(file),
+            Some(_) => lives.push(life(Some(now))),
+            None => {
+                let since = (!lives.is_empty()).then_some(now);
+                lives.push(life(since));
+            }
+        }
+        let name = path.file_name().unwrap_or_default();
+        let of_file = self.of_file.entry(file).or_default();
+        of_file.name = Some(name.as_encoded_bytes().to_vec());
+        self.keep(file, number, key);
+    }
+
+    /// Notes a replica that was just made, and is recorded before it can take the path.
+    pub(super) fn replica(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
+        let (since, files) = (Some(now), vec![file]);
+        let life = Life { key, since, files, links: false, over: false, unrecorded: None };
+        let lives = self.lives.entry(number).or_default();
+        lives.push(life);
+        if lives.len() > MOST_LIVES {
+            lives.remove(0);
+        }
+        self.keep(file, number, key);
+    }
+
+    /// The life that began last begins only now.
+    pub(super) fn begins(&mut self, number: &Number, now: Since) {
+        let last = self.lives.get_mut(number).and_then(|lives| lives.last_mut());
+        if let Some(since) = last.and_then(|last| last.since.as_mut()) {
+            *since = now;
+        }
+    }
+
+    fn keep(&mut self, file: FileId, number: Number, key: InodeKey) {
+        self.numbers.insert(key, number);
+        let known = &mut self.of_file.entry(file).or_default().numbers;
+        known.retain(|other| *other != number);
+        known.push_back(number);
+        if known.len() > MOST_INODES
+            && let Some(oldest) = known.pop_front()
+        {
+            self.remove(file, &oldest);
+        }
+    }
+
+    /// The file is protected no longer.
+    pub(super) fn forget(&mut self, file: FileId) {
+        for number in self.of_file.remove(&file).unwrap_or_default().numbers {
+            self.remove(file, &number);
+        }
+    }
+
+    fn remove(&mut self, file: FileId, number: &Number) {
+        let Some(lives) = self.lives.get_mut(number) else { return };
+        lives.iter_mut().for_each(|life| life.files.retain(|other| *other != file));
+        let numbers = &mut self.numbers;
+        lives.retain(|life| {
+            let unused = life.files.is_empty();
+            if unused {
+                numbers.remove(&life.key);
+            }
+            !unused
+        });
+        for life in lives.iter() {
+            numbers.insert(life.key, *number);
+        }
+        if lives.is_empty() {
+            self.lives.remove(number);
+        }
+    }
+
+    /// What a call that began then did something to.
+    pub(super) fn called(&self, number: &Number, began: FileTime) -> Vec<Touched> {
+        let Some(lives) = self.lives.get(number) else { return Vec::new() };
+        let life = at(lives, began).and_then(|at| lives.get(at)).filter(|life| !life.over);
+        life.map(Life::touched).unwrap_or_default()
+    }
+
+    /// A call that began then took the inode its name.
+    pub(super) fn removed(&mut self, number: &Number, began: FileTime) {
+        let Some(lives) = self.lives.get_mut(number) else { return };
+        let life = at(lives, began).and_then(|at| lives.get_mut(at));
+        if let Some(life) = life.filter(|life| !life.links) {
+            life.over = true;
+        }
+    }
+
+    /// Whether the number was another's before.
+    pub(super) fn is_used_again(&self, number: &Number) -> bool {
+        self.lives.get(number).is_some_and(|lives| lives.len() > 1)
+    }
+
+    /// What was opened then.
+    pub(super) fn opened(&self, key: InodeKey, at: Instant) -> Vec<Touched> {
+        let number = self.numbers.get(&key);
+        let lives = number.and_then(|number| self.lives.get(number));
+        let lives = lives.map(Vec::as_slice).unwrap_or_default();
+        let then =
+            |life: &&Life| life.key == key && life.since.is_none_or(|since| since.open <= at);
+        lives.iter().rev().find(then).map(Life::touched).unwrap_or_default()
+    }
+
+    /// Whether everything that was done to this inode of the file after `whole` is recorded.
+    pub(super) fn is_recorded(&self, file: FileId, key: InodeKey, whole: Instant) -> bool {
+        let number = self.numbers.get(&key);
+        let mut lives = number.and_then(|number| self.lives.get(number)).into_iter().flatten();
+        let life = lives.rfind(|life| life.key == key && life.files.contains(&file));
+        life.is_some_and(|life| life.unrecorded.is_none_or(|until| until <= whole))
+    }
+
+    /// The inode at that path could not be made to be recorded.
+    pub(super) fn is_refused(&mut self, file: FileId, number: &Number, until: Instant) {
+        let lives = self.lives.get_mut(number).into_iter().flatten();
+        if let Some(life) = lives.rev().find(|life| life.files.contains(&file)) {
+            life.unrecorded = Some(until);
+        }
+    }
+
+    /// Whether this is a name of the file. Another one of the same inode is no concern of ours:
+    /// a hard link, or that of a later file that was given the number.
+    pub(super) fn is_called(&self, file: FileId, name: Option<&[u8]>) -> bool {
+        let own = self.of_file.get(&file).and_then(|of_file| of_file.name.as_deref());
+        let (Some(own), Some(name)) = (own, name) else { return true };
+        name.rsplit(|byte| *byte == b'/').next() == Some(own)
+    }
+
+    /// Every inode that is known.
+    pub(super) fn keys(&self) -> Vec<InodeKey> {
+        self.numbers.keys().copied().collect()
+    }
+}
+
+/// The life to which a call belongs that began then. That is told in steps of some
+/// milliseconds; in the step in which a life begins, the one before has to have ended first.
+fn at(lives: &[Life], began: FileTime) -> Option<usize> {
+    let since = |life: &Life| life.since.map(|since| since.call);
+    let mut found = lives.iter().rposition(|life| since(life).is_none_or(|call| call < began));
+    for (at, life) in lives.iter().enumerate() {
+        let open = found.and_then(|found| lives.get(found)).is_some_and(|life| !life.over);
+        if since(life) == Some(began) && !open {
+            found = Some(at);
+        }
+    }
+    found
+}
+
+impl Life {
+    fn touched(&self) -> Vec<Touched> {
+        self.files.iter().map(|file| Touched { file: *file, key: self.key }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NUMBER: Number = ((8, 1), 77);
+    const KEY: InodeKey = InodeKey { dev: 0x801, ino: 77 };
+
+    fn call(millis: u32) -> FileTime {
+        FileTime { sec: 100, nsec: millis * 1_000_000 }
+    }
+
+    fn since(millis: u32, began: Instant) -> Since {
+        Since { call: call(millis), open: began + Duration::from_millis(millis.into()) }
+    }
+
+    fn files(touched: &[Touched]) -> Vec<u32> {
+        touched.iter().map(|touched| touched.file.0).collect()
+    }
+
+    fn of_one(began: Instant) -> Inodes {
+        let mut inodes = Inodes::default();
+        let (one, path) = (FileId(1), Path::new("/srv/one"));
+        inodes.at_path((one, path), (NUMBER, KEY), false, since(0, began));
+        inodes
+    }
+
+    #[test]
+    fn what_was_done_before_a_number_was_used_again_is_not_laid_on_the_later_file() {
+        let began = Instant::now();
+        let mut inodes = of_one(began);
+        inodes.replica(FileId(2), (NUMBER, KEY), since(40, began));
+        assert_eq!(files(&inodes.called(&NUMBER, call(36))), [1]);
+        assert_eq!(files(&inodes.called(&NUMBER, call(44))), [2]);
+        let at = |millis| began + Duration::from_millis(millis);
+        assert_eq!(files(&inodes.opened(KEY, at(39))), [1]);
+        assert_eq!(files(&inodes.opened(KEY, at(41))), [2]);
+    }
+
+    #[test]
+    fn within_one_step_of_the_clock_the_earlier_inode_ends_first() {
+        let began = Instant::now();
+        let mut inodes = of_one(began);
+        inodes.replica(FileId(2), (NUMBER, KEY), since(40, began));
+        assert_eq!(files(&inodes.called(&NUMBER, call(40))), [1]);
+        inodes.removed(&NUMBER, call(40));
+        assert_eq!(files(&inodes.called(&NUMBER, call(40))), [2]);
+    }
+
+    #[test]
+    fn what_has_lost_its_last_name_is_no_file_of_ours_any_more() {
+        let began = Instant::now();
+        let mut inodes = of_one(began);
+        inodes.removed(&NUMBER, call(8));
+        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [0; 0]);
+    }
+
+    #[test]
+    fn an_inode_with_two_protected_names_is_both_files_and_survives_one() {
+        let began = Instant::now();
+        let mut inodes = Inodes::default();
+        for (file, path) in [(FileId(1), "/srv/one"), (FileId(2), "/srv/two")] {
+            inodes.at_path((file, Path::new(path)), (NUMBER, KEY), true, since(0, began));
+        }
+        inodes.removed(&NUMBER, call(8));
+        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [1, 2]);
+        inodes.forget(FileId(1));
+        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [2]);
+        assert!(inodes.is_called(FileId(2), Some(b"/srv/two")));
+        assert!(!inodes.is_called(FileId(2), Some(b"/srv/one")));
+    }
+
+    #[test]
+    fn silence_proves_nothing_of_a_time_in_which_the_inode_was_not_recorded() {
+        let began = Instant::now();
+        let mut inodes = of_one(began + Duration::from_millis(5));
+        let at = |millis| began + Duration::from_millis(millis);
+        assert!(!inodes.is_recorded(FileId(1), KEY, at(4)));
+        assert!(inodes.is_recorded(FileId(1), KEY, at(5)));
+        assert!(!inodes.is_recorded(FileId(2), KEY, at(5)), "not known");
+        inodes.is_refused(FileId(1), &NUMBER, at(1000));
+        assert!(!inodes.is_recorded(FileId(1), KEY, at(5)));
+        // A replica is recorded before it has the path.
+        inodes.replica(FileId(3), (NUMBER, KEY), since(40, began));
+        assert!(inodes.is_recorded(FileId(3), KEY, began));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_file_stays_bounded() {
+        let began = Instant::now();
+        let mut inodes = Inodes::default();
+        for ino in 0..500 {
+            let key = InodeKey { dev: 0x801, ino };
+            inodes.replica(FileId(1), (((8, 1), ino), key), since(1, began));
+        }
+        assert_eq!(inodes.keys().len(), MOST_INODES);
+        assert_eq!(inodes.lives.len(), MOST_INODES);
+        for millis in 0..500 {
+            inodes.replica(FileId(1), (NUMBER, KEY), since(millis, began));
+        }
+        assert_eq!(inodes.lives[&NUMBER].len(), MOST_LIVES);
+        assert_eq!(files(&inodes.called(&NUMBER, call(500))), [1]);
+    }
+}
