@@ -54,14 +54,16 @@ impl Room {
     /// Has it stand where nobody but root can put something else in its place.
     fn prepare(&self) -> io::Result<()> {
         let slot = self.dir.parent().unwrap_or(Path::new("/"));
-        for dir in slot.ancestors().skip(1) {
-            require_roots(dir)?;
-        }
+        require_roots_above(slot)?;
         make_dir(slot)?;
         require_roots(slot)?;
         clear(&self.dir)?;
         make_dir(&self.dir)
     }
+}
+
+fn require_roots_above(dir: &Path) -> io::Result<()> {
+    dir.ancestors().skip(1).try_for_each(require_roots)
 }
 
 /// A directory that is root's, and that others can write to at most as they can to `/tmp`.
@@ -81,14 +83,14 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// The canaries that an earlier run left in `slot`, if it ended during a test, are gone.
+/// The canaries that an earlier run left in `slot`, if it ended during a test, are gone. Where
+/// others can write it had none.
 pub(in crate::daemon) fn clear_slot(slot: &Path) {
-    let room = slot.join(ROOM);
-    let own = |stat: crate::judge::Stat| stat.kind == FileKind::Directory && stat.uid == 0;
-    if sys::stat::stat(&room).is_ok_and(own)
-        && let Err(e) = clear(&room)
+    let ours = require_roots_above(slot).and_then(|()| require_roots(slot));
+    if ours.is_ok()
+        && let Err(e) = clear(&slot.join(ROOM))
     {
-        tracing::warn!("{}: {e}", escape_path(&room));
+        tracing::warn!("{}: {e}", escape_path(slot));
     }
 }
 
