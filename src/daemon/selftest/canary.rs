@@ -35,6 +35,8 @@ pub struct Room {
     pub(super) dev: u64,
     /// The directory of the canaries.
     pub(super) dir: PathBuf,
+    /// It is not below the state directory, which is known to be root's.
+    apart: bool,
 }
 
 impl Room {
@@ -42,21 +44,23 @@ impl Room {
     pub(super) fn of_state(state: &Path) -> Self {
         let begins = respond::highest(state).unwrap_or(state);
         let dev = sys::stat::stat(state).map_or(0, |stat| stat.dev);
-        Self { filesystem: escape_path(begins), dev, dir: state.join(ROOM) }
+        Self { filesystem: escape_path(begins), dev, dir: state.join(ROOM), apart: false }
     }
 
     /// On a filesystem of which copies lie in `slot`.
     pub(super) fn of_slot(slot: &Path, dev: u64) -> Self {
         let begins = slot.parent().unwrap_or(slot);
-        Self { filesystem: escape_path(begins), dev, dir: slot.join(ROOM) }
+        Self { filesystem: escape_path(begins), dev, dir: slot.join(ROOM), apart: true }
     }
 
     /// Has it stand where nobody but root can put something else in its place.
     fn prepare(&self) -> io::Result<()> {
         let slot = self.dir.parent().unwrap_or(Path::new("/"));
-        require_roots_above(slot)?;
-        make_dir(slot)?;
-        require_roots(slot)?;
+        if self.apart {
+            require_roots_above(slot)?;
+            make_dir(slot)?;
+            require_roots(slot)?;
+        }
         clear(&self.dir)?;
         make_dir(&self.dir)
     }
