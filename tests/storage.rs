@@ -27,11 +27,12 @@ macro_rules! place {
     };
 }
 
-/// A guard for `main.py` on the machine's disk, with `part` of its state ("" for all of it) on
-/// `disk`.
-fn guard_with_state_on(disk: &Place, part: &str) -> Guard {
+/// A guard for `main.py` on `files`, with `part` of its state ("" for all of it) on `disk`. Where
+/// that is all, what lies ready for a heal lies at the root of the filesystem of the files, which
+/// for that reason is to be the test's own.
+fn guard_with_state_on(disk: &Place, part: &str, files: Place) -> Guard {
     std::fs::set_permissions(disk.dir(), PermissionsExt::from_mode(0o700)).unwrap();
-    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let mut guard = Guard::on(files).file("main.py", GOOD).start();
     guard.stop();
     let at = guard.state().join(part);
     clear_everything(&guard.state());
@@ -111,7 +112,7 @@ impl Drop for Frozen<'_> {
 fn while_the_disk_of_the_state_hangs_files_elsewhere_are_healed_and_nothing_is_lost() {
     skip_unless!(not_root());
     let disk = place!("ext4");
-    let guard = guard_with_state_on(&disk, "");
+    let guard = guard_with_state_on(&disk, "", place!("tmpfs"));
     let before = guard.last_seq();
     {
         let _frozen = Frozen::new(&disk);
@@ -131,7 +132,7 @@ fn while_the_disk_of_the_state_hangs_files_elsewhere_are_healed_and_nothing_is_l
 fn where_the_disk_of_the_state_becomes_read_only_files_elsewhere_are_healed_and_it_is_told() {
     skip_unless!(not_root());
     let mut disk = place!("ext4");
-    let mut guard = guard_with_state_on(&disk, "");
+    let mut guard = guard_with_state_on(&disk, "", place!("tmpfs"));
     // As the kernel does itself when it finds the filesystem damaged: what is open is no
     // obstacle, and nobody can write from one moment to the next.
     disk.remount("abort");
@@ -172,7 +173,7 @@ fn lose_content(disk: &Place, file: &Path) {
 fn known_good_copies_that_cannot_be_read_any_more_keep_nothing_from_being_healed() {
     skip_unless!(not_root());
     let disk = place!("ext4");
-    let guard = guard_with_state_on(&disk, "vault");
+    let guard = guard_with_state_on(&disk, "vault", Place::disk());
     let mut inside = std::fs::read_dir(disk.dir()).unwrap().map(|entry| entry.unwrap().path());
     let copy = inside.find(|path| path.is_file()).unwrap();
     lose_content(&disk, &copy);

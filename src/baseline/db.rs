@@ -111,6 +111,8 @@ impl Baseline {
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
             // What the daemon notes for itself it finds out again after a power cut; see
             // [`Baseline::durably`] for the rest.
+            // KiB: the rows are read once, and then written one by one.
+            connection.pragma_update(None, "cache_size", -256)?;
             connection.pragma_update(None, "synchronous", "normal")
         })
     }

@@ -56,7 +56,8 @@ pub struct Guard {
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
-    pub(super) wards: HashMap<FileId, Ward>,
+    /// In boxes: a table has room for up to twice of what is in it.
+    pub(super) wards: HashMap<FileId, Box<Ward>>,
     pub(super) next_id: u32,
     pub(super) began: Instant,
     pub(super) queue: Queue,
@@ -203,19 +204,19 @@ impl Guard {
     }
 
     pub(super) fn ward(&self, file: FileId) -> Option<&Ward> {
-        self.wards.get(&file)
+        self.wards.get(&file).map(AsRef::as_ref)
     }
 
     pub(super) fn ward_mut(&mut self, file: FileId) -> Option<&mut Ward> {
-        self.wards.get_mut(&file)
+        self.wards.get_mut(&file).map(AsMut::as_mut)
     }
 
     pub(super) fn wards_mut(&mut self) -> impl Iterator<Item = (FileId, &mut Ward)> {
-        self.wards.iter_mut().map(|(file, ward)| (*file, ward))
+        self.wards.iter_mut().map(|(file, ward)| (*file, ward.as_mut()))
     }
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
-        self.wards.iter().map(|(file, ward)| (*file, ward))
+        self.wards.iter().map(|(file, ward)| (*file, ward.as_ref()))
     }
 
     /// All that the baseline should know. What was put right and not read yet is not sealed.
@@ -253,7 +254,7 @@ impl Guard {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
         Self::trust_replica(&mut ward);
-        self.wards.insert(file, ward);
+        self.wards.insert(file, Box::new(ward));
         self.watch(file);
         self.watch_ready(file);
         let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());

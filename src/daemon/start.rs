@@ -19,7 +19,6 @@ use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
-use super::lock::StateLock;
 use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::reload::InForce;
@@ -110,7 +109,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if options.config_file.is_none() {
         refuse_without_configuration(&known)?;
     }
-    let wanted = Wanted::of(config, &options.protect, &known, &patterns)?;
+    let wanted = Wanted::of(config, &options.protect, &known, &patterns);
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
@@ -118,8 +117,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     health.start.work();
     let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
-    StateLock::probe(&config.daemon).map_err(StoreError::from)?;
-    let control = open_control(config, &health, &reports, service.handed(CONTROL))?;
+    let free = Store::probe(&config.daemon);
+    let control = open_control(config, &health, &reports, service.handed(CONTROL));
+    let (wanted, control) = together(wanted, free, control)?;
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
@@ -180,6 +180,25 @@ fn refuse_without_configuration(known: &[Record]) -> Result<(), Obstacles> {
 
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Everything that stands in the way, in one go.
+fn together<C>(
+    wanted: Result<Wanted, Obstacles>,
+    state: Result<(), StoreError>,
+    control: Result<C, ControlError>,
+) -> Result<(Wanted, C), RunError> {
+    match (wanted, state, control) {
+        (Ok(wanted), Ok(()), Ok(control)) => Ok((wanted, control)),
+        (Ok(_), Err(only), Ok(_)) => Err(only.into()),
+        (Ok(_), Ok(()), Err(only)) => Err(only.into()),
+        (wanted, state, control) => {
+            let mut all: Vec<String> = state.err().iter().map(ToString::to_string).collect();
+            all.extend(control.err().iter().map(ToString::to_string));
+            all.extend(wanted.err().into_iter().flat_map(|obstacles| obstacles.0));
+            Err(Obstacles(all).into())
+        }
+    }
 }
 
 /// What is protected already, without touching anything.

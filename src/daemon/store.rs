@@ -66,6 +66,16 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether it could be opened, as far as that can be told without touching anything.
+    ///
+    /// # Errors
+    /// When another process has it, or the directory cannot be used.
+    pub fn probe(daemon: &Daemon) -> Result<(), StoreError> {
+        let state = &daemon.state;
+        StateLock::probe(daemon)?;
+        usable(state).map_err(|source| StoreError::Directory { path: state.clone(), source })
+    }
+
     /// Makes the directory where it is missing, locks it and opens what is in it. `role` says
     /// what for, to whoever finds it locked.
     ///
@@ -100,10 +110,30 @@ impl Store {
 fn make_private(state: &Path) -> io::Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
     let state = state.canonicalize()?;
-    if fs::metadata(&state)?.permissions().mode() & 0o022 != 0 {
+    refuse_open(&state)?;
+    Ok(state)
+}
+
+fn refuse_open(state: &Path) -> io::Result<()> {
+    if fs::metadata(state)?.permissions().mode() & 0o022 != 0 {
         return Err(io::Error::other(
             "others may write to it: give it to root with mode 0700, and check what is in it",
         ));
     }
-    Ok(state)
+    Ok(())
+}
+
+/// Whether the directory is there and private, or could be made.
+fn usable(state: &Path) -> io::Result<()> {
+    let Some(there) = state.ancestors().find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(());
+    };
+    if !fs::metadata(there)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let disk = rustix::fs::statvfs(there)?;
+    if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+    }
+    if there == state { refuse_open(state) } else { Ok(()) }
 }

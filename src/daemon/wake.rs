@@ -111,7 +111,9 @@ mod tests {
     fn messages_come_in_order_and_are_dropped_once_nobody_reads() {
         let (mailer, mailbox) = Mailbox::new().unwrap();
         let value = Arc::new(());
-        [1, 2, 3].map(|n| mailer.send((n, Arc::clone(&value))));
+        for n in 1..=3 {
+            mailer.send((n, Arc::clone(&value)));
+        }
         assert_eq!(mailbox.drain().map(|(n, _)| n).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(mailbox.drain().count(), 0);
         mailer.send((4, Arc::clone(&value)));

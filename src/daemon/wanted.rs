@@ -5,7 +5,7 @@
 //! nor be forgotten here. Only what is new is resolved, and nothing that appeared inside
 //! something protected counts as new: that is a stranger, and drift.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::baseline::{Origin, Patterns, Record};
@@ -83,9 +83,9 @@ impl Known<'_> {
     fn literal(&self, path: &Path) -> Found {
         let spellings = [path.to_owned(), canonical_path(path)];
         if let Some(record) = spellings.iter().find_map(|spelt| self.record(spelt)) {
-            let mut covered = Vec::new();
+            let mut covered = BTreeSet::new();
             self.cover(record, &mut covered);
-            return (covered, Vec::new());
+            return (covered.into_iter().collect(), Vec::new());
         }
         match resolve_path(path, self.state) {
             Ok(found) => (self.without_strangers(found), Vec::new()),
@@ -94,13 +94,9 @@ impl Known<'_> {
     }
 
     /// The record, all below it, and where a link led when it was good.
-    fn cover(&self, record: &Record, covered: &mut Vec<PathBuf>) {
-        for other in self.records.iter().filter(|other| other.path.starts_with(&record.path)) {
-            if covered.contains(&other.path) {
-                continue;
-            }
-            covered.push(other.path.clone());
-        }
+    fn cover(&self, record: &Record, covered: &mut BTreeSet<PathBuf>) {
+        let below = self.records.iter().filter(|other| other.path.starts_with(&record.path));
+        covered.extend(below.map(|other| other.path.clone()));
         let Some(target) = &record.facts.target else { return };
         let target: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(target.as_slice());
         let end = canonical_path(&record.path.parent().unwrap_or(Path::new("/")).join(target));

@@ -86,11 +86,11 @@ pub(super) struct Guarded {
     pub(super) epoch: u32,
     pub(super) verifying: Option<u32>,
     pub(super) incident: Option<Box<Incident>>,
-    pub(super) failing: Option<Failing>,
+    pub(super) failing: Option<Box<Failing>>,
     /// The differences that were drafted since it was last whole.
     pub(super) reported: Vec<Difference>,
     /// A state that differs, was reported, and is left as it is.
-    pub(super) tolerated: Option<Sight>,
+    pub(super) tolerated: Option<Box<Sight>>,
     /// The content of that state is still to be read, to be told.
     pub(super) unread_but_tolerated: bool,
     /// What an inspection found different the last time, and how often a cure left just that.
@@ -305,7 +305,7 @@ impl Guarded {
     /// Whether this is the state that differs, was reported, and is left as it is. Then what
     /// events told until now is told.
     pub(super) fn tolerates(&mut self, sight: &Sight) -> bool {
-        let tolerated = self.tolerated.as_ref() == Some(sight);
+        let tolerated = self.tolerated.as_deref() == Some(sight);
         if tolerated {
             self.written = false;
             self.unread = false;

@@ -39,7 +39,8 @@ use timers::{Timer, Timers};
 
 /// The engine. See the module for what it promises.
 pub struct Engine {
-    files: HashMap<FileId, Guarded>,
+    /// In boxes: a table has room for up to twice of what is in it.
+    files: HashMap<FileId, Box<Guarded>>,
     by_path: HashMap<PathBuf, FileId>,
     timers: Timers,
     last_incident: Timestamp,
@@ -150,7 +151,7 @@ impl Engine {
     /// Whether nothing is under way for the file, though an incident may not have settled.
     #[must_use]
     pub fn is_quiet(&self, file: FileId) -> bool {
-        self.files.get(&file).is_none_or(Guarded::is_quiet)
+        self.files.get(&file).is_none_or(|g| g.is_quiet())
     }
 
     /// Whether the file is whole as far as the engine knows, with nothing under way.
@@ -162,13 +163,13 @@ impl Engine {
     /// Whether the file was held against the baseline, and put right or found impossible to.
     #[must_use]
     pub fn is_compared(&self, file: FileId) -> bool {
-        self.files.get(&file).is_none_or(Guarded::is_compared)
+        self.files.get(&file).is_none_or(|g| g.is_compared())
     }
 
     /// Whether a heal is under way, or something that was found is not on record yet.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.drift.is_some() || self.files.values().any(Guarded::is_unfinished)
+        self.drift.is_some() || self.files.values().any(|g| g.is_unfinished())
     }
 
     /// When the change became known that is being put right.
@@ -184,7 +185,7 @@ impl Engine {
             guarded.unread = guarded.is_file();
             guarded.start_verify(file, out);
         }
-        self.files.insert(file, guarded);
+        self.files.insert(file, Box::new(guarded));
         out.push(Action::Look { file });
     }
 

@@ -50,7 +50,7 @@ fn inside() {
     let name = |number| format!("f{number:05}");
     let builder = (0..FILES).fold(Guard::on_disk(), |all, n| all.file(name(n), GOOD));
     let guard = builder.start();
-    let files: Vec<_> = (0..FILES).map(|number| guard.path(&name(number))).collect();
+    let files: Vec<_> = (0..FILES).map(|number| guard.path(name(number))).collect();
     for file in &files {
         assert!(Command::new("chattr").arg("-i").arg(file).status().unwrap().success());
         // Others have the next pids, so that this one soon comes round.

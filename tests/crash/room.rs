@@ -168,7 +168,7 @@ fn vault_faults(vault: &Path, records: &[steadfast::baseline::Record]) -> Vec<St
 
 /// Names in the state directory and the spool that nobody would look for there.
 fn strange(state: &Path) -> Vec<String> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "audit",
         "baseline.db",
         "baseline.db-shm",
@@ -177,6 +177,7 @@ fn strange(state: &Path) -> Vec<String> {
         "lock",
         "quarantine",
         "replicas",
+        "reserve",
         "spool",
         "vault",
     ];
