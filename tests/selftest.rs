@@ -220,6 +220,101 @@ fn a_btrfs_subvolume_beside_another_filesystem_is_watched_by_fanotify_too() {
     must("umount", &[room.as_ref()]);
 }
 
+/// Those on this filesystem.
+fn on<'a>(test: &'a Value, filesystem: &Path) -> Vec<&'a Value> {
+    let there = |one: &&Value| one["filesystem"].as_str() == filesystem.to_str();
+    test["routes"].as_array().unwrap().iter().filter(there).collect()
+}
+
+#[test]
+fn each_filesystem_that_holds_protected_files_has_a_canary_of_its_own() {
+    skip_unless!(not_root());
+    for kind in ["xfs", "btrfs", "tmpfs"] {
+        let place = match Place::new(kind) {
+            Ok(place) => place,
+            Err(why) => {
+                common::report_skip(&format!("no {kind} here: {why}"));
+                continue;
+            }
+        };
+        let there = place.mount_point().to_owned();
+        let guard = Guard::on(place).file("main.py", GOOD).start();
+        let seq = guard.last_seq();
+        let test = selftest(&guard, 0);
+        let routes = on(&test, &there);
+        for name in NAMED {
+            let one = routes.iter().find(|one| one["route"] == name);
+            let one = one.unwrap_or_else(|| panic!("{kind} {name}: {test}"));
+            assert_eq!(
+                (&one["seen"], &one["healed"]),
+                (&true.into(), &true.into()),
+                "{kind} {one}"
+            );
+            assert_eq!(one["named"], true, "{kind} {one}");
+        }
+        assert!(test["routes"].as_array().unwrap().len() > routes.len(), "{test}");
+        assert_eq!(guard.last_seq(), seq, "{}", guard.story());
+        poll(
+            || (!there.join(".steadfast/canary").exists()).then_some(()),
+            || format!("{kind}: the canaries are still there\n{}", guard.log()),
+        );
+        assert!(!guard.log().contains("WARN"), "{}", guard.log());
+    }
+}
+
+#[test]
+fn where_others_could_put_something_in_its_place_there_is_no_canary_and_files_are_looked_at_often()
+{
+    skip_unless!(not_root());
+    let place = match Place::new("tmpfs") {
+        Ok(place) => place,
+        Err(why) => return common::report_skip(&why),
+    };
+    let there = place.mount_point().to_owned();
+    let open = |mode| {
+        std::fs::set_permissions(&there, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+    };
+    open(0o777);
+    let guard = Guard::on(place).file("main.py", GOOD).start();
+    let test = selftest(&guard, 0);
+    assert!(on(&test, &there).is_empty(), "{test}");
+    assert_eq!(test["untested"][0]["filesystem"].as_str(), there.to_str(), "{test}");
+    assert!(test["untested"][0]["why"].as_str().unwrap().contains("others than root"), "{test}");
+    assert_eq!(guard.status()["worst_case_notice_ms"], 1000);
+    open(0o755);
+    let test = selftest(&guard, 0);
+    assert!(!on(&test, &there).is_empty() && test["untested"].is_null(), "{test}");
+    let told = on(&test, &there).iter().take(4).all(|one| one["sensor"] != "sweep");
+    let pace = if told { 30_000 } else { 1000 };
+    assert_eq!(guard.status()["worst_case_notice_ms"], pace, "{test}");
+}
+
+#[test]
+fn canaries_of_a_run_that_was_killed_are_gone_with_the_next_and_no_evidence_of_anything() {
+    skip_unless!(not_root());
+    let place = match Place::new("xfs") {
+        Ok(place) => place,
+        Err(why) => return common::report_skip(&why),
+    };
+    let room = place.mount_point().join(".steadfast/canary");
+    let mut guard = Guard::on(place).file("main.py", GOOD).start();
+    let mut command = guard.command(&["selftest".as_ref()]);
+    let mut test = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    poll(
+        || room.join("steadfast-canary-plain").exists().then_some(()),
+        || format!("no test begins\n{}", guard.log()),
+    );
+    guard.kill();
+    test.wait().unwrap();
+    assert!(room.exists());
+    guard.start();
+    assert!(!room.exists(), "{}", guard.story());
+    assert!(guard.quarantine().is_empty(), "{}", guard.story());
+    assert!(!guard.log().contains("taken out of a protected place"), "{}", guard.log());
+    selftest(&guard, 0);
+}
+
 #[test]
 fn without_a_daemon_it_says_so_and_could_not_do_its_work() {
     skip_unless!(not_root());

@@ -42,7 +42,25 @@ pub(super) fn selftest(
 
 fn render(test: &SelfTest) -> String {
     let mut text = String::new();
-    for one in &test.routes {
+    let played = test.routes.iter().map(|one| &one.filesystem);
+    let mut shown = Vec::new();
+    for filesystem in played.chain(test.not_possible.iter().map(|one| &one.filesystem)) {
+        if !shown.contains(&filesystem) {
+            shown.push(filesystem);
+            let _ = writeln!(text, "{STRONG}{}{STRONG:#}", escape(filesystem.as_bytes()));
+            render_filesystem(test, filesystem, &mut text);
+        }
+    }
+    for one in &test.untested {
+        let (name, why) = (escape(one.filesystem.as_bytes()), escape(one.why.as_bytes()));
+        let _ = writeln!(text, "{STRONG}{name}{STRONG:#}\n{WARNING}untried{WARNING:#} {why}");
+    }
+    let _ = writeln!(text, "\n{STRONG}{}{STRONG:#}", summary(test));
+    text
+}
+
+fn render_filesystem(test: &SelfTest, filesystem: &str, text: &mut String) {
+    for one in test.routes.iter().filter(|one| one.filesystem == filesystem) {
         let (style, word) = match one.result {
             Mark::Passed => (GOOD, "ok"),
             Mark::Limit => (WARNING, "limit"),
@@ -51,12 +69,10 @@ fn render(test: &SelfTest) -> String {
         let told = escape(sentence(one).as_bytes());
         let _ = writeln!(text, "{:<15} {style}{word:<7}{style:#} {told}", one.route.name());
     }
-    for one in &test.not_possible {
+    for one in test.not_possible.iter().filter(|one| one.filesystem == filesystem) {
         let why = escape(one.why.as_bytes());
         let _ = writeln!(text, "{:<15} {WARNING}untried{WARNING:#} {why}", one.route.name());
     }
-    let _ = writeln!(text, "\n{STRONG}{}{STRONG:#}", summary(test));
-    text
 }
 
 /// What was seen, named and healed of one route.
@@ -127,6 +143,7 @@ mod tests {
     fn every_route_is_a_line_and_limits_and_failures_are_counted() {
         let one = |route, result, note: Option<&str>| RouteResult {
             route,
+            filesystem: "/srv".into(),
             seen: true,
             named: result == Mark::Passed,
             healed: true,
@@ -142,11 +159,12 @@ mod tests {
             one(Route::FileSetattr, Mark::Limit, Some("beyond us")),
             one(Route::Unlink, Mark::Failed, Some("bad\x1b")),
         ];
-        let test = SelfTest::new(Timestamp::UNIX_EPOCH, routes, Vec::new(), 5);
+        let test = SelfTest::new(Timestamp::UNIX_EPOCH, routes, Vec::new(), Vec::new(), 5);
         let text = anstream::adapter::strip_str(&render(&test)).to_string();
         assert_eq!(
             text,
-            "setflags        ok      +i cleared as chattr does, seen by fanotify, its process \
+            "/srv\n\
+             setflags        ok      +i cleared as chattr does, seen by fanotify, its process \
              named as one that had it open, healed in 123 µs\n\
              file-setattr    limit   +i cleared with file_setattr, seen by fanotify, healed in \
              123 µs; beyond us\n\

@@ -261,7 +261,10 @@ impl Guard {
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
             registrar.replica_at(file, &replica.path);
         }
-        self.sweep.add(file);
+        if let Some(ward) = self.wards.get(&file) {
+            let dev = ward.patient.seal.map(|seal| seal.dev);
+            self.sweep.add(file, dev, !ward.eventless);
+        }
         self.stage(file);
         let whole_at = self.whole_before(&record);
         if let Some(ward) = self.wards.get(&file) {

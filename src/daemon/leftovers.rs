@@ -40,6 +40,7 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
     let incident = format!("restart-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
     let mut clearing = Clearing { store, records, incident, found: Vec::new() };
     let slots = slots(&store.state, before.iter().chain(records));
+    slots.iter().for_each(|slot| super::selftest::clear_slot(slot));
     let adopted = clearing.adopt(&evidence, &slots);
     let mut known: HashSet<PathBuf> =
         evidence.iter().chain(&adopted).map(Evidence::lies_at).collect();

@@ -24,5 +24,5 @@ pub use replica::{
     Make, StageError, discard, discard_at, is_untouched, make_of, stage, stage_from_file, take_out,
 };
 pub use rewrite::copy_out;
-pub use slot::slot_directory;
+pub use slot::{highest, slot_directory};
 pub use tree::remove_path;

@@ -16,19 +16,33 @@ use crate::sys;
 /// When a directory above cannot be looked at.
 pub fn slot_directory(path: &Path, state: &Path) -> io::Result<PathBuf> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let here = sys::stat::stat(parent)?;
-    let same = |other: &Path| {
-        sys::stat::stat(other).map(|stat| (stat.dev, stat.mount) == (here.dev, here.mount))
-    };
-    if same(state).unwrap_or(false) {
+    let here = place(parent)?;
+    if place(state).is_ok_and(|there| there == here) {
         return Ok(state.join("replicas"));
     }
-    let mut highest = parent;
-    for above in parent.ancestors().skip(1) {
-        if !same(above)? {
+    Ok(highest(parent)?.join(SLOT))
+}
+
+/// The name of such a directory on a filesystem that the state is not on.
+const SLOT: &str = ".steadfast";
+
+/// The highest directory above `dir`, or itself, that is on its filesystem and mount.
+///
+/// # Errors
+/// When a directory above cannot be looked at.
+pub fn highest(dir: &Path) -> io::Result<&Path> {
+    let here = place(dir)?;
+    let mut highest = dir;
+    for above in dir.ancestors().skip(1) {
+        if place(above)? != here {
             break;
         }
         highest = above;
     }
-    Ok(highest.join(".steadfast"))
+    Ok(highest)
+}
+
+/// Filesystem and mount.
+fn place(dir: &Path) -> io::Result<(u64, u64)> {
+    sys::stat::stat(dir).map(|stat| (stat.dev, stat.mount))
 }

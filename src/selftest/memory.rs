@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use super::{Mark, Route, SelfTest};
 use crate::attribute::Source;
 
+/// A route, and the filesystem.
+type Key = (Route, String);
+
 /// What the tests so far showed.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Routes whose process was named once, since the daemon started.
-    worked: BTreeSet<Route>,
+    worked: BTreeSet<Key>,
     /// Routes that somebody was told of.
-    told: BTreeSet<Route>,
+    told: BTreeSet<Key>,
     /// That the test itself could not be carried out was told.
     hindered: Option<String>,
 }
@@ -33,20 +36,22 @@ impl Memory {
         for one in &test.routes {
             // An old descriptor may be laid on whoever opened it by good luck.
             let for_good = one.named && (!one.route.needs_audit() || one.source == Source::Audit);
-            let lost = !one.named && self.worked.contains(&one.route);
+            let key = (one.route, one.filesystem.clone());
+            let lost = !one.named && self.worked.contains(&key);
             if one.result != Mark::Failed && !lost {
                 if for_good {
-                    self.worked.insert(one.route);
+                    self.worked.insert(key);
                 }
                 continue;
             }
-            bad.insert(one.route);
+            bad.insert(key);
             let before = if lost { ", which worked before" } else { "" };
             let note = one.note.as_deref().unwrap_or("it was not named");
-            told.push(format!("{} ({}{before}): {note}", one.route.name(), one.route.means()));
+            let (name, means, at) = (one.route.name(), one.route.means(), &one.filesystem);
+            told.push(format!("{name} ({means}{before}) on {at}: {note}"));
         }
         let hindered = std::mem::take(&mut self.hindered);
-        let worse = bad.iter().any(|route| !self.told.contains(route));
+        let worse = bad.iter().any(|key| !self.told.contains(key));
         let better = bad.is_empty() && (hindered.is_some() || !self.told.is_empty());
         self.told = bad;
         if worse {
@@ -68,7 +73,8 @@ impl Memory {
         if let Some(why) = &self.hindered {
             return Some(format!("it cannot be carried out: {why}"));
         }
-        let names: Vec<_> = self.told.iter().map(|route| route.name()).collect();
+        let name = |(route, at): &Key| format!("{} on {at}", route.name());
+        let names: Vec<_> = self.told.iter().map(name).collect();
         (!names.is_empty())
             .then(|| format!("failed by {}: 'steadfast selftest' tells more", names.join(", ")))
     }
@@ -95,6 +101,19 @@ mod tests {
         assert!(memory.trouble().unwrap().contains("write"));
         assert!(matches!(memory.learn(&good), Some(News::Better(_))));
         assert_eq!((memory.learn(&good), memory.trouble()), (None, None));
+    }
+
+    #[test]
+    fn what_works_on_one_filesystem_is_not_missed_on_another() {
+        let mut memory = Memory::default();
+        let mut both = of(&[(Route::FileSetattr, Mark::Passed), (Route::FileSetattr, Mark::Limit)]);
+        both.routes.iter_mut().for_each(|one| one.source = Source::Audit);
+        both.routes.iter_mut().skip(1).for_each(|one| one.filesystem = "/srv".to_owned());
+        assert_eq!((memory.learn(&both), memory.learn(&both)), (None, None));
+        both.routes.reverse();
+        both.routes.iter_mut().for_each(|one| one.named = false);
+        let news = memory.learn(&both);
+        assert!(matches!(news, Some(News::Worse(why)) if why.contains("on /:")));
     }
 
     #[test]

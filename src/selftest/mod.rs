@@ -15,7 +15,7 @@ mod report;
 mod trial;
 
 pub use memory::{Memory, News};
-pub use report::{Mark, NotPossible, RouteResult, SelfTest, sweep_may_rest};
+pub use report::{Mark, NotPossible, RouteResult, SelfTest, Untested, sweep_may_rest};
 pub use trial::{Culprit, Means, Noticed, Tampering, Trial};
 
 use serde::{Deserialize, Serialize};

@@ -24,6 +24,8 @@ pub enum Mark {
 pub struct RouteResult {
     /// Which.
     pub route: Route,
+    /// On which filesystem: where that begins.
+    pub filesystem: String,
     /// It was noticed.
     pub seen: bool,
     /// The very process that did it was named.
@@ -59,8 +61,19 @@ impl RouteResult {
 pub struct NotPossible {
     /// Which.
     pub route: Route,
+    /// On which filesystem: where that begins.
+    pub filesystem: String,
     /// Nobody can take it: the kernel has no such call.
     pub absent: bool,
+    /// Why.
+    pub why: String,
+}
+
+/// A filesystem that holds protected files and no canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untested {
+    /// Where it begins.
+    pub filesystem: String,
     /// Why.
     pub why: String,
 }
@@ -74,6 +87,9 @@ pub struct SelfTest {
     pub routes: Vec<RouteResult>,
     /// Those that could not be.
     pub not_possible: Vec<NotPossible>,
+    /// Filesystems on which none was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untested: Vec<Untested>,
     /// Routes that went as well as they can on this host.
     pub passed: usize,
     /// Those among them that could go better on another.
@@ -91,12 +107,13 @@ impl SelfTest {
         time: Timestamp,
         routes: Vec<RouteResult>,
         not_possible: Vec<NotPossible>,
+        untested: Vec<Untested>,
         duration_ms: u64,
     ) -> Self {
         let count = |mark| routes.iter().filter(|one| one.result == mark).count();
         let (limits, failed) = (count(Mark::Limit), count(Mark::Failed));
         let passed = routes.len() - failed;
-        Self { time, routes, not_possible, passed, limits, failed, duration_ms }
+        Self { time, routes, not_possible, untested, passed, limits, failed, duration_ms }
     }
 
     /// The routes that failed.
@@ -105,12 +122,16 @@ impl SelfTest {
     }
 }
 
-/// Whether an event told of every way there is to clear the bit, so that the sweep need not hurry.
+/// Whether, on this filesystem, an event told of every way there is to clear the bit, so that the
+/// sweep need not hurry there.
 #[must_use]
-pub fn sweep_may_rest(test: &SelfTest) -> bool {
+pub fn sweep_may_rest(test: &SelfTest, filesystem: &str) -> bool {
     Route::ALL.into_iter().filter(|route| route.clears_the_bit()).all(|route| {
-        let told = |one: &RouteResult| one.route == route && one.is_told() && one.healed;
-        let absent = |one: &NotPossible| one.route == route && one.absent;
+        let told = |one: &RouteResult| {
+            one.route == route && one.filesystem == filesystem && one.is_told() && one.healed
+        };
+        let absent =
+            |one: &NotPossible| one.route == route && one.filesystem == filesystem && one.absent;
         test.routes.iter().any(told) || test.not_possible.iter().any(absent)
     })
 }
@@ -122,6 +143,7 @@ pub(super) mod tests {
     pub(in crate::selftest) fn result(route: Route, mark: Mark, sensor: Sensor) -> RouteResult {
         RouteResult {
             route,
+            filesystem: here(),
             seen: true,
             named: mark == Mark::Passed,
             healed: true,
@@ -135,7 +157,11 @@ pub(super) mod tests {
     }
 
     pub(in crate::selftest) fn test(routes: Vec<RouteResult>) -> SelfTest {
-        SelfTest::new(Timestamp::UNIX_EPOCH, routes, Vec::new(), 1)
+        SelfTest::new(Timestamp::UNIX_EPOCH, routes, Vec::new(), Vec::new(), 1)
+    }
+
+    pub(in crate::selftest) fn here() -> String {
+        "/".to_owned()
     }
 
     #[test]
@@ -152,18 +178,26 @@ pub(super) mod tests {
         let all = |sensor: fn(Route) -> Sensor| {
             test(Route::ALL.map(|route| result(route, Mark::Passed, sensor(route))).to_vec())
         };
-        assert!(sweep_may_rest(&all(|_| Sensor::Fanotify)));
-        assert!(!sweep_may_rest(&all(|route| match route {
+        let may_rest = |test: &SelfTest| sweep_may_rest(test, &here());
+        assert!(may_rest(&all(|_| Sensor::Fanotify)));
+        let elsewhere = "/srv";
+        assert!(!sweep_may_rest(&all(|_| Sensor::Fanotify), elsewhere));
+        assert!(!may_rest(&all(|route| match route {
             Route::OldDescriptor => Sensor::Sweep,
             _ => Sensor::Fanotify,
         })));
         let mut fewer = all(|_| Sensor::Fanotify);
         fewer.routes.retain(|one| one.route != Route::FileSetattr);
-        assert!(!sweep_may_rest(&fewer));
-        let untried = |absent| NotPossible { route: Route::FileSetattr, absent, why: "no".into() };
+        assert!(!may_rest(&fewer));
+        let untried = |absent| NotPossible {
+            route: Route::FileSetattr,
+            filesystem: here(),
+            absent,
+            why: "no".into(),
+        };
         fewer.not_possible = vec![untried(false)];
-        assert!(!sweep_may_rest(&fewer));
+        assert!(!may_rest(&fewer));
         fewer.not_possible = vec![untried(true)];
-        assert!(sweep_may_rest(&fewer));
+        assert!(may_rest(&fewer));
     }
 }

@@ -61,6 +61,7 @@ pub struct Noticed {
 #[derive(Clone, Debug)]
 pub struct Trial {
     route: Route,
+    filesystem: String,
     /// Who did it, once that is known.
     pub culprit: Option<Culprit>,
     /// When it was done, by the monotonic clock.
@@ -81,9 +82,10 @@ const MOST: usize = 256;
 impl Trial {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(route: Route) -> Self {
+    pub fn new(route: Route, filesystem: String) -> Self {
         Self {
             route,
+            filesystem,
             culprit: None,
             done_at: None,
             undone: None,
@@ -204,6 +206,7 @@ impl Trial {
         };
         RouteResult {
             route: self.route,
+            filesystem: self.filesystem.clone(),
             seen,
             named,
             healed,
@@ -221,6 +224,7 @@ impl Trial {
 mod tests {
     use jiff::Timestamp;
 
+    use super::super::report::tests::here;
     use super::*;
     use crate::attribute::Attribution;
     use crate::record::Severity;
@@ -237,7 +241,7 @@ mod tests {
 
     /// Process 7, started at tick 5, did it at 10 ms; it was whole again 2 ms later.
     fn trial(route: Route, events: impl IntoIterator<Item = Event>) -> Trial {
-        let mut trial = Trial::new(route);
+        let mut trial = Trial::new(route, here());
         trial.culprit = Some(Culprit { pid: 7, start_time: 5 });
         trial.done_at = Some(Duration::from_millis(10));
         trial.healed_at = Some(Duration::from_millis(12));
@@ -298,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_not_put_right_failed_whoever_was_named() {
-        let mut trial = Trial::new(Route::Unlink);
+        let mut trial = Trial::new(Route::Unlink, here());
         trial.culprit = Some(Culprit { pid: 7, start_time: 5 });
         assert_eq!(trial.conclude(Means::default()).result, Mark::Failed);
         trial.record(event(Kind::Deleted, Some(7)));

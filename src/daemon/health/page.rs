@@ -67,13 +67,14 @@ fn selftest(status: &Status) -> Vec<MetricFamily> {
     let Some(test) = &status.selftest else { return Vec::new() };
     let marks = [(Mark::Passed, "passed"), (Mark::Limit, "limit"), (Mark::Failed, "failed")];
     let each = test.routes.iter().flat_map(|one| {
-        marks.map(|(mark, name)| ([one.route.name(), name], truth(one.result == mark)))
+        let labels = |name| [one.route.name(), one.filesystem.as_str(), name];
+        marks.map(|(mark, name)| (labels(name), truth(one.result == mark)))
     });
     vec![
         family(
             "selftest_route",
             "What came of each route in the last self-test.",
-            &["route", "result"],
+            &["route", "filesystem", "result"],
             each,
         ),
         single("selftest_timestamp_seconds", "When the last self-test ended.", seconds(test.time)),

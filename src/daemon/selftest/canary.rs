@@ -1,5 +1,6 @@
-//! The canaries: two small files in a directory of their own below the state directory, one with
-//! the immutable bit and one without. They are there only while a self-test runs.
+//! The canaries: two small files in a directory of their own, one with the immutable bit and one
+//! without. One pair is below the state directory, and one on each other filesystem, where the
+//! copies of its protected files lie. They are there only while a self-test runs.
 
 use std::fs;
 use std::io;
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::baseline::{Origin, Record, Vault};
 use crate::daemon::protect;
-use crate::judge::{AlertWhen, Policy, Unexpected};
+use crate::judge::{AlertWhen, FileKind, Policy, Unexpected};
+use crate::respond;
+use crate::sys;
 use crate::text::escape_path;
 
 /// The directory below the state directory.
@@ -23,9 +26,76 @@ const CONTENT: &[u8] =
     b"This file is tampered with by steadfast itself, to see whether it notices.\n\
     It is there only while a self-test runs.\n";
 
-/// The directory of the canaries.
-pub(super) fn room(state: &Path) -> PathBuf {
-    state.join(ROOM)
+/// Where canaries stand for all files of a filesystem.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Where the filesystem begins, for people.
+    pub(super) filesystem: String,
+    /// Its device.
+    pub(super) dev: u64,
+    /// The directory of the canaries.
+    pub(super) dir: PathBuf,
+    /// It is not below the state directory, which is known to be root's.
+    apart: bool,
+}
+
+impl Room {
+    /// On the filesystem of the state.
+    pub(super) fn of_state(state: &Path) -> Self {
+        let begins = respond::highest(state).unwrap_or(state);
+        let dev = sys::stat::stat(state).map_or(0, |stat| stat.dev);
+        Self { filesystem: escape_path(begins), dev, dir: state.join(ROOM), apart: false }
+    }
+
+    /// On a filesystem of which copies lie in `slot`.
+    pub(super) fn of_slot(slot: &Path, dev: u64) -> Self {
+        let begins = slot.parent().unwrap_or(slot);
+        Self { filesystem: escape_path(begins), dev, dir: slot.join(ROOM), apart: true }
+    }
+
+    /// Has it stand where nobody but root can put something else in its place.
+    fn prepare(&self) -> io::Result<()> {
+        let slot = self.dir.parent().unwrap_or(Path::new("/"));
+        if self.apart {
+            require_roots_above(slot)?;
+            make_dir(slot)?;
+            require_roots(slot)?;
+        }
+        clear(&self.dir)?;
+        make_dir(&self.dir)
+    }
+}
+
+fn require_roots_above(dir: &Path) -> io::Result<()> {
+    dir.ancestors().skip(1).try_for_each(require_roots)
+}
+
+/// A directory that is root's, and that others can write to at most as they can to `/tmp`.
+fn require_roots(dir: &Path) -> io::Result<()> {
+    let stat = sys::stat::stat(dir)?;
+    let closed = stat.mode & 0o022 == 0 || stat.mode & 0o1000 != 0;
+    if stat.kind == FileKind::Directory && stat.uid == 0 && closed {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("others than root can write to {}", escape_path(dir))))
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The canaries that an earlier run left in `slot`, if it ended during a test, are gone. Where
+/// others can write it had none.
+pub(in crate::daemon) fn clear_slot(slot: &Path) {
+    let ours = require_roots_above(slot).and_then(|()| require_roots(slot));
+    if ours.is_ok()
+        && let Err(e) = clear(&slot.join(ROOM))
+    {
+        tracing::warn!("{}: {e}", escape_path(slot));
+    }
 }
 
 /// The slot of a canary's replicas: its own, so that everything goes with the directory.
@@ -49,16 +119,12 @@ pub(super) fn is_canary(path: &Path) -> bool {
 ///
 /// # Errors
 /// A sentence: what cannot be made.
-pub(super) fn make(state: &Path, vault: &Vault) -> Result<[Record; 2], String> {
-    let room = room(state);
-    let failed = |e: io::Error| format!("no canary can be made in {}: {e}", escape_path(&room));
-    clear(&room).map_err(failed)?;
-    match fs::DirBuilder::new().mode(0o700).create(&room) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
-        _ => {}
-    }
+pub(super) fn make(room: &Room, vault: &Vault) -> Result<[Record; 2], String> {
+    let dir = &room.dir;
+    let failed = |e: io::Error| format!("no canary can be made in {}: {e}", escape_path(dir));
+    room.prepare().map_err(failed)?;
     let take = |name: &str, immutable| {
-        let path = room.join(name);
+        let path = dir.join(name);
         fs::write(&path, CONTENT).map_err(failed)?;
         let policy = Policy {
             immutable,

@@ -1,19 +1,26 @@
 //! What the guard does for a self-test, step by step: it never waits, and each step is short.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EVERY, LONGEST, News, PAUSE, RETRIES, Stage, UNNOTICED, UNREADY};
+use super::canary::Room;
+use super::{
+    EVERY, LONGEST, MOST_ROOMS, News, PAUSE, Pair, Play, RETRIES, Stage, UNNOTICED, UNREADY,
+};
 use crate::baseline::Record;
 use crate::daemon::api::{self, SensorStatus};
 use crate::daemon::control::Reply;
 use crate::daemon::failures::Failure;
 use crate::daemon::guard::Guard;
 use crate::daemon::scribe::{Afterwards, Note};
+use crate::daemon::ward::Ward;
 use crate::engine::Input;
 use crate::record::{Event, Kind, Severity};
-use crate::selftest::{self, Culprit, Mark, Means, NotPossible, Route, SelfTest, Tampering, Trial};
+use crate::selftest::{
+    self, Culprit, Mark, Means, NotPossible, Route, SelfTest, Tampering, Trial, Untested,
+};
 use crate::sense::FileId;
 
 impl Guard {
@@ -30,8 +37,8 @@ impl Guard {
             Stage::Idle if now >= self.canaries.next || !self.canaries.askers.is_empty() => {
                 self.begin_test(now);
             }
-            Stage::Calm(route, since) if now >= since + PAUSE => {
-                self.begin_trial(route, now, since)
+            Stage::Calm(play, since) if now >= since + PAUSE => {
+                self.begin_trial(play, now, since);
             }
             Stage::Trying(since) => self.watch_trial(now, since),
             Stage::Closing(since) => self.end_test(now, since),
@@ -41,50 +48,83 @@ impl Guard {
 
     fn begin_test(&mut self, now: Duration) {
         self.sweep.hurry(now);
+        let rooms = self.rooms();
         let canaries = &mut self.canaries;
         canaries.stage = Stage::Making;
         canaries.began = now;
         canaries.next = now + EVERY;
-        canaries.queue = Route::ALL.into();
+        canaries.queue.clear();
         canaries.results.clear();
         canaries.not_possible.clear();
+        canaries.untested.clear();
         canaries.retried.clear();
-        canaries.tester.make();
+        canaries.tester.make(rooms);
+    }
+
+    /// One on the filesystem of the state, and one on each that holds protected files.
+    fn rooms(&self) -> Vec<Room> {
+        let of_slot =
+            |(_, ward): (FileId, &Ward)| Some((ward.slot.clone()?, ward.patient.seal?.dev));
+        let slots: BTreeMap<_, _> = self.wards().filter_map(of_slot).collect();
+        let mut rooms = vec![Room::of_state(&self.canaries.state)];
+        for (slot, dev) in slots {
+            if rooms.len() < MOST_ROOMS && rooms.iter().all(|room| room.dev != dev) {
+                rooms.push(Room::of_slot(&slot, dev));
+            }
+        }
+        rooms
     }
 
     /// The tester has something to tell.
     pub(in crate::daemon) fn test_news(&mut self, news: News) {
         match news {
-            News::Made(Ok(records)) => self.guard_canaries(*records),
-            News::Made(Err(why)) => self.hindered(&why),
+            News::Made(made) => self.guard_canaries(made),
             News::Tampered(culprit, said) => self.tampered(culprit, said),
             News::Ended if self.canaries.stage == Stage::Ending => self.next_trial(),
             News::Ended => self.canaries.ended = true,
         }
     }
 
-    fn guard_canaries(&mut self, records: [Record; 2]) {
-        let files = records.map(|record| self.guard(record));
-        self.canaries.files = Some(files);
+    fn guard_canaries(&mut self, made: Vec<(Room, Result<[Record; 2], String>)>) {
+        // Where not even the state has room for them, something is wrong with the daemon.
+        if let Some((_, Err(why))) = made.first() {
+            return self.hindered(&why.clone());
+        }
+        for (room, records) in made {
+            match records {
+                Ok(records) => {
+                    let files = records.map(|record| self.guard(record));
+                    let pair = self.canaries.pairs.len();
+                    self.canaries.pairs.push(Pair { room, files });
+                    self.canaries.queue.extend(Route::ALL.map(|route| Play { pair, route }));
+                }
+                Err(why) => {
+                    let filesystem = room.filesystem;
+                    self.canaries.untested.push(Untested { filesystem, why });
+                }
+            }
+        }
+        let plays = self.canaries.queue.len();
+        self.canaries.askers.iter().for_each(|asker| asker.gauge.set_paths(plays));
         self.next_trial();
     }
 
     fn next_trial(&mut self) {
         let now = self.now().mono;
         match self.canaries.queue.pop_front() {
-            Some(route) => self.canaries.stage = Stage::Calm(route, now),
+            Some(play) => self.canaries.stage = Stage::Calm(play, now),
             None => self.canaries.stage = Stage::Closing(now),
         }
     }
 
-    fn canary_of(&self, route: Route) -> Option<FileId> {
-        let [locked, plain] = self.canaries.files?;
-        Some(if route.clears_the_bit() { locked } else { plain })
+    fn canary_of(&self, play: Play) -> Option<FileId> {
+        let [locked, plain] = self.canaries.pairs.get(play.pair)?.files;
+        Some(if play.route.clears_the_bit() { locked } else { plain })
     }
 
     /// Begins once the canary is whole and a copy lies ready, as with a file that was left alone.
-    fn begin_trial(&mut self, route: Route, now: Duration, since: Duration) {
-        let Some(file) = self.canary_of(route) else { return self.next_trial() };
+    fn begin_trial(&mut self, play: Play, now: Duration, since: Duration) {
+        let Some(file) = self.canary_of(play) else { return self.next_trial() };
         let Some(ward) = self.ward(file) else { return self.next_trial() };
         let ready = ward.patient.replica.is_some() && self.engine.is_quiet(file);
         if !ready && now < since + UNREADY {
@@ -96,32 +136,41 @@ impl Guard {
         self.feed(Input::Unwatch { file });
         self.feed(Input::Watch { file, protected });
         self.canaries.ended = false;
-        self.canaries.trial = Some(Trial::new(route));
+        let filesystem = self.filesystem_of(play);
+        self.canaries.trial = Some(Trial::new(play.route, filesystem));
+        self.canaries.play = Some(play);
         self.canaries.stage = Stage::Trying(now);
-        self.canaries.tester.tamper(route, path);
+        self.canaries.tester.tamper(play.route, path);
+    }
+
+    fn filesystem_of(&self, play: Play) -> String {
+        let pair = self.canaries.pairs.get(play.pair);
+        pair.map(|pair| pair.room.filesystem.clone()).unwrap_or_default()
     }
 
     fn tampered(&mut self, culprit: Option<Culprit>, said: Tampering) {
         let now = self.now().mono;
-        let Some(trial) = self.canaries.trial.as_mut() else { return };
+        let (Some(trial), Some(play)) = (self.canaries.trial.as_mut(), self.canaries.play) else {
+            return;
+        };
         trial.culprit = culprit;
-        let route = trial.route();
-        match said {
+        let (absent, why) = match said {
             Tampering::Done(at) => {
                 trial.done_at = Some(Duration::from_nanos(at));
                 self.canaries.stage = Stage::Trying(now);
                 return;
             }
-            Tampering::Failed(why) => trial.undone = Some(why),
-            Tampering::Absent(why) => {
-                self.canaries.not_possible.push(NotPossible { route, absent: true, why });
-                self.canaries.trial = None;
+            Tampering::Failed(why) => {
+                trial.undone = Some(why);
+                return self.end_trial();
             }
-            Tampering::NotPossible(why) => {
-                self.canaries.not_possible.push(NotPossible { route, absent: false, why });
-                self.canaries.trial = None;
-            }
-        }
+            Tampering::Absent(why) => (true, why),
+            Tampering::NotPossible(why) => (false, why),
+        };
+        let filesystem = self.filesystem_of(play);
+        let route = play.route;
+        self.canaries.not_possible.push(NotPossible { route, filesystem, absent, why });
+        self.canaries.trial = None;
         self.end_trial();
     }
 
@@ -136,8 +185,7 @@ impl Guard {
         }
         if now >= since + UNNOTICED && !trial.is_seen() && !trial.hurried {
             trial.hurried = true;
-            let route = trial.route();
-            if let Some(file) = self.canary_of(route) {
+            if let Some(file) = self.canaries.play.and_then(|play| self.canary_of(play)) {
                 self.look_again(file, true);
             }
         }
@@ -149,18 +197,18 @@ impl Guard {
         let canaries = &mut self.canaries;
         canaries.stage = Stage::Ending;
         canaries.tester.release();
-        if let Some(trial) = canaries.trial.take() {
-            let (route, result) = (trial.route(), trial.conclude(means));
-            let again = canaries.retried.len() < RETRIES && !canaries.retried.contains(&route);
+        if let (Some(trial), Some(play)) = (canaries.trial.take(), canaries.play.take()) {
+            let result = trial.conclude(means);
+            let again = canaries.retried.len() < RETRIES && !canaries.retried.contains(&play);
             if result.result == Mark::Failed && again {
-                canaries.retried.push(route);
-                canaries.queue.push_front(route);
+                canaries.retried.push(play);
+                canaries.queue.push_front(play);
             } else {
                 canaries.results.push(result);
             }
         }
-        let left = canaries.queue.len();
-        canaries.askers.iter().for_each(|asker| asker.gauge.set_done(Route::ALL.len() - left));
+        let done = (canaries.pairs.len() * Route::ALL.len()).saturating_sub(canaries.queue.len());
+        canaries.askers.iter().for_each(|asker| asker.gauge.set_done(done));
         if canaries.ended {
             self.next_trial();
         }
@@ -176,6 +224,7 @@ impl Guard {
         if self.canaries.files().any(staging) && now < since + UNREADY {
             return;
         }
+        let rooms: Vec<Room> = self.canaries.pairs.iter().map(|pair| pair.room.clone()).collect();
         self.forget_canaries();
         let canaries = &mut self.canaries;
         let took = now.saturating_sub(canaries.began).as_millis();
@@ -183,12 +232,18 @@ impl Guard {
             Timestamp::now(),
             std::mem::take(&mut canaries.results),
             std::mem::take(&mut canaries.not_possible),
+            std::mem::take(&mut canaries.untested),
             u64::try_from(took).unwrap_or(u64::MAX),
         );
         let news = canaries.memory.learn(&test);
         canaries.last = Some(test.clone());
-        let told = self.wards().all(|(_, ward)| !ward.eventless);
-        self.sweep.rest(selftest::sweep_may_rest(&test) && told);
+        let proven = |room: &&Room| selftest::sweep_may_rest(&test, &room.filesystem);
+        let proven = rooms.iter().filter(proven).map(|room| room.dev).collect();
+        let wards = &self.wards;
+        self.sweep.rest(proven, now, |file, proven| {
+            let rests = |ward: &Ward| ward.patient.seal.is_some_and(|s| proven.contains(&s.dev));
+            wards.get(&file).is_some_and(|ward| !ward.eventless && rests(ward))
+        });
         self.tell_news(news);
         let selftest = Some(Box::new(test));
         self.answer_askers(&api::Report { selftest, ..api::Report::default() });
@@ -212,10 +267,9 @@ impl Guard {
     }
 
     fn forget_canaries(&mut self) {
-        for file in self.canaries.files.into_iter().flatten() {
-            self.forget(file);
-        }
-        self.canaries.files = None;
+        let files: Vec<_> = self.canaries.files().collect();
+        files.into_iter().for_each(|file| self.forget(file));
+        self.canaries.pairs.clear();
         self.canaries.trial = None;
         self.canaries.stage = Stage::Idle;
         self.canaries.tester.clear();

@@ -21,12 +21,16 @@ use super::wake::Mailer;
 use super::workers::Report;
 use crate::baseline::Vault;
 use crate::record::{Event, PathText};
-use crate::selftest::{Memory, NotPossible, Noticed, Route, RouteResult, SelfTest, Trial};
+use crate::selftest::{
+    Memory, NotPossible, Noticed, Route, RouteResult, SelfTest, Trial, Untested,
+};
 use crate::sense::{FileId, Observation, Sensor};
 
+pub(super) use canary::clear_slot;
 pub use tamper::tamper;
 pub use tester::News;
 
+use canary::Room;
 use tester::Tester;
 
 /// The first test begins this long after the guard is on duty, when the start is over…
@@ -46,26 +50,45 @@ const UNREADY: Duration = Duration::from_secs(1);
 /// Routes that are tried again in one test. Where more fail, it is not the load.
 const RETRIES: usize = 3;
 
+/// Filesystems that are tested, at most; files on others are looked at often.
+const MOST_ROOMS: usize = 8;
+
 /// See the module.
 pub(super) struct Canaries {
     tester: Tester,
     state: PathBuf,
     stage: Stage,
-    /// The locked one and the plain one, while there are any.
-    files: Option<[FileId; 2]>,
+    /// One pair for each filesystem, while there are any.
+    pairs: Vec<Pair>,
     trial: Option<Trial>,
     /// The tamperer of the trial is gone.
     ended: bool,
-    queue: VecDeque<Route>,
+    queue: VecDeque<Play>,
+    /// The one that is played.
+    play: Option<Play>,
     results: Vec<RouteResult>,
     not_possible: Vec<NotPossible>,
+    untested: Vec<Untested>,
     /// Failed once in this test: a machine under load deserves a second try.
-    retried: Vec<Route>,
+    retried: Vec<Play>,
     askers: Vec<Reply>,
     began: Duration,
     next: Duration,
     memory: Memory,
     last: Option<SelfTest>,
+}
+
+/// The locked canary and the plain one of a room.
+struct Pair {
+    room: Room,
+    files: [FileId; 2],
+}
+
+/// A route, to be played on the pair of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Play {
+    pair: usize,
+    route: Route,
 }
 
 /// What is waited for, and since when.
@@ -76,7 +99,7 @@ enum Stage {
     /// The canaries.
     Making,
     /// The canary to be whole, and quiet, for the next route.
-    Calm(Route, Duration),
+    Calm(Play, Duration),
     /// The deed, and what comes of it.
     Trying(Duration),
     /// The end of the tamperer.
@@ -96,15 +119,17 @@ impl Canaries {
         reports: Mailer<Report>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            tester: Tester::start(state.to_owned(), vault, reports)?,
+            tester: Tester::start(vault, reports)?,
             state: state.to_owned(),
             stage: Stage::Idle,
-            files: None,
+            pairs: Vec::new(),
             trial: None,
             ended: false,
             queue: VecDeque::new(),
+            play: None,
             results: Vec::new(),
             not_possible: Vec::new(),
+            untested: Vec::new(),
             retried: Vec::new(),
             askers: Vec::new(),
             began: Duration::ZERO,
@@ -116,17 +141,17 @@ impl Canaries {
 
     /// Whether this is a canary and no file of anybody's.
     pub(super) fn has(&self, file: FileId) -> bool {
-        self.files.is_some_and(|files| files.contains(&file))
+        self.files().any(|canary| canary == file)
     }
 
     /// The canaries, while there are any.
     pub(super) fn files(&self) -> impl Iterator<Item = FileId> {
-        self.files.into_iter().flatten()
+        self.pairs.iter().flat_map(|pair| pair.files)
     }
 
-    /// Whether `path` is where the canaries are.
+    /// Whether `path` is where canaries are.
     pub(super) fn is_theirs(&self, path: &Path) -> bool {
-        path.starts_with(canary::room(&self.state))
+        self.pairs.iter().any(|pair| path.starts_with(&pair.room.dir))
     }
 
     /// Where the replicas of a canary lie.
@@ -137,7 +162,7 @@ impl Canaries {
     /// Keeps what tells of a canary, and gives back everything else.
     pub(super) fn sift(&mut self, event: Box<Event>) -> Option<Box<Event>> {
         let theirs = |path: &PathText| self.is_theirs(&path.to_path());
-        if self.files.is_none() || !event.path.as_ref().is_some_and(theirs) {
+        if !event.path.as_ref().is_some_and(theirs) {
             return Some(event);
         }
         if let Some(trial) = self.trial.as_mut() {

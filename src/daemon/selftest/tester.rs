@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use super::canary;
+use super::canary::{self, Room};
 use crate::attribute::procfs::Process;
 use crate::baseline::{Record, Vault};
 use crate::daemon::wake::Mailer;
@@ -21,7 +21,7 @@ use crate::selftest::{Culprit, Route, Tampering};
 
 /// Something for the tester to do.
 enum Job {
-    Make,
+    Make(Vec<Room>),
     Tamper(Route, PathBuf),
     Clear,
 }
@@ -29,8 +29,8 @@ enum Job {
 /// What the tester tells the guard.
 #[derive(Debug)]
 pub enum News {
-    /// The canaries are there.
-    Made(Result<Box<[Record; 2]>, String>),
+    /// The canaries of each room are there, or why they are not.
+    Made(Vec<(Room, Result<[Record; 2], String>)>),
     /// The deed is done, or is not.
     Tampered(Option<Culprit>, Tampering),
     /// The tamperer is gone.
@@ -55,24 +55,28 @@ impl Tester {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn start(
-        state: PathBuf,
-        vault: Arc<Vault>,
-        reports: Mailer<Report>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(vault: Arc<Vault>, reports: Mailer<Report>) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
         let (release, released) = channel();
         let thread = std::thread::Builder::new().name("tester".into()).spawn(move || {
             let tell = |news| reports.send(Report::Selftest(news));
+            let mut made: Vec<Room> = Vec::new();
             for job in inbox {
                 match job {
-                    Job::Make => tell(News::Made(canary::make(&state, &vault).map(Box::new))),
+                    Job::Make(rooms) => {
+                        made.clone_from(&rooms);
+                        let make = |room: Room| {
+                            let records = canary::make(&room, &vault);
+                            (room, records)
+                        };
+                        tell(News::Made(rooms.into_iter().map(make).collect()));
+                    }
                     Job::Tamper(route, path) => play(route, &path, &released, &tell),
-                    Job::Clear => {
-                        if let Err(e) = canary::clear(&canary::room(&state)) {
+                    Job::Clear => made.drain(..).for_each(|room| {
+                        if let Err(e) = canary::clear(&room.dir) {
                             tracing::warn!("the canaries cannot be taken away: {e}");
                         }
-                    }
+                    }),
                 }
             }
         })?;
@@ -80,8 +84,8 @@ impl Tester {
     }
 
     /// Has the canaries made; [`News::Made`] follows.
-    pub(super) fn make(&self) {
-        self.push(Job::Make);
+    pub(super) fn make(&self, rooms: Vec<Room>) {
+        self.push(Job::Make(rooms));
     }
 
     /// Has one tampered with; [`News::Tampered`] and [`News::Ended`] follow.
