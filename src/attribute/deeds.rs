@@ -37,6 +37,8 @@ pub enum Act {
     Replaced,
     /// It was renamed.
     Moved,
+    /// Something was mounted over it, or over a directory above.
+    Covered,
 }
 
 /// An inode, and a file that it is, was or will be. More than one, where it has several names.
@@ -57,6 +59,8 @@ pub struct Deed {
     pub told: bool,
     /// To which: all those that the process had opened by then, where the call does not tell.
     pub of: Vec<Touched>,
+    /// Those of them that it had opened only just before.
+    pub just: Vec<Touched>,
     /// And those that a parent of it had opened.
     pub inherited: Vec<Touched>,
     /// By whom.
@@ -245,9 +249,9 @@ impl Testimony {
     fn judge<'a>(&'a self, found: &[&'a Witnessed], windows: &[Window]) -> Doers<'a> {
         let actors = distinct(found);
         let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
-        // What a call itself tells is no conclusion, which somebody unrecorded could upset.
-        let told = found.iter().all(|seen| seen.deed.told);
-        let complete = self.hears(windows) && (told || self.unrecorded.iter().all(recorded));
+        // That is no conclusion, which somebody unrecorded could upset.
+        let seen = found.iter().all(|seen| seen.deed.told || seen.just_opened_it());
+        let complete = self.hears(windows) && (seen || self.unrecorded.iter().all(recorded));
         Doers { complete: complete && actors.len() == 1, actors }
     }
 }
@@ -285,6 +289,11 @@ impl Witnessed {
         self.deed.of.contains(&Touched { file: self.file, key: inode })
     }
 
+    /// It opened the file, and did this at once.
+    fn just_opened_it(&self) -> bool {
+        self.deed.just.iter().any(|touched| touched.file == self.file)
+    }
+
     fn is_inherited(&self, inode: InodeKey) -> bool {
         self.deed.inherited.contains(&Touched { file: self.file, key: inode })
     }
@@ -319,6 +328,7 @@ fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
             matches!(act, Act::Removed | Act::Moved | Act::Replaced)
         }
         Kind::Moved => act == Act::Moved,
+        Kind::Shadowed => act == Act::Covered,
         _ => false,
     }
 }

@@ -102,7 +102,11 @@ fn culprit(
         ([], None) => {
             let done = is_done_by_calls(kind);
             let awaited = done && evidence.testimony.hears(evidence.windows);
-            Named { awaited, ..opener(suspects, openers) }
+            match kind {
+                // Nobody has to open a file to mount something over it.
+                Kind::Shadowed => Named { awaited, ..Named::default() },
+                _ => Named { awaited, ..opener(suspects, openers) },
+            }
         }
         ([(actor, source)], None) => Named {
             actor: Some((*actor).clone()),
@@ -204,6 +208,7 @@ fn is_done_by_calls(kind: Kind) -> bool {
             | Kind::Deleted
             | Kind::Moved
             | Kind::Replaced
+            | Kind::Shadowed
     )
 }
 
@@ -247,74 +252,4 @@ fn strip<'a>(actors: impl Iterator<Item = &'a Actor>) -> Vec<Actor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn actor(pid: u32) -> Arc<Actor> {
-        Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
-    }
-
-    fn none() -> Evidence<'static> {
-        static NOTHING: Testimony = Testimony {
-            deeds: Vec::new(),
-            complete: false,
-            unwatched: Vec::new(),
-            unrecorded: Vec::new(),
-        };
-        Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
-    }
-
-    fn suspect(hint: Hint, pid: u32) -> Suspect {
-        Suspect { hint, by: By::Process { actor: actor(pid), source: Source::OpenPermission } }
-    }
-
-    #[test]
-    fn the_only_writer_is_named_exactly_though_others_had_it_open() {
-        let named = name_culprit(
-            Kind::ContentChanged,
-            &[suspect(Hint::Closed, 1), suspect(Hint::Written, 2)],
-            &[actor(2), actor(1)],
-            &none(),
-        );
-        assert_eq!(named.actor.unwrap().pid, 2);
-        assert_eq!(named.attribution.confidence, Confidence::Exact);
-        assert_eq!(named.others.len(), 1);
-    }
-
-    #[test]
-    fn two_writers_are_both_listed_and_neither_is_exact() {
-        let named = name_culprit(
-            Kind::ContentChanged,
-            &[suspect(Hint::Written, 1), suspect(Hint::Written, 2)],
-            &[],
-            &none(),
-        );
-        assert_eq!(named.attribution.confidence, Confidence::Opener);
-        assert_eq!(named.others[0].pid, 2);
-    }
-
-    #[test]
-    fn a_cleared_bit_has_an_opener_at_best() {
-        let named =
-            name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)], &none());
-        assert_eq!(named.actor.unwrap().pid, 7);
-        assert_eq!(named.attribution.confidence, Confidence::Opener);
-    }
-
-    #[test]
-    fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
-        let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)], &none());
-        assert!(named.actor.is_none());
-        assert_eq!(named.attribution.confidence, Confidence::Unknown);
-        assert!(named.note.unwrap().contains('9'));
-    }
-
-    #[test]
-    fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
-        let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
-        let named =
-            name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[], &none());
-        assert_eq!(named.attribution.confidence, Confidence::Opener);
-    }
-}
+mod tests;

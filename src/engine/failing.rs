@@ -19,32 +19,35 @@ const SAY_AGAIN_AT_LAST: Duration = Duration::from_secs(24 * 3600);
 const MOST_REASONS: usize = 8;
 
 /// A file that could not be healed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Failing {
     pub(super) attempts: u32,
     pub(super) why: String,
-    /// The reasons that were told, with other numbers in them or none.
+}
+
+/// What an incident has told of that, whether or not the file was whole for a moment since.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// The reasons, with other numbers in them or none.
     told: Vec<String>,
     /// When the same is told again, and how long after that.
     again: Duration,
     wait: Duration,
 }
 
-impl Failing {
-    fn new(now: Duration) -> Self {
-        Self { attempts: 0, why: String::new(), told: Vec::new(), again: now, wait: SAY_AGAIN }
-    }
-
-    /// Whether it is to be told now: a reason that is new, or one that has lasted.
-    pub(super) fn is_to_be_told(&mut self, now: Duration) -> bool {
-        let reason: String = self.why.chars().filter(|c| !c.is_ascii_digit()).collect();
+impl Telling {
+    /// Whether this reason is to be told now: one that is new, or one that has lasted.
+    pub(super) fn is_due(&mut self, why: &str, now: Duration) -> bool {
+        let reason: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
         let new = !self.told.contains(&reason) && self.told.len() < MOST_REASONS;
         if !new && now < self.again {
             return false;
         }
-        if !self.told.is_empty() && now >= self.again {
-            self.wait = self.wait.saturating_mul(2).min(SAY_AGAIN_AT_LAST);
-        }
+        self.wait = match self.told.is_empty() {
+            true => SAY_AGAIN,
+            false if now >= self.again => self.wait.saturating_mul(2).min(SAY_AGAIN_AT_LAST),
+            false => self.wait,
+        };
         self.again = now + self.wait;
         if new {
             self.told.push(reason);
@@ -55,8 +58,8 @@ impl Failing {
 
 impl Guarded {
     /// It could not be put right; returns when to try again.
-    pub(super) fn fail(&mut self, now: Duration, why: String) -> Duration {
-        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(now)));
+    pub(super) fn fail(&mut self, why: String) -> Duration {
+        let failing = self.failing.get_or_insert_default();
         failing.attempts = failing.attempts.saturating_add(1);
         failing.why = why;
         FIRST_RETRY.saturating_mul(1 << failing.attempts.min(16)).min(LAST_RETRY)
@@ -73,5 +76,23 @@ impl Guarded {
             return true;
         }
         self.failing.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_once_and_then_ever_more_seldom_and_another_at_once() {
+        let mut telling = Telling::default();
+        let mut is_due = |why, seconds| telling.is_due(why, Duration::from_secs(seconds));
+        assert!(is_due("no room, 5 bytes", 10));
+        assert!(!is_due("no room, 7 bytes", 20), "only a number differs");
+        assert!(is_due("read-only", 30));
+        assert!(!is_due("no room, 5 bytes", 40));
+        assert!(is_due("read-only", 30 + 3600));
+        assert!(!is_due("read-only", 30 + 3600 + 7199));
+        assert!(is_due("read-only", 30 + 3600 + 7200));
     }
 }

@@ -140,6 +140,8 @@ impl Engine {
             };
             incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
         }
+        // What another look adds came with the same inode.
+        let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
         incident.window = content;
         incident.replaced = replaced;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
@@ -294,7 +296,7 @@ impl Engine {
 
     pub(super) fn failed(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let wait = guarded.fail(now.mono, why);
+        let wait = guarded.fail(why);
         self.timers.set(file, Timer::Retry, now.mono + wait);
         self.report_failure(now, file, out);
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
+use super::failing::Telling;
 use crate::attribute::{Nature, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response, Span};
@@ -124,6 +125,8 @@ pub(super) struct Incident {
     pub(super) heals: u32,
     pub(super) evidence: u32,
     pub(super) contested: bool,
+    /// What was told of tries that failed.
+    pub(super) failures: Telling,
     /// Changes beyond what is recorded one by one.
     pub(super) unlisted: u32,
 }
@@ -137,7 +140,7 @@ const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
 /// A change that is seen more often than this before it is recorded is not told apart by time.
-const MOST_WINDOWS: usize = 64;
+const MOST_WINDOWS: usize = 256;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
@@ -162,6 +165,7 @@ impl Incident {
             heals: 0,
             evidence: 0,
             contested: false,
+            failures: Telling::default(),
             unlisted: 0,
         }
     }

@@ -199,7 +199,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.verifying = None;
         guarded.unread = guarded.is_file();
-        let wait = guarded.fail(now.mono, why);
+        let wait = guarded.fail(why);
         let again = guarded.failing.as_ref().is_some_and(|failing| failing.attempts > 1);
         self.timers.set(file, Timer::Retry, now.mono + wait);
         if again {

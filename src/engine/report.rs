@@ -98,12 +98,11 @@ impl Engine {
     pub(super) fn report_failure(&mut self, now: Moment, file: FileId, out: &mut Vec<Action>) {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let Some(failing) = guarded.failing.as_mut() else { return };
+        let Some(failing) = guarded.failing.as_ref() else { return };
         let (why, attempts) = (failing.why.clone(), failing.attempts);
-        let news = failing.is_to_be_told(now.mono);
         let mut incident =
             guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
-        if news {
+        if incident.failures.is_due(&why, now.mono) {
             let mut event =
                 guarded.event(&incident, now.wall, Kind::RestoreFailed, Severity::Critical);
             event.response.clone_from(&incident.responses);

@@ -237,10 +237,11 @@ fn without_audit_nobody_is_named_exactly_who_did_not_do_it() {
 }
 
 /// A shell script with a directory as `$0` that runs until it is dropped.
-struct Background(Child);
+pub struct Background(Child);
 
 impl Background {
-    fn start(dir: &Path, script: &str) -> Self {
+    /// Starts it.
+    pub fn start(dir: &Path, script: &str) -> Self {
         use std::os::unix::process::CommandExt as _;
         let mut command = Command::new("bash");
         command.args(["-c", script]).arg(dir).stdin(Stdio::null()).process_group(0);

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{GOOD, Guard, Incident, incident_of, not_root, skip_unless};
+use crate::common::{GOOD, Guard, Incident, incident_of, missing, not_root, skip_unless};
+use crate::ledger::Background;
 use crate::tamper::{finish, let_loose, start, start_with_descriptor};
 use crate::{no_audit, sensor};
 
@@ -68,6 +69,40 @@ routes! {
     whoever_renames_another_over_it_is_named: "setflags" "replace" ["replaced", "deleted"];
     whoever_removes_it_is_named: "file_setattr" "unlink" ["deleted"];
     whoever_renames_it_away_is_named: "file_setattr" "rename" ["moved", "deleted"];
+}
+
+/// Mounts something and takes it away again, as the guard does, for whoever comes first.
+fn mount_over(name: &str, script: &str) {
+    let guard = Guard::on_disk().file("main.py", GOOD).file("app/main.py", GOOD).start();
+    let (file, seq) = (guard.path(name), guard.last_seq());
+    let reader = Background::start(guard.dir(), r#"while :; do cat "$0"/main.py >/dev/null; done"#);
+    let child =
+        std::process::Command::new("bash").args(["-c", script]).arg(guard.dir()).spawn().unwrap();
+    let pid = child.id();
+    finish(child);
+    let incident = incident_of(&guard, &file, seq);
+    drop(reader);
+    guard.wait_whole_at(&file);
+    let mut covered = incident.changes().filter(|line| line["kind"] == "shadowed");
+    let line = covered.next().unwrap_or_else(|| panic!("{}", incident.story));
+    let (actor, how) = (&line["actor"], &line["attribution"]["confidence"]);
+    // The shell becomes the program.
+    assert_eq!((&actor["comm"], &actor["pid"]), (&"mount".into(), &pid.into()), "{line}");
+    assert_eq!(how, "exact", "{line}");
+}
+
+#[test]
+fn whoever_mounts_something_over_a_file_is_named() {
+    skip_unless!(not_root().or_else(no_audit).or_else(|| missing(&["mount"])));
+    let _room = crate::alone();
+    mount_over("main.py", r#"echo evil >"$0/evil"; exec mount --bind "$0/evil" "$0/main.py""#);
+}
+
+#[test]
+fn whoever_mounts_something_over_a_directory_above_is_named() {
+    skip_unless!(not_root().or_else(no_audit).or_else(|| missing(&["mount"])));
+    let _room = crate::alone();
+    mount_over("app/main.py", r#"exec mount -t tmpfs none "$0/app""#);
 }
 
 #[test]

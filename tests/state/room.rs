@@ -34,8 +34,13 @@ fn a_full_disk_delays_what_is_to_be_noted_and_loses_nothing() {
         guard.write_surely(&path, |file| file.write_all_at(MARKER, 2));
         guard.wait_whole_at(&path);
     }
-    let degraded = || (guard.status()["state"] == "degraded").then_some(());
-    poll(degraded, || format!("it says nothing of the full disk\n{}", guard.story()));
+    let journal = |state: &str| {
+        let status = guard.status();
+        let sensors = status["sensors"].as_array().unwrap();
+        let journal = sensors.iter().find(|one| one["name"] == "journal").unwrap();
+        (journal["state"] == state).then_some(())
+    };
+    poll(|| journal("degraded"), || format!("it says nothing of the disk\n{}", guard.story()));
     poll(
         || guard.log().contains("what is to be noted there waits").then_some(()),
         || guard.story(),
@@ -57,7 +62,7 @@ fn a_full_disk_delays_what_is_to_be_noted_and_loses_nothing() {
         let said = common::text(&last.stdout) + &common::text(&last.stderr);
         assert_ne!(last.status.code(), Some(2), "the evidence is in the index: {said}");
     }
-    poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
+    poll(|| journal("working"), || guard.story());
     assert_eq!(verify(&guard).0, Some(0));
 }
 

@@ -18,6 +18,9 @@ pub(super) const SET_XATTR: u32 = 0x401c_5820;
 /// `file_setattr`, with the same number everywhere.
 pub(super) const FILE_SETATTR: u32 = 469;
 
+/// `move_mount`, with the same number everywhere.
+pub(super) const MOVE_MOUNT: u32 = 429;
+
 /// The numbers of the system calls that have to be told apart.
 #[derive(Debug)]
 pub(super) struct Numbers {
@@ -25,6 +28,8 @@ pub(super) struct Numbers {
     pub(super) ioctl: u32,
     /// Of those that set times by a name.
     pub(super) times: &'static [u32],
+    /// `mount`; what it is mounted on is the first name.
+    pub(super) mount: u32,
     opens: &'static [u32],
     cuts: &'static [u32],
 }
@@ -34,6 +39,7 @@ const NUMBERS: [Numbers; 4] = [
         arch: X86_64,
         ioctl: 16,
         times: &[132, 235, 261, 280],
+        mount: 165,
         opens: &[2, 85, 257, 437],
         cuts: &[76],
     },
@@ -41,14 +47,16 @@ const NUMBERS: [Numbers; 4] = [
         arch: I386,
         ioctl: 54,
         times: &[30, 271, 299, 320, 412],
+        mount: 21,
         opens: &[5, 8, 295, 437],
         cuts: &[92, 193],
     },
-    Numbers { arch: AARCH64, ioctl: 29, times: &[88], opens: &[56, 437], cuts: &[45] },
+    Numbers { arch: AARCH64, ioctl: 29, times: &[88], mount: 40, opens: &[56, 437], cuts: &[45] },
     Numbers {
         arch: ARM,
         ioctl: 54,
         times: &[30, 269, 326, 348, 412],
+        mount: 21,
         opens: &[5, 8, 322, 437],
         cuts: &[92, 193],
     },
@@ -75,6 +83,9 @@ pub(super) fn acts(call: &Call) -> Vec<(Act, Option<&Name>)> {
         let flags = SET_FLAGS.contains(&request) || request == SET_XATTR;
         return if flags { vec![(Act::Flags, None)] } else { Vec::new() };
     }
+    if call.number == numbers.mount || call.number == MOVE_MOUNT {
+        return mounted_on(call).map(|name| (Act::Covered, Some(name))).into_iter().collect();
+    }
     let act = |name: &Name| match name.role {
         Role::Normal if call.number == FILE_SETATTR => Some(Act::Flags),
         Role::Normal if numbers.opens.contains(&call.number) => Some(Act::OpenedForWriting),
@@ -88,6 +99,14 @@ pub(super) fn acts(call: &Call) -> Vec<(Act, Option<&Name>)> {
         Role::Create | Role::Parent => None,
     };
     call.names.iter().filter_map(|name| Some((act(name)?, Some(name)))).collect()
+}
+
+/// What something was mounted on; `None` where the call does not tell that from what was moved.
+fn mounted_on(call: &Call) -> Option<&Name> {
+    let mut names =
+        call.names.iter().filter(|name| name.name.as_ref().is_some_and(|name| !name.is_empty()));
+    let first = names.next()?;
+    (call.number != MOVE_MOUNT || names.next().is_none()).then_some(first)
 }
 
 /// Whether the inode was given a name by the same call, and the name another inode.

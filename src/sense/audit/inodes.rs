@@ -6,7 +6,7 @@
 //! file that is none of ours, so a life ends with the last name.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::attribute::{InodeKey, Touched};
@@ -49,12 +49,13 @@ pub(super) struct Inodes {
     lives: HashMap<Number, Vec<Life>>,
     numbers: HashMap<InodeKey, Number>,
     of_file: HashMap<FileId, OfFile>,
+    /// The directories above.
+    directories: HashMap<PathBuf, Number>,
 }
 
 #[derive(Debug, Default)]
 struct OfFile {
-    /// The last part of its path.
-    name: Option<Vec<u8>>,
+    path: Option<PathBuf>,
     /// The latest last.
     numbers: VecDeque<Number>,
 }
@@ -83,9 +84,8 @@ impl Inodes {
                 lives.push(life(since));
             }
         }
-        let name = path.file_name().unwrap_or_default();
         let of_file = self.of_file.entry(file).or_default();
-        of_file.name = Some(name.as_encoded_bytes().to_vec());
+        of_file.path = Some(path.to_owned());
         self.keep(file, number, key);
     }
 
@@ -197,9 +197,34 @@ impl Inodes {
     /// Whether this is a name of the file. Another one of the same inode is no concern of ours:
     /// a hard link, or that of a later file that was given the number.
     pub(super) fn is_called(&self, file: FileId, name: Option<&[u8]>) -> bool {
-        let own = self.of_file.get(&file).and_then(|of_file| of_file.name.as_deref());
+        let own = self.of_file.get(&file).and_then(|of_file| of_file.path.as_ref()?.file_name());
         let (Some(own), Some(name)) = (own, name) else { return true };
-        name.rsplit(|byte| *byte == b'/').next() == Some(own)
+        name.rsplit(|byte| *byte == b'/').next() == Some(own.as_encoded_bytes())
+    }
+
+    /// Those of the directories above this path that are not known yet.
+    pub(super) fn unknown_above<'a>(&self, path: &'a Path) -> Vec<&'a Path> {
+        path.ancestors().skip(1).filter(|dir| !self.directories.contains_key(*dir)).collect()
+    }
+
+    /// Notes a directory above a file.
+    pub(super) fn above(&mut self, directory: &Path, number: Number) {
+        self.directories.insert(directory.to_owned(), number);
+    }
+
+    /// What is hidden by a mount on this inode: the file that it is, or all below.
+    pub(super) fn covered(&self, number: &Number, began: FileTime) -> Vec<Touched> {
+        let mut hidden = self.called(number, began);
+        for (dir, _) in self.directories.iter().filter(|(_, known)| *known == number) {
+            for (file, of_file) in &self.of_file {
+                if of_file.path.as_ref().is_some_and(|path| path.starts_with(dir)) {
+                    let lives = of_file.numbers.iter().filter_map(|own| self.lives.get(own));
+                    let keys = lives.flatten().map(|life| Touched { file: *file, key: life.key });
+                    hidden.extend(keys);
+                }
+            }
+        }
+        hidden
     }
 
     /// Every inode that is known.
@@ -229,107 +254,4 @@ impl Life {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const NUMBER: Number = ((8, 1), 77);
-    const KEY: InodeKey = InodeKey { dev: 0x801, ino: 77 };
-
-    fn call(millis: u32) -> FileTime {
-        FileTime { sec: 100, nsec: millis * 1_000_000 }
-    }
-
-    fn since(millis: u32, began: Instant) -> Since {
-        Since { call: call(millis), open: began + Duration::from_millis(millis.into()) }
-    }
-
-    fn files(touched: &[Touched]) -> Vec<u32> {
-        touched.iter().map(|touched| touched.file.0).collect()
-    }
-
-    fn of_one(began: Instant) -> Inodes {
-        let mut inodes = Inodes::default();
-        let (one, path) = (FileId(1), Path::new("/srv/one"));
-        inodes.at_path((one, path), (NUMBER, KEY), false, since(0, began));
-        inodes
-    }
-
-    #[test]
-    fn what_was_done_before_a_number_was_used_again_is_not_laid_on_the_later_file() {
-        let began = Instant::now();
-        let mut inodes = of_one(began);
-        inodes.replica(FileId(2), (NUMBER, KEY), since(40, began));
-        assert_eq!(files(&inodes.called(&NUMBER, call(36))), [1]);
-        assert_eq!(files(&inodes.called(&NUMBER, call(44))), [2]);
-        let at = |millis| began + Duration::from_millis(millis);
-        assert_eq!(files(&inodes.opened(KEY, at(39))), [1]);
-        assert_eq!(files(&inodes.opened(KEY, at(41))), [2]);
-    }
-
-    #[test]
-    fn within_one_step_of_the_clock_the_earlier_inode_ends_first() {
-        let began = Instant::now();
-        let mut inodes = of_one(began);
-        inodes.replica(FileId(2), (NUMBER, KEY), since(40, began));
-        assert_eq!(files(&inodes.called(&NUMBER, call(40))), [1]);
-        inodes.removed(&NUMBER, call(40));
-        assert_eq!(files(&inodes.called(&NUMBER, call(40))), [2]);
-    }
-
-    #[test]
-    fn what_has_lost_its_last_name_is_no_file_of_ours_any_more() {
-        let began = Instant::now();
-        let mut inodes = of_one(began);
-        inodes.removed(&NUMBER, call(8));
-        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [0; 0]);
-    }
-
-    #[test]
-    fn an_inode_with_two_protected_names_is_both_files_and_survives_one() {
-        let began = Instant::now();
-        let mut inodes = Inodes::default();
-        for (file, path) in [(FileId(1), "/srv/one"), (FileId(2), "/srv/two")] {
-            inodes.at_path((file, Path::new(path)), (NUMBER, KEY), true, since(0, began));
-        }
-        inodes.removed(&NUMBER, call(8));
-        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [1, 2]);
-        inodes.forget(FileId(1));
-        assert_eq!(files(&inodes.called(&NUMBER, call(9))), [2]);
-        assert!(inodes.is_called(FileId(2), Some(b"/srv/two")));
-        assert!(!inodes.is_called(FileId(2), Some(b"/srv/one")));
-    }
-
-    #[test]
-    fn silence_proves_nothing_of_a_time_in_which_the_inode_was_not_recorded() {
-        let began = Instant::now();
-        let mut inodes = of_one(began + Duration::from_millis(5));
-        let at = |millis| began + Duration::from_millis(millis);
-        assert!(!inodes.is_recorded(FileId(1), KEY, at(4)));
-        assert!(inodes.is_recorded(FileId(1), KEY, at(5)));
-        assert!(!inodes.is_recorded(FileId(2), KEY, at(5)), "not known");
-        inodes.is_refused(FileId(1), &NUMBER, at(1000));
-        assert!(!inodes.is_recorded(FileId(1), KEY, at(5)));
-        // A replica is recorded before it has the path.
-        inodes.replica(FileId(3), (NUMBER, KEY), since(40, began));
-        assert!(inodes.is_recorded(FileId(3), KEY, began));
-    }
-
-    #[test]
-    fn what_is_remembered_of_a_file_stays_bounded() {
-        let began = Instant::now();
-        let mut inodes = Inodes::default();
-        for ino in 0..500 {
-            let key = InodeKey { dev: 0x801, ino };
-            inodes.replica(FileId(1), (((8, 1), ino), key), since(1, began));
-        }
-        assert_eq!(inodes.keys().len(), MOST_INODES);
-        assert_eq!(inodes.lives.len(), MOST_INODES);
-        for millis in 0..500 {
-            inodes.replica(FileId(1), (NUMBER, KEY), since(millis, began));
-        }
-        assert_eq!(inodes.lives[&NUMBER].len(), MOST_LIVES);
-        assert_eq!(files(&inodes.called(&NUMBER, call(500))), [1]);
-    }
-}
+mod tests;

@@ -41,7 +41,18 @@ impl Shared {
                 let path = crate::text::escape_path(path);
                 tracing::debug!("{path}: what is done to it is not recorded: {error}");
             }
+            self.above(path);
             return;
+        }
+    }
+
+    /// Notes the directories above, which something may be mounted on.
+    fn above(&self, path: &Path) {
+        let unknown = self.state().inodes.unknown_above(path);
+        for dir in unknown {
+            if let Ok(found) = Found::at(dir) {
+                self.state().inodes.above(dir, found.number);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::act::{FILE_SETATTR, Numbers, SET_FLAGS, SET_XATTR, native};
+use super::act::{FILE_SETATTR, MOVE_MOUNT, Numbers, SET_FLAGS, SET_XATTR, native};
 use crate::attribute::procfs::Process;
 use crate::sys::audit::{Change, Comparison, Control, Field, Rule, SIGNAL, Status};
 
@@ -222,6 +222,7 @@ fn rules(anchor: &Path, key: &str) -> Option<Vec<Rule>> {
             all.push(others(of(numbers, &[numbers.ioctl]).when(Argument1, Equal, request)));
         }
         all.push(others(of(numbers, numbers.times).when_text(Below, below)));
+        all.push(others(of(numbers, &[numbers.mount, MOVE_MOUNT])));
     }
     all.push(others(Rule::record(&[FILE_SETATTR])));
     all.push(others(Rule::record(&XATTR_AT).when_text(Below, below)));

@@ -1,0 +1,131 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::attribute::{Act, Deed, InodeKey, Touched, Witnessed};
+use crate::judge::FileTime;
+use crate::sense::FileId;
+
+fn actor(pid: u32) -> Arc<Actor> {
+    Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
+}
+
+fn none() -> Evidence<'static> {
+    static NOTHING: Testimony = Testimony {
+        deeds: Vec::new(),
+        complete: false,
+        unwatched: Vec::new(),
+        unrecorded: Vec::new(),
+    };
+    Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
+}
+
+fn suspect(hint: Hint, pid: u32) -> Suspect {
+    Suspect { hint, by: By::Process { actor: actor(pid), source: Source::OpenPermission } }
+}
+
+#[test]
+fn the_only_writer_is_named_exactly_though_others_had_it_open() {
+    let named = name_culprit(
+        Kind::ContentChanged,
+        &[suspect(Hint::Closed, 1), suspect(Hint::Written, 2)],
+        &[actor(2), actor(1)],
+        &none(),
+    );
+    assert_eq!(named.actor.unwrap().pid, 2);
+    assert_eq!(named.attribution.confidence, Confidence::Exact);
+    assert_eq!(named.others.len(), 1);
+}
+
+#[test]
+fn two_writers_are_both_listed_and_neither_is_exact() {
+    let named = name_culprit(
+        Kind::ContentChanged,
+        &[suspect(Hint::Written, 1), suspect(Hint::Written, 2)],
+        &[],
+        &none(),
+    );
+    assert_eq!(named.attribution.confidence, Confidence::Opener);
+    assert_eq!(named.others[0].pid, 2);
+}
+
+#[test]
+fn a_cleared_bit_has_an_opener_at_best() {
+    let named =
+        name_culprit(Kind::ImmutableCleared, &[suspect(Hint::Closed, 7)], &[actor(7)], &none());
+    assert_eq!(named.actor.unwrap().pid, 7);
+    assert_eq!(named.attribution.confidence, Confidence::Opener);
+}
+
+#[test]
+fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
+    let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
+    let named = name_culprit(Kind::ContentChanged, &[gone], &[actor(1)], &none());
+    assert!(named.actor.is_none());
+    assert_eq!(named.attribution.confidence, Confidence::Unknown);
+    assert!(named.note.unwrap().contains('9'));
+}
+
+#[test]
+fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
+    let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
+    let named =
+        name_culprit(Kind::ContentChanged, &[suspect(Hint::Written, 1), gone], &[], &none());
+    assert_eq!(named.attribution.confidence, Confidence::Opener);
+}
+
+const FILE: FileId = FileId(1);
+const KEY: InodeKey = InodeKey { dev: 1, ino: 2 };
+
+/// A process changed flags through a descriptor of the file, while one that audit does not
+/// record read it.
+fn flags_changed(just: bool) -> Testimony {
+    let of = vec![Touched { file: FILE, key: KEY }];
+    let time = |sec| FileTime { sec, nsec: 0 };
+    let deed = Deed {
+        act: Act::Flags,
+        told: false,
+        just: if just { of.clone() } else { Vec::new() },
+        of,
+        inherited: Vec::new(),
+        actor: actor(2),
+        began: time(10),
+        over: Instant::now(),
+        ended: time(11),
+    };
+    Testimony {
+        deeds: vec![Witnessed { deed: Arc::new(deed), file: FILE, over: Duration::from_secs(11) }],
+        complete: true,
+        unwatched: Vec::new(),
+        unrecorded: vec![actor(1)],
+    }
+}
+
+fn who_cleared(testimony: &Testimony) -> Named {
+    let until = FileTime { sec: 12, nsec: 0 };
+    let window = Window { whole: Duration::from_secs(9), until, sharp: false, inode: Some(KEY) };
+    let evidence = Evidence { testimony, windows: &[window], nature: Nature::default() };
+    name_culprit(Kind::ImmutableCleared, &[], &[actor(1), actor(2)], &evidence)
+}
+
+#[test]
+fn whoever_opened_it_and_changed_flags_at_once_did_it_whoever_else_reads_it() {
+    let named = who_cleared(&flags_changed(true));
+    assert_eq!(named.actor.unwrap().pid, 2);
+    assert_eq!(named.attribution.confidence, Confidence::Exact);
+    assert_eq!(named.others[0].pid, 1);
+}
+
+#[test]
+fn whoever_held_it_and_changed_some_flags_comes_first_before_one_that_is_not_recorded() {
+    let named = who_cleared(&flags_changed(false));
+    assert_eq!(named.actor.unwrap().pid, 2);
+    assert_eq!(named.attribution.confidence, Confidence::Opener);
+    assert_eq!(named.others[0].pid, 1);
+}
+
+#[test]
+fn whoever_reads_a_file_is_not_said_to_have_mounted_something_over_it() {
+    let named = name_culprit(Kind::Shadowed, &[], &[actor(1)], &none());
+    assert!(named.actor.is_none());
+    assert_eq!(named.attribution.confidence, Confidence::Unknown);
+}
