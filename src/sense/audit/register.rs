@@ -34,13 +34,15 @@ impl Shared {
             if Found::at(path).is_ok_and(|again| again.number != found.number) {
                 continue;
             }
-            let inodes = &mut self.state().inodes;
+            let mut state = self.state();
+            let inodes = &mut state.inodes;
             inodes.at_path((file, path), (found.number, found.key), found.links, now);
             if let Err(error) = done {
                 inodes.is_refused(file, &found.number, now.open + NEVER);
                 let path = crate::text::escape_path(path);
                 tracing::debug!("{path}: what is done to it is not recorded: {error}");
             }
+            drop(state);
             self.above(path);
             return;
         }
