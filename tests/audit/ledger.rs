@@ -119,6 +119,7 @@ fn assert_named(guard: &Guard, ledger: &[Entry]) {
     }
     let audit = crate::sensor(guard, "audit");
     assert!(wrong.is_empty(), "exactly, and wrong, {audit}:\n{}", wrong.join("\n"));
+    eprintln!("{} tamperers, {lines} lines, {} left open", ledger.len(), open.len());
     let few = open.len() <= may_be_open(lines);
     assert!(few, "{} of {lines}, {audit}:\n{}", open.len(), open.join("\n"));
     assert_whole(guard, ledger);
