@@ -11,12 +11,14 @@
 //! machine time with each path that it uses, and ten milliseconds to take away.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::act::{FILE_SETATTR, MOVE_MOUNT, Numbers, SET_FLAGS, SET_XATTR, native};
 use crate::attribute::procfs::Process;
 use crate::sys::audit::{Change, Comparison, Control, Field, Rule, SIGNAL, Status};
+use crate::sys::pidfd;
 
 const LOCK: &str = "/run/steadfast-audit.lock";
 const PREFIX: &str = "steadfast-";
@@ -190,8 +192,11 @@ impl Owner {
             .filter(|_| parts.next().is_none())
     }
 
+    /// One that was killed and that nobody has waited for yet lives no longer.
     fn lives(&self) -> bool {
+        let held = pidfd::open(self.pid);
         start_of(self.pid) == Some(self.start)
+            && held.map_or(true, |held| pidfd::is_alive(held.as_fd()))
     }
 }
 
@@ -249,5 +254,21 @@ mod tests {
         {
             assert_eq!(Owner::parse(key), None, "{key}");
         }
+    }
+
+    #[test]
+    fn a_process_that_was_killed_and_not_waited_for_owns_nothing() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let start = start_of(child.id()).unwrap();
+        let owner = Owner { pid: child.id(), start, before: Before { enabled: 0, backlog: 64 } };
+        assert!(owner.lives());
+        child.kill().unwrap();
+        let held = pidfd::open(child.id()).unwrap();
+        while pidfd::is_alive(held.as_fd()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(start_of(child.id()), Some(start), "it is still there");
+        assert!(!owner.lives());
+        child.wait().unwrap();
     }
 }
