@@ -4,15 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, IFlags, Mode, RenameFlags};
-use serde_json::Value;
+use rustix::fs::{CWD, FileType, IFlags, Mode};
 
 use super::{REPLACE, WRITE};
 use crate::common::{
-    self, GOOD, Guard, MARKER, PATIENCE, Route, Whole, clear_through_file_setattr, exchange_surely,
-    not_root, poll, set_flags, skip_unless,
+    self, GOOD, MARKER, Route, Whole, exchange_surely, not_root, set_flags, skip_unless,
 };
 
 /// The route on which `prepared` appears at the protected path, in one step.
@@ -87,34 +84,6 @@ fn a_file_replaced_by_a_symlink_is_whole_again_and_its_target_untouched() {
     route
         .also(move |guard| assert_eq!(untouched.differences(&precious_in(guard.dir())), ""))
         .check();
-}
-
-#[test]
-fn a_symlink_swapped_in_and_out_again_and_again_is_never_followed_and_ends_in_a_whole_file() {
-    skip_unless!(not_root());
-    let builder = Guard::on_disk().file("main.py", GOOD).bystander("shadow", b"root:secret");
-    let builder = builder.prepare(|dir| symlink(dir.join("shadow"), dir.join("link")).unwrap());
-    let mut guard = builder.start();
-    let (file, link, shadow) = (guard.file(), guard.path("link"), guard.path("shadow"));
-    let untouched = Whole::of(&shadow).unwrap();
-    let start = Instant::now();
-    let mut swaps = 0;
-    // Now and then the guard is faster for a whole while; less so where no event wakes it.
-    while start.elapsed() < Duration::from_secs(2) || (swaps < 2 && start.elapsed() < PATIENCE) {
-        let _refused_where_it_is_a_link = clear_through_file_setattr(&file)
-            .or_else(|_| set_flags(&file, |flags| flags - IFlags::IMMUTABLE).map(drop));
-        let swapped = rustix::fs::renameat_with(CWD, &link, CWD, &file, RenameFlags::EXCHANGE);
-        swaps += u32::from(swapped.is_ok());
-    }
-    assert!(swaps > 1, "no swap got through");
-    guard.wait_whole();
-    guard.wait_settled();
-    guard.wait_whole();
-    assert_eq!(untouched.differences(&shadow), "");
-    assert!(guard.is_alive());
-    // A guard that has so much to do says late how things are.
-    let replaced = |line: &Value| line["kind"] == "replaced";
-    poll(|| guard.events_about(&file).iter().any(replaced).then_some(()), || guard.story());
 }
 
 #[test]

@@ -47,7 +47,7 @@ use thread::Listener;
 
 /// Whoever asks is answered within this time, whether all records have come in or not. Where so
 /// much is recorded that they come seconds late, a late name is better than none.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The start waits this long until all files are known.
 const SCAN: Duration = Duration::from_secs(10);
 /// The first record has to come within this time.
