@@ -17,7 +17,11 @@ pub(super) fn relock(patient: &Patient) -> io::Result<Option<Stat>> {
         return Ok(None);
     }
     // By name, which is quicker; the look tells if another inode has got it just then.
-    sys::flags::set_immutable_at(parent.as_fd(), patient.name(), true)?;
+    if let Err(refused) = sys::flags::set_immutable_at(parent.as_fd(), patient.name(), true) {
+        // A device that was put there just then has no flags.
+        let now = sys::stat::stat_at(parent.as_fd(), patient.name())?;
+        return if is_the_one(patient, &now) { Err(refused) } else { Ok(None) };
+    }
     reach(Point::Relocked);
     patient.look_in(&parent, patient.name())
 }
