@@ -19,6 +19,8 @@ use crate::sys;
 
 /// At most this much of the tampered content is copied to the quarantine, in bytes.
 const EVIDENCE_LIMIT: u64 = 64 << 20;
+/// Whoever writes on and on while the content is copied is not waited for longer than so often.
+const COPIES: usize = 3;
 
 /// Rewrites the file in place and returns the look at the end and where the copy of the
 /// tampered content lies; `None` when what has the path is not a regular file with the
@@ -43,10 +45,7 @@ pub(super) fn rewrite(
     vault
         .require_room(&digest, &held, patient.parent())
         .map_err(|e| io::Error::other(e.to_string()))?;
-    // Whoever writes after the copy was made, and before the file is filled, would leave no trace.
-    // Where there are no flags that cannot be helped.
-    let _ = sys::flags::set_immutable(inode.as_fd(), true);
-    let evidence = keep(inode.as_fd(), slot)?;
+    let evidence = keep_last(inode.as_fd(), slot)?;
     reach(Point::RewriteKept);
     fill(patient, inode.as_fd(), vault)?;
     if let Some(flags) = patient.facts.flags {
@@ -85,6 +84,24 @@ pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
     let dir = sys::open::open_dir(slot)?;
     let inode = sys::open::open_path_at(dir.as_fd(), from.file_name().unwrap_or_default())?;
     keep(inode.as_fd(), slot)
+}
+
+/// A copy of the content, made again where somebody wrote meanwhile: what is written after it,
+/// and before the file is filled, leaves no trace. The bit keeps most from writing; where there
+/// are no flags that cannot be helped.
+fn keep_last(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
+    for _ in 1..COPIES {
+        let _ = sys::flags::set_immutable(inode, true);
+        let before = sys::stat::stat_fd(inode)?.mtime;
+        let copy = keep(inode, slot)?;
+        if sys::stat::stat_fd(inode)?.mtime == before {
+            return Ok(copy);
+        }
+        if let Some(outdated) = copy {
+            let _ = std::fs::remove_file(outdated);
+        }
+    }
+    keep(inode, slot)
 }
 
 /// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
