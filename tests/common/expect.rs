@@ -93,10 +93,15 @@ impl Incident {
         self
     }
 
-    /// It says that the file was put right, and nothing of a failure.
+    /// It says that the file was put right, and nothing of a failure but that it was undone: a
+    /// test that tampers until it gets through may do so twice in a row.
     pub fn assert_healed(&self) -> &Self {
         assert!(self.has("restored") || self.has("relocked"), "no heal\n{}", self.story);
-        assert!(!self.has("restore-failed"), "a failed heal\n{}", self.story);
+        let undone = |line: &Value| {
+            line["note"].as_str().is_some_and(|note| note.contains("is different again at once"))
+        };
+        let mut failures = self.lines.iter().filter(|line| line["kind"] == "restore-failed");
+        assert!(failures.all(undone), "a failed heal\n{}", self.story);
         let answered = |line: &Value| {
             let responses = line["response"].as_array();
             responses.is_some_and(|all| all.iter().any(|r| r["outcome"] == "done"))
