@@ -10,11 +10,12 @@ use jiff::Timestamp;
 
 use super::failing::Failing;
 use super::incident::Incident;
+use super::seen::Seen;
 use super::{Action, Moment, Sight};
-use crate::attribute::{InodeKey, LATE, SLACK, Suspect, Window};
+use crate::attribute::{InodeKey, LATE, SLACK, Window};
 use crate::judge::{Difference, Facts, FileKind, Policy, Stat, Unexpected, looks_whole};
 use crate::record::Kind;
-use crate::sense::{By, FileId, Hint, Observation};
+use crate::sense::FileId;
 
 /// What the engine has to know of a path to guard it.
 #[derive(Clone, Debug)]
@@ -29,23 +30,6 @@ pub struct Protected {
     pub seal: Option<Stat>,
     /// When that was.
     pub whole_at: Timestamp,
-}
-
-/// A suspect, when it was seen, and the last round that what it did can belong to.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) until: u32,
-    pub(super) at: Duration,
-    pub(super) suspect: Suspect,
-}
-
-impl Seen {
-    fn process(&self) -> Option<(u32, u64)> {
-        match &self.suspect.by {
-            By::Process { actor, .. } => Some((actor.pid, actor.start_time)),
-            By::Nobody | By::Gone { .. } => None,
-        }
-    }
 }
 
 /// One protected path and everything that is under way for it.
@@ -105,8 +89,6 @@ pub(super) struct Guarded {
     lines: (f64, Duration),
 }
 
-/// Whoever opened a file and may hold it still is a suspect for this long.
-const HELD: Duration = Duration::from_secs(1);
 /// Cures in a row that left open whether they worked, or did not.
 const MOST_FRUITLESS: u32 = 8;
 /// A file is contested when it was healed this often…
@@ -122,9 +104,6 @@ const QUIET_CONTESTED: Duration = Duration::from_secs(10);
 const MOST_LINES: f64 = 2000.0;
 /// …and so many a second after that.
 const LINES_A_SECOND: f64 = 50.0;
-
-/// Observations that name a process are kept for one incident up to this number.
-const MOST_SUSPECTS: usize = 64;
 
 impl Guarded {
     pub(super) fn new(protected: Protected, now: Moment) -> Self {
@@ -204,27 +183,6 @@ impl Guarded {
         self.protected.path.join(OsStr::from_bytes(name))
     }
 
-    /// Keeps who did what. Mere readers make room for those who changed something.
-    pub(super) fn suspect(&mut self, now: Duration, seen: &Observation) {
-        if matches!(seen.by, By::Nobody) {
-            return;
-        }
-        let until = match (seen.retired, self.exchanged) {
-            (true, Some(round)) => round,
-            (true, None) => return,
-            (false, _) => self.round.saturating_add(u32::from(self.busy)),
-        };
-        if self.suspects.len() >= MOST_SUSPECTS {
-            let reader = |s: &Seen| matches!(s.suspect.hint, Hint::Opened | Hint::Closed);
-            match self.suspects.iter().position(reader) {
-                Some(at) => drop(self.suspects.remove(at)),
-                None => return,
-            }
-        }
-        let suspect = Suspect { hint: seen.hint.clone(), by: seen.by.clone() };
-        self.suspects.push(Seen { until, at: now, suspect });
-    }
-
     /// Something is under way, or was found and left.
     pub(super) fn is_doubtful(&self) -> bool {
         let found = self.incident.is_some() || self.tolerated.is_some() || self.away.is_some();
@@ -282,10 +240,7 @@ impl Guarded {
         if self.verifying.is_some() || self.written || self.unread {
             return;
         }
-        self.learned = None;
-        self.told = false;
-        self.failing = None;
-        self.reported.clear();
+        self.owes_nothing();
         self.fruitless = 0;
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
             incident.unproven = false;
@@ -302,6 +257,14 @@ impl Guarded {
         }
     }
 
+    /// What events told until now is dealt with, and no failure is left to tell.
+    fn owes_nothing(&mut self) {
+        self.learned = None;
+        self.told = false;
+        self.failing = None;
+        self.reported.clear();
+    }
+
     /// Whether this is the state that differs, was reported, and is left as it is. Then what
     /// events told until now is told.
     pub(super) fn tolerates(&mut self, sight: &Sight) -> bool {
@@ -312,10 +275,7 @@ impl Guarded {
             if !self.unread_but_tolerated {
                 self.verifying = None;
             }
-            self.learned = None;
-            self.told = false;
-            self.failing = None;
-            self.reported.clear();
+            self.owes_nothing();
             if let Some(incident) = self.incident.as_mut() {
                 incident.unproven = false;
             }
@@ -340,43 +300,6 @@ impl Guarded {
         };
         self.persisting = Some((found.to_vec(), times));
         times
-    }
-
-    /// Drops suspects, but for those who opened the file lately and have not closed it: they
-    /// may still do something through their descriptor.
-    pub(super) fn forget_the_harmless(&mut self, now: Duration) {
-        self.keep_holders(now);
-        self.suspects.retain(|seen| seen.until == u32::MAX);
-    }
-
-    /// What was done until now is drafted and waits for its record; what is found from now on
-    /// was done by others, or through a descriptor that is open still.
-    fn begin_round(&mut self, now: Duration) {
-        if self.suspects.iter().any(|seen| (self.round..u32::MAX).contains(&seen.until)) {
-            self.keep_holders(now);
-            let round = self.round;
-            let done = self.suspects.iter_mut().filter(|seen| seen.until != u32::MAX);
-            done.for_each(|seen| seen.until = seen.until.min(round));
-            self.round = round.saturating_add(1);
-        }
-    }
-
-    /// Of all suspects only those who opened the file lately and have not closed it may still
-    /// do something in any round to come.
-    fn keep_holders(&mut self, now: Duration) {
-        let mut open: Vec<(u32, u64)> = Vec::new();
-        for seen in self.suspects.iter_mut().rev() {
-            let Some(id) = seen.process() else { continue };
-            let last = !open.contains(&id);
-            open.push(id);
-            let holds = seen.suspect.hint == Hint::Opened && now.saturating_sub(seen.at) < HELD;
-            let known = seen.until == u32::MAX;
-            seen.until = match last && holds {
-                true => u32::MAX,
-                false if known => self.round,
-                false => seen.until,
-            };
-        }
     }
 
     /// Whether this is not the inode of the seal. Directories are not told apart by inode.

@@ -18,6 +18,7 @@ mod incident;
 mod io;
 mod reading;
 mod report;
+mod seen;
 mod timers;
 
 use std::collections::HashMap;
