@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{BaselineError, explain};
 use super::gone;
+use super::meta;
 use super::watch::Held;
 
 /// The layout this program writes.
@@ -177,10 +178,7 @@ impl Baseline {
                 return Ok(());
             }
             work.execute_batch(SCHEMA)?;
-            work.execute(
-                "INSERT INTO meta VALUES ('written_by', ?1)",
-                [env!("CARGO_PKG_VERSION")],
-            )?;
+            meta::set(&work, "written_by", env!("CARGO_PKG_VERSION"))?;
             work.pragma_update(None, "application_id", APPLICATION_ID)?;
             work.pragma_update(None, "user_version", LAYOUT)?;
             work.commit()
@@ -202,13 +200,10 @@ impl Baseline {
         }
         let layout = self.layout()?;
         if layout > LAYOUT {
-            let written_by = self.with(|connection| {
-                let sql = "SELECT value FROM meta WHERE key = 'written_by'";
-                connection.query_row(sql, [], |row| row.get::<_, String>(0))
-            });
+            let written_by = self.with(|connection| meta::get(connection, "written_by"));
             let path = self.path.to_path_buf();
-            let written_by = written_by.map_or_else(
-                |_| "of a later version".to_owned(),
+            let written_by = written_by.ok().flatten().map_or_else(
+                || "of a later version".to_owned(),
                 |version| crate::text::escape(version.as_bytes()),
             );
             return Err(BaselineError::Newer { path, layout, known: LAYOUT, written_by });

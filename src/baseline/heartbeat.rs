@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::OptionalExtension;
 
 use super::db::Baseline;
 use super::error::BaselineError;
+use super::meta;
 use super::records::bytes;
 use crate::text::{hex_decode, hex_encode};
 
@@ -37,12 +37,7 @@ impl Baseline {
     ///
     /// Where the database cannot be read.
     pub fn heartbeat(&self) -> Result<Option<Heartbeat>, BaselineError> {
-        let text: Option<String> = self.with(|connection| {
-            connection
-                .prepare_cached("SELECT value FROM meta WHERE key = 'heartbeat'")?
-                .query_row([], |row| row.get(0))
-                .optional()
-        })?;
+        let text = self.with(|connection| meta::get(connection, "heartbeat"))?;
         Ok(text.as_deref().and_then(parse))
     }
 
@@ -57,12 +52,7 @@ impl Baseline {
             text.push(' ');
             text.push_str(&hex_encode(bytes(path)));
         }
-        self.with(|connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('heartbeat', ?1)")?
-                .execute([text])
-                .map(drop)
-        })
+        self.with(|connection| meta::set(connection, "heartbeat", &text))
     }
 }
 

@@ -7,6 +7,7 @@ mod evidence;
 mod gone;
 mod hash;
 mod heartbeat;
+mod meta;
 mod path_json;
 mod patterns;
 mod place;

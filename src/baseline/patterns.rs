@@ -6,10 +6,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::db::Baseline;
 use super::error::BaselineError;
+use super::meta;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,10 +29,7 @@ impl Baseline {
     /// Where the database cannot be read.
     pub fn patterns(&self) -> Result<Patterns, BaselineError> {
         self.with(|connection| {
-            let text: Option<String> = connection
-                .prepare_cached("SELECT value FROM meta WHERE key = 'patterns'")?
-                .query_row([], |row| row.get(0))
-                .optional()?;
+            let text = meta::get(connection, "patterns")?;
             let texts = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
             let released = connection
                 .prepare_cached(
@@ -60,10 +58,7 @@ impl Baseline {
             connection
                 .prepare_cached("DELETE FROM meta WHERE key LIKE 'released %'")?
                 .execute([])?;
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('patterns', ?1)")?
-                .execute([text])
-                .map(drop)
+            meta::set(connection, "patterns", text)
         })
     }
 }
