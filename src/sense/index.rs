@@ -250,10 +250,7 @@ fn of_itself(mask: MaskFlags) -> Vec<Hint> {
 }
 
 fn taken_away(mask: MaskFlags) -> Vec<Hint> {
-    which(
-        mask,
-        [(MaskFlags::FAN_DELETE_SELF, Hint::Removed), (MaskFlags::FAN_MOVE_SELF, Hint::Moved)],
-    )
+    which(mask, [(MaskFlags::FAN_DELETE_SELF, Hint::Gone), (MaskFlags::FAN_MOVE_SELF, Hint::Moved)])
 }
 
 fn of_name(mask: MaskFlags) -> Vec<Hint> {
@@ -330,7 +327,7 @@ mod tests {
         let attribute = MaskFlags::FAN_ATTRIB | MaskFlags::FAN_CLOSE_NOWRITE;
         assert_eq!(all(attribute), [Hint::Metadata, Hint::Closed]);
         let gone = MaskFlags::FAN_CLOSE_WRITE | MaskFlags::FAN_DELETE_SELF;
-        assert_eq!(all(gone), [Hint::WriterClosed, Hint::Removed]);
+        assert_eq!(all(gone), [Hint::WriterClosed, Hint::Gone]);
         let both = MaskFlags::FAN_DELETE | MaskFlags::FAN_CREATE;
         assert_eq!(of_name(both), [Hint::Removed, Hint::Arrived]);
     }

@@ -79,8 +79,10 @@ pub enum Hint {
     WriterClosed,
     /// Metadata changed.
     Metadata,
-    /// The name was removed, or its inode was.
+    /// The name was removed.
     Removed,
+    /// The inode is no more. Whoever let go of it last need not have removed anything.
+    Gone,
     /// The name or a directory above it was renamed.
     Moved,
     /// The name was given to something: created or renamed to.

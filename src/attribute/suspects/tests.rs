@@ -66,6 +66,18 @@ fn a_doer_that_is_gone_is_never_replaced_by_a_bystander() {
 }
 
 #[test]
+fn whoever_lets_go_last_of_a_file_that_is_gone_is_no_suspect() {
+    for (kind, did) in [(Kind::Replaced, Hint::Arrived), (Kind::Deleted, Hint::Removed)] {
+        let all = [suspect(did, 1), suspect(Hint::Gone, 2)];
+        let named = name_culprit(kind, &all, &[], &none());
+        assert_eq!(named.actor.unwrap().pid, 1);
+        assert_eq!(named.attribution.confidence, Confidence::Exact);
+        let alone = name_culprit(kind, &all[1..], &[], &none());
+        assert_ne!(alone.attribution.confidence, Confidence::Exact);
+    }
+}
+
+#[test]
 fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
     let gone = Suspect { hint: Hint::Written, by: By::Gone { pid: 9 } };
     let named =

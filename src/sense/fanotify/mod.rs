@@ -247,8 +247,10 @@ impl FanotifySensor {
     /// Whether the event is of an inode that was taken out of the path. What is told of the
     /// name, and not of the inode, is always of the path.
     fn has_left(&self, file: FileId, object: Option<&Inode>, hint: &Hint) -> bool {
-        let of_the_inode =
-            !matches!(hint, Hint::Removed | Hint::Moved | Hint::Arrived | Hint::Child(_));
+        let of_the_inode = !matches!(
+            hint,
+            Hint::Removed | Hint::Gone | Hint::Moved | Hint::Arrived | Hint::Child(_)
+        );
         let Some(file) = self.files.get(&file) else { return false };
         of_the_inode
             && object.is_some_and(|key| {

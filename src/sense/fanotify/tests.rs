@@ -95,6 +95,18 @@ fn every_way_of_changing_a_file_is_seen_for_what_it_is() {
 }
 
 #[test]
+fn whoever_lets_go_last_of_a_file_that_is_gone_is_not_taken_for_who_removed_it() {
+    for mut room in Room::both() {
+        room.file("f");
+        room.watch(A, "f");
+        let seen = room.shell("exec 3< f; rm f; exec 3<&-");
+        saw(&seen, A, Hint::Gone);
+        let removed = seen.iter().filter(|(_, hint)| *hint == Hint::Removed).count();
+        assert_eq!(removed, 1, "{seen:?}");
+    }
+}
+
+#[test]
 fn what_we_do_ourselves_and_what_is_done_to_neighbours_is_not_seen() {
     for mut room in Room::both() {
         let path = room.file("f");

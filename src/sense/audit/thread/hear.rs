@@ -33,6 +33,7 @@ impl Listener {
         if acts.is_empty() {
             return;
         }
+
         let found = self.concerning_us(call, acts);
         if found.is_empty() {
             return;
