@@ -13,6 +13,7 @@ use super::failures::Failure;
 use super::scribe::Note;
 use super::wake::Mailer;
 use super::workers::{Report, pinned};
+use crate::attribute::InodeKey;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence};
 use crate::judge::{Facts, FileKind};
@@ -45,10 +46,11 @@ pub(super) fn keep(
     reports: &Mailer<Report>,
 ) {
     let Piece { from, path, incident } = piece;
-    let facts = read(&from);
-    let kind = facts.as_ref().map_or(FileKind::File, |facts| facts.kind);
-    let bytes = facts.as_ref().map(|facts| facts.size);
-    let kept = match shown(file, &from, facts.as_deref()) {
+    let found = read(&from);
+    let facts = found.as_ref().map(|(facts, _)| facts.as_ref());
+    let kind = facts.map_or(FileKind::File, |facts| facts.kind);
+    let bytes = facts.map(|facts| facts.size);
+    let kept = match shown(file, &from, facts) {
         false => Some(from),
         true => {
             let copy = respond::copy_out(&from).ok().flatten();
@@ -56,7 +58,7 @@ pub(super) fn keep(
             copy
         }
     };
-    reports.send(Report::Evidence(file, incident.clone(), facts));
+    reports.send(Report::Evidence(file, incident.clone(), found));
     match kept {
         Some(from) => {
             enter(quarantine.take(&from, &path, &incident), &path, scribe);
@@ -122,9 +124,9 @@ fn lost(scribe: &Sender<Note>, path: &Path, why: String) {
 
 /// Reads what was taken out of a path, but not its content where that is so much that others
 /// would wait for the stager.
-fn read(from: &Path) -> Option<Box<Facts>> {
+fn read(from: &Path) -> Option<(Box<Facts>, InodeKey)> {
     let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
-    Some(Box::new(found.facts))
+    Some((Box::new(found.facts), InodeKey { dev: found.stat.dev, ino: found.stat.ino }))
 }
 
 /// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a

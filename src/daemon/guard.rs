@@ -152,8 +152,9 @@ impl Guard {
                 Report::Verified(file, epoch, finding) => {
                     self.feed(Input::Verified { file, epoch, finding });
                 }
-                Report::Evidence(file, incident, facts) => {
-                    self.feed(Input::Evidence { file, incident, facts });
+                Report::Evidence(file, incident, found) => {
+                    let (facts, inode) = found.unzip();
+                    self.feed(Input::Evidence { file, incident, facts, inode });
                 }
                 Report::Shown(file, incident, from) => self.shown(file, &incident, from),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),

@@ -64,11 +64,11 @@ impl Guard {
                 self.evict(file, &name, &incident);
                 None
             }
-            Action::Openers { file, inode, since, changed, until, windows } => {
+            Action::Openers { file, question, inode, since, changed, until, windows } => {
                 let within = self.instant(since)..=self.instant(until);
                 let openers = inode
                     .map_or_else(Vec::new, |inode| self.sensors.openers(inode, &within, changed));
-                self.question(file, openers, windows, until)
+                self.question((file, question), openers, windows, until)
             }
             Action::Record(event) => {
                 if let Some(event) = self.canaries.sift(event) {

@@ -23,7 +23,8 @@ pub(super) struct Questions {
 #[derive(Debug)]
 struct Question {
     number: u64,
-    file: FileId,
+    /// As the engine knows it.
+    asked: (FileId, u32),
     openers: Vec<Arc<Actor>>,
     windows: Vec<Window>,
     /// When the change was seen.
@@ -42,13 +43,14 @@ impl Guard {
     /// Asks audit about changes of a file. The answer comes at once where audit has none.
     pub(super) fn question(
         &mut self,
-        file: FileId,
+        (file, question): (FileId, u32),
         openers: Vec<Arc<Actor>>,
         windows: Vec<Window>,
         seen: Duration,
     ) -> Option<Input> {
         let Some(audit) = self.sensors.audit() else {
-            return Some(Input::Openers { file, openers, testimony: Default::default() });
+            let testimony = Default::default();
+            return Some(Input::Openers { file, question, openers, testimony });
         };
         self.questions.last += 1;
         let number = self.questions.last;
@@ -56,7 +58,8 @@ impl Guard {
         // A little longer than the sensor takes to give up by itself.
         let due = Instant::now() + PATIENCE + Duration::from_millis(50);
         let seen = self.instant(seen);
-        self.questions.open.push(Question { number, file, openers, windows, seen, due });
+        let asked = (file, question);
+        self.questions.open.push(Question { number, asked, openers, windows, seen, due });
         None
     }
 
@@ -98,10 +101,10 @@ impl Guard {
     }
 
     fn settle_question(&mut self, question: Question, complete: bool) {
-        let Question { file, openers, windows, seen, .. } = question;
+        let Question { asked: (file, question), openers, windows, seen, .. } = question;
         let began = self.instant(Duration::ZERO);
         let mut testimony = self.sensors.testify(file, &windows, began, seen);
         testimony.complete &= complete;
-        self.feed(Input::Openers { file, openers, testimony });
+        self.feed(Input::Openers { file, question, openers, testimony });
     }
 }

@@ -38,7 +38,7 @@ pub enum Report {
     /// A file was read.
     Verified(FileId, u32, Result<Inspection, String>),
     /// What was taken out of the path in this incident was read, or will not be.
-    Evidence(FileId, String, Option<Box<Facts>>),
+    Evidence(FileId, String, Option<(Box<Facts>, InodeKey)>),
     /// What was taken out in this incident lies there, and another mount shows it.
     Shown(FileId, String, PathBuf),
     /// A cure that takes long is done.

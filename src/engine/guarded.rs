@@ -70,6 +70,8 @@ pub(super) struct Guarded {
     pub(super) epoch: u32,
     pub(super) verifying: Option<u32>,
     pub(super) incident: Option<Box<Incident>>,
+    /// How often it was asked who did it.
+    questions: u32,
     pub(super) failing: Option<Box<Failing>>,
     /// The differences that were drafted since it was last whole.
     pub(super) reported: Vec<Difference>,
@@ -128,6 +130,7 @@ impl Guarded {
             epoch: 0,
             verifying: None,
             incident: None,
+            questions: 0,
             failing: None,
             reported: Vec::new(),
             tolerated: None,
@@ -229,10 +232,20 @@ impl Guarded {
         Window { whole, until, sharp, inode }
     }
 
-    /// When everything happened that is not on record yet.
-    pub(super) fn windows(&self) -> Vec<Window> {
-        let drafts = self.incident.iter().flat_map(|incident| &incident.drafts);
-        drafts.flat_map(|draft| &draft.windows).copied().collect()
+    /// The question who did what is drafted, and not asked about yet.
+    pub(super) fn ask(&mut self, now: Moment, file: FileId) -> Action {
+        self.questions = self.questions.wrapping_add(1);
+        let question = self.questions;
+        let incident = self.incident.as_deref_mut();
+        Action::Openers {
+            file,
+            question,
+            inode: incident.as_ref().and_then(|incident| incident.inode),
+            since: self.whole_before,
+            changed: incident.as_ref().and_then(|incident| incident.changed),
+            until: incident.as_ref().map_or(now.mono, |incident| incident.noticed),
+            windows: incident.map(|incident| incident.ask(question)).unwrap_or_default(),
+        }
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.

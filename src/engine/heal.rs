@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::draft::Draft;
 use super::guarded::Guarded;
-use super::incident::{Draft, Incident};
+use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::attribute::Window;
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
-use crate::record::{Kind, Response, Span};
+use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
 
 /// The events that name the process come in within this time after the change they tell of.
@@ -131,7 +132,7 @@ impl Engine {
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
-        if incident.drafts.is_empty() {
+        if incident.unasked().next().is_none() {
             incident.learned = learned;
             incident.noticed = now.mono;
             incident.changed = match seen {
@@ -333,38 +334,6 @@ impl Guarded {
             incident: open.map_or(id, |incident| incident.id.clone()),
             keep_evidence: open.is_none_or(Incident::keeps_evidence),
         });
-    }
-}
-
-impl Draft {
-    pub(super) fn of(now: Moment, round: u32, window: Window, difference: Difference) -> Self {
-        Self {
-            kind: difference.kind,
-            time: now.wall,
-            round,
-            before: difference.before,
-            after: difference.after,
-            note: None,
-            span: None,
-            taken: None,
-            windows: vec![window],
-            replaced: false,
-        }
-    }
-
-    fn unannounced(now: Moment, round: u32, window: Window, whole_before: jiff::Timestamp) -> Self {
-        Self {
-            kind: Kind::DriftFound,
-            time: now.wall,
-            round,
-            before: Default::default(),
-            after: Default::default(),
-            windows: vec![window],
-            replaced: false,
-            note: Some("no event told of it".to_owned()),
-            span: Some(Span { from: whole_before, to: now.wall }),
-            taken: None,
-        }
     }
 }
 

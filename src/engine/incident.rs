@@ -4,76 +4,13 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::{Map, Value};
-
 use super::Moment;
+use super::draft::Draft;
 use super::failing::Telling;
-use crate::attribute::{Nature, Window};
+use crate::attribute::Window;
 use crate::judge::FileTime;
-use crate::record::{Event, Kind, Response, Span};
+use crate::record::{Event, Kind, Response};
 use crate::text::escape_path;
-
-/// A change that was noticed and not yet recorded, because the events that tell who did it
-/// may still be on their way.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) kind: Kind,
-    pub(super) time: Timestamp,
-    /// The round in which it was noticed.
-    pub(super) round: u32,
-    pub(super) before: Map<String, Value>,
-    pub(super) after: Map<String, Value>,
-    pub(super) note: Option<String>,
-    /// Between what times it happened, where no event told of it.
-    pub(super) span: Option<Span>,
-    /// When what it tells of was taken out of the path, where it was read only then.
-    pub(super) taken: Option<Duration>,
-    /// When it happened, as closely as is known, and to which inode: each time that it was
-    /// seen.
-    pub(super) windows: Vec<Window>,
-    /// The look that showed it, each time, showed another inode: it came with that.
-    pub(super) replaced: bool,
-}
-
-impl Draft {
-    /// What differs.
-    pub(super) fn nature(&self) -> Nature {
-        let only_times = self.before.keys().all(|fact| fact == "mtime");
-        Nature {
-            flags: self.before.contains_key("flags"),
-            times: self.kind == Kind::MetadataChanged && only_times,
-            replaced: self.replaced,
-        }
-    }
-
-    /// It was seen once more.
-    fn add(&mut self, more: Window) {
-        if self.windows.contains(&more) {
-            return;
-        }
-        if self.windows.len() < MOST_WINDOWS {
-            return self.windows.push(more);
-        }
-        match self.windows.iter_mut().find(|window| window.inode == more.inode) {
-            Some(window) => {
-                window.whole = window.whole.min(more.whole);
-                window.until = window.until.max(more.until);
-                window.sharp = false;
-            }
-            // Too often to tell apart: nobody can be said to have done all of it.
-            None => {
-                self.windows.pop();
-                self.windows.push(Window::default());
-            }
-        }
-    }
-
-    fn tells_digest(&self) -> bool {
-        self.kind == Kind::ContentChanged
-            && self.after.get("sha256").is_some_and(|digest| digest.is_string())
-    }
-}
 
 /// Evidence that was taken and will be read.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +36,6 @@ pub(super) struct Incident {
     pub(super) changed: Option<FileTime>,
     /// When a look showed it.
     pub(super) noticed: Duration,
-    /// Since when somebody is waited for who did it.
-    pub(super) waiting: Option<Duration>,
     /// The inode that had the path until then.
     pub(super) inode: Option<(u64, u64)>,
     /// When the last of the drafts happened.
@@ -139,8 +74,6 @@ const LONGEST_READING: Duration = Duration::from_secs(60);
 const ROUNDS_KNOWN: u32 = 64;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
-/// A change that is seen more often than this before it is recorded is not told apart by time.
-const MOST_WINDOWS: usize = 256;
 
 impl Incident {
     pub(super) fn new(id: String, now: Moment, learned: Duration) -> Self {
@@ -150,7 +83,6 @@ impl Incident {
             learned,
             changed: None,
             noticed: now.mono,
-            waiting: None,
             inode: None,
             window: Window::default(),
             replaced: false,
@@ -170,8 +102,9 @@ impl Incident {
         }
     }
 
-    /// Adds a change, or more about one that is not recorded yet.
-    pub(super) fn draft(&mut self, draft: Draft) {
+    /// Adds a change, or more about one that nobody has been asked about yet.
+    pub(super) fn draft(&mut self, mut draft: Draft) {
+        draft.noticed = self.noticed;
         if !self.said.contains(&(draft.round, draft.kind)) {
             self.said.retain(|(round, _)| round.saturating_add(ROUNDS_KNOWN) > draft.round);
             self.said.push((draft.round, draft.kind));
@@ -180,7 +113,8 @@ impl Incident {
             self.digests.retain(|round| round.saturating_add(ROUNDS_KNOWN) > draft.round);
             self.digests.push(draft.round);
         }
-        match self.drafts.iter_mut().find(|known| known.kind == draft.kind) {
+        let same = |known: &Draft| known.asked.is_none() && known.kind == draft.kind;
+        match self.drafts.iter_mut().find(|known| same(known)) {
             Some(known) => {
                 for (name, value) in draft.before {
                     known.before.entry(name).or_insert(value);
@@ -193,6 +127,26 @@ impl Incident {
             }
             None => self.drafts.push(draft),
         }
+    }
+
+    /// The drafts about which nobody has been asked yet.
+    pub(super) fn unasked(&self) -> impl Iterator<Item = &Draft> {
+        self.drafts.iter().filter(|draft| draft.asked.is_none())
+    }
+
+    /// Whether all drafts wait for an answer.
+    pub(super) fn awaits_an_answer(&self) -> bool {
+        !self.drafts.is_empty() && self.unasked().next().is_none()
+    }
+
+    /// They are asked about now: what they tell of, and when that was.
+    pub(super) fn ask(&mut self, question: u32) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for draft in self.drafts.iter_mut().filter(|draft| draft.asked.is_none()) {
+            draft.asked = Some(question);
+            windows.extend_from_slice(&draft.windows);
+        }
+        windows
     }
 
     /// Notes what was done. The same again is told once, with the last time it took.
@@ -221,9 +175,9 @@ impl Incident {
         }
     }
 
-    /// Whether a record tells of this kind of change in that round already.
+    /// Whether a record tells of this kind of change in that round already, or is about to.
     pub(super) fn is_on_record(&self, round: u32, kind: Kind) -> bool {
-        self.said.contains(&(round, kind)) && self.drafts.iter().all(|draft| draft.kind != kind)
+        self.said.contains(&(round, kind)) && self.unasked().all(|draft| draft.kind != kind)
     }
 
     pub(super) fn keeps_evidence(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Protected;
-use crate::attribute::{Actor, Testimony, Window};
+use crate::attribute::{Actor, InodeKey, Testimony, Window};
 use crate::judge::{Facts, FileTime, Policy, Stat};
 use crate::record::Event;
 use crate::sense::{FileId, Observation};
@@ -166,6 +166,8 @@ pub enum Input {
         incident: String,
         /// Its facts, content included; `None` where it is too large or cannot be read.
         facts: Option<Box<Facts>>,
+        /// Which inode it is.
+        inode: Option<InodeKey>,
     },
     /// What an exchange took out of the path is seen through another mount, and stays so.
     Shown {
@@ -183,6 +185,8 @@ pub enum Input {
     Openers {
         /// Which file.
         file: FileId,
+        /// Which question of that file.
+        question: u32,
         /// Who opened it.
         openers: Vec<Arc<Actor>>,
         /// What audit says.
@@ -250,6 +254,8 @@ pub enum Action {
     Openers {
         /// Which file.
         file: FileId,
+        /// Which question of that file, to tell with the answer.
+        question: u32,
         /// Device and inode, if known.
         inode: Option<(u64, u64)>,
         /// The last time it was known to be whole.

@@ -11,6 +11,7 @@
 //! - Every drift is part of an incident, every incident is recorded, and one that cannot be
 //!   healed is tried again until it can.
 
+mod draft;
 mod failing;
 mod guarded;
 mod heal;
@@ -99,12 +100,12 @@ impl Engine {
                 }
             }
             Input::Shown { file } => self.shown(now, file, out),
-            Input::Evidence { file, incident, facts } => {
-                self.evidence(now, file, &incident, facts.as_deref());
+            Input::Evidence { file, incident, facts, inode } => {
+                self.evidence(now, file, &incident, facts.as_deref().zip(inode));
             }
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
-            Input::Openers { file, openers, testimony } => {
-                self.finalize(now, file, &openers, &testimony, out);
+            Input::Openers { file, question, openers, testimony } => {
+                self.finalize(now, file, question, (&openers, &testimony), out);
             }
             Input::Tick => self.tick(now, out),
         }
@@ -276,14 +277,9 @@ impl Engine {
                         self.timers.set(file, Timer::Finalize, later);
                         continue;
                     }
-                    out.push(Action::Openers {
-                        file,
-                        inode: incident.and_then(|incident| incident.inode),
-                        since: guarded.whole_before,
-                        changed: incident.and_then(|incident| incident.changed),
-                        until: incident.map_or(now.mono, |incident| incident.noticed),
-                        windows: guarded.windows(),
-                    });
+                    if !incident.is_some_and(|incident| incident.awaits_an_answer()) {
+                        out.push(guarded.ask(now, file));
+                    }
                 }
                 Timer::Settle => self.settle(now, file, out),
             }

@@ -1,11 +1,12 @@
 //! What a look cannot tell: attributes and content that were read, held against what should
 //! be. What was read before a heal is not believed after it.
 
+use super::draft::Draft;
 use super::heal::{EVIDENCE_GRACE, GRACE};
-use super::incident::{Awaited, Draft, Incident};
+use super::incident::{Awaited, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
-use crate::attribute::Window;
+use crate::attribute::{InodeKey, Window};
 use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
@@ -18,12 +19,16 @@ impl Engine {
         now: Moment,
         file: FileId,
         incident: &str,
-        facts: Option<&Facts>,
+        found: Option<(&Facts, InodeKey)>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at, window, replaced }), Some(facts)) = (untold, facts) {
+        if let (Some(Awaited { round, at, window, replaced }), Some((facts, inode))) =
+            (untold, found)
+        {
+            // It may have come after the last look before the heal.
+            let replaced = replaced || window.inode.is_some_and(|before| before != inode);
             let protected = &guarded.protected;
             let found = differences(&protected.facts, facts, &protected.policy);
             if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {

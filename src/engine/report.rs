@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::draft::Draft;
 use super::guarded::Guarded;
 use super::heal::GRACE;
-use super::incident::{Draft, Incident};
+use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
 use crate::attribute::{Actor, Evidence, Named, Nature, Suspect, Testimony, name_culprit};
@@ -34,28 +35,26 @@ impl Engine {
         self.last_incident.strftime("%Y%m%dT%H%M%S.%6f").to_string()
     }
 
-    /// The events that name processes have come in: put the drafts on record.
+    /// The events that name processes have come in: put on record what was asked about. What
+    /// was drafted since has a question of its own, of which this answer knows nothing.
     pub(super) fn finalize(
         &mut self,
         now: Moment,
         file: FileId,
-        openers: &[Arc<Actor>],
-        testimony: &Testimony,
+        question: u32,
+        answer: (&[Arc<Actor>], &Testimony),
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
-        let waiting = *incident.waiting.get_or_insert(now.mono);
-        if now.mono.saturating_sub(waiting) < LONGEST_CALL
-            && guarded.awaits_a_doer(&incident, openers, testimony)
-        {
+        if guarded.awaits_a_doer(now, &mut incident, question, answer) {
             guarded.incident = Some(incident);
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
             return;
         }
-        incident.waiting = None;
-        let drafted = guarded.drafted(&mut incident, openers, testimony);
-        if !drafted.is_empty() {
+        let drafted = guarded.drafted(&mut incident, question, answer);
+        let all = incident.drafts.is_empty();
+        if !drafted.is_empty() && all {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
         }
@@ -66,7 +65,7 @@ impl Engine {
                 incident.unlisted = incident.unlisted.saturating_add(1);
             }
         }
-        if !guarded.busy && guarded.failing.is_none() {
+        if all && !guarded.busy && guarded.failing.is_none() {
             if let Some(kind) = incident.cured.take() {
                 let mut event = guarded.event(&incident, now.wall, kind, Severity::Info);
                 let spent = !guarded.may_record(now.mono);
@@ -87,7 +86,9 @@ impl Engine {
             event.note = Some("something keeps changing it".into());
             record(&mut incident, event, out);
         }
-        guarded.alert(&incident, now.wall, out);
+        if all || !incident.events.is_empty() {
+            guarded.alert(&incident, now.wall, out);
+        }
         guarded.incident = Some(incident);
         if guarded.tolerated.is_some() {
             guarded.found_whole(now);
@@ -253,50 +254,56 @@ impl Guarded {
     }
 
     /// Who made the change that a draft tells of.
-    fn culprit(
-        &self,
-        draft: &Draft,
-        incident: &Incident,
-        openers: &[Arc<Actor>],
-        testimony: &Testimony,
-    ) -> Named {
+    fn culprit(&self, draft: &Draft, (openers, testimony): (&[Arc<Actor>], &Testimony)) -> Named {
         let able = self.suspects.iter().filter(|seen| {
             let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
             // What was done to the inode that took its place is another matter.
             let next = |taken| seen.until > draft.round && seen.at > taken + GRACE;
             draft.round <= seen.until
                 && !draft.taken.is_some_and(next)
-                && !(reader && seen.at > incident.noticed)
+                && !(reader && seen.at > draft.noticed)
         });
         let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
         let evidence = Evidence { testimony, windows: &draft.windows, nature: draft.nature() };
         name_culprit(draft.kind, &suspects, openers, &evidence)
     }
 
-    /// Whether somebody made one of the changes whom audit has yet to tell of.
+    /// Whether somebody made one of the changes whom audit has yet to tell of. Then nobody has
+    /// been asked about them.
     fn awaits_a_doer(
         &self,
-        incident: &Incident,
-        openers: &[Arc<Actor>],
-        testimony: &Testimony,
+        now: Moment,
+        incident: &mut Incident,
+        question: u32,
+        answer: (&[Arc<Actor>], &Testimony),
     ) -> bool {
-        let mut drafts = incident.drafts.iter();
-        drafts.any(|draft| self.culprit(draft, incident, openers, testimony).awaited)
+        let mut asked: Vec<_> =
+            incident.drafts.iter_mut().filter(|draft| draft.asked == Some(question)).collect();
+        let awaited = asked.iter_mut().any(|draft| {
+            let since = *draft.waiting.get_or_insert(now.mono);
+            now.mono.saturating_sub(since) < LONGEST_CALL && self.culprit(draft, answer).awaited
+        });
+        if awaited {
+            asked.iter_mut().for_each(|draft| draft.asked = None);
+        }
+        awaited
     }
 
-    /// The drafts as events, each with its culprit.
+    /// The drafts that were asked about as events, each with its culprit.
     fn drafted(
         &self,
         incident: &mut Incident,
-        openers: &[Arc<Actor>],
-        testimony: &Testimony,
+        question: u32,
+        answer: (&[Arc<Actor>], &Testimony),
     ) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
-        std::mem::take(&mut incident.drafts)
+        let asked: Vec<Draft> =
+            incident.drafts.extract_if(.., |draft| draft.asked == Some(question)).collect();
+        asked
             .into_iter()
             .map(|draft| {
-                let named = self.culprit(&draft, incident, openers, testimony);
+                let named = self.culprit(&draft, answer);
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

@@ -79,6 +79,32 @@ impl Case {
         self.feed(Input::Inspected { file: FILE, finding })
     }
 
+    /// Lets time pass up to the next question who did it, and leaves that open.
+    fn question(&mut self) -> u32 {
+        while let Some(at) = self.engine.next_deadline() {
+            self.world.now = self.world.now.max(at.as_micros() as u64);
+            let asked = self.feed(Input::Tick).into_iter().find_map(|action| match action {
+                Action::Openers { question, .. } => Some(question),
+                _ => None,
+            });
+            if let Some(question) = asked {
+                return question;
+            }
+        }
+        panic!("nothing is asked");
+    }
+
+    /// What is recorded when the question is answered.
+    fn answered(&mut self, question: u32) -> Vec<Kind> {
+        let (openers, testimony) = (Vec::new(), Testimony::default());
+        let out = self.feed(Input::Openers { file: FILE, question, openers, testimony });
+        let recorded = out.into_iter().filter_map(|action| match action {
+            Action::Record(event) => Some(event.kind),
+            _ => None,
+        });
+        recorded.collect()
+    }
+
     fn read(&self, content: bool, writers: bool) -> Result<Inspection, String> {
         Ok(Inspection { facts: self.world.facts(0, content), stat: self.world.stat(0), writers })
     }
@@ -93,9 +119,10 @@ impl Case {
             while let Some(action) = todo.pop() {
                 match action {
                     Action::Look { .. } => todo.extend(self.look()),
-                    Action::Openers { .. } => {
+                    Action::Openers { file, question, .. } => {
                         let (openers, testimony) = (Vec::new(), Testimony::default());
-                        todo.extend(self.feed(Input::Openers { file: FILE, openers, testimony }));
+                        let answer = Input::Openers { file, question, openers, testimony };
+                        todo.extend(self.feed(answer));
                     }
                     Action::Record(event) => kinds.push(event.kind),
                     _ => {}
@@ -189,6 +216,26 @@ fn a_heal_that_outlasts_the_grace_is_still_said_to_have_succeeded() {
     case.feed(Input::Verified { file: FILE, epoch: 1, finding });
     assert_eq!(case.wait(5), [Kind::Restored]);
     assert!(case.engine.is_settled(FILE));
+}
+
+#[test]
+fn what_is_found_while_a_question_is_open_waits_for_an_answer_of_its_own() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |inode| inode.immutable = false);
+    case.event(Hint::Metadata);
+    assert!(heals(&case.look(), Cure::Relock));
+    let first = case.question();
+    case.world.change(0, |inode| inode.immutable = true);
+    let stat = case.world.stat(0);
+    case.healed("relock", Ok(Some(stat)));
+    case.world.change(0, |inode| (inode.immutable, inode.size) = (false, 1));
+    case.event(Hint::Written);
+    assert!(heals(&case.look(), Cure::Replace));
+    let second = case.question();
+    assert_eq!(case.answered(first), [Kind::ImmutableCleared]);
+    let then = case.answered(second);
+    assert!(then.contains(&Kind::ContentChanged), "{then:?}");
+    assert!(case.answered(second).is_empty(), "an answer counts once");
 }
 
 #[test]

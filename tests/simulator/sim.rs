@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steadfast::attribute::{Actor, Source, Testimony};
+use steadfast::attribute::{Actor, InodeKey, Source, Testimony};
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected, Sight,
 };
@@ -222,7 +222,7 @@ impl Sim {
             Action::Seal { file, stat } => {
                 self.wards[file.0 as usize].seal = Some(stat);
             }
-            Action::Openers { file, since, .. } => {
+            Action::Openers { file, question, since, .. } => {
                 let since = since.as_micros() as u64;
                 let acts = &self.stage.world.acts;
                 let openers = (0..self.actors.len())
@@ -230,7 +230,7 @@ impl Sim {
                     .map(|p| Arc::clone(&self.actors[p]))
                     .collect();
                 let testimony = Testimony::default();
-                self.feed(Input::Openers { file, openers, testimony })?;
+                self.feed(Input::Openers { file, question, openers, testimony })?;
             }
             Action::CheckStranger { .. } | Action::Evict { .. } => {
                 return Err("a stranger in a file".to_owned());
@@ -325,7 +325,9 @@ impl Sim {
         if let Some(facts) = &facts {
             self.ledger.evidence(&self.wards[file.0 as usize].facts, &incident, facts);
         }
-        self.feed(Input::Evidence { file, incident, facts })?;
+        let inode = self.stage.world.stat(taken);
+        let inode = Some(InodeKey { dev: inode.dev, ino: inode.ino });
+        self.feed(Input::Evidence { file, incident, facts, inode })?;
         Ok(true)
     }
 
