@@ -10,7 +10,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{GOOD, Guard, is_immutable, missing, must, not_root, poll, skip_unless, text};
+use common::{
+    GOOD, Guard, TAMPERING, is_immutable, missing, must, not_root, poll, skip_unless, text,
+};
+use serde_json::Value;
 
 /// A container with a shell, `chattr` and `cat`, that gets one file as a bind mount at `/f`.
 struct Container {
@@ -89,6 +92,12 @@ impl Drop for Container {
     }
 }
 
+fn audit_works(guard: &Guard) -> bool {
+    let status = guard.status();
+    let mut sensors = status["sensors"].as_array().unwrap().iter();
+    sensors.any(|one| one["name"] == "audit" && one["state"] == "working")
+}
+
 #[test]
 fn tampering_in_a_container_names_the_container_and_is_healed_in_its_sight() {
     skip_unless!(not_root());
@@ -111,6 +120,12 @@ fn tampering_in_a_container_names_the_container_and_is_healed_in_its_sight() {
     let lines = guard.events_about(&file);
     let named: Vec<_> = lines.iter().filter(|line| line["actor"].is_object()).collect();
     assert!(!named.is_empty(), "nobody is named\n{}", guard.story());
+    if audit_works(&guard) {
+        let told = |line: &&Value| TAMPERING.contains(&line["kind"].as_str().unwrap());
+        for line in lines.iter().filter(told) {
+            assert_eq!(line["attribution"]["confidence"], "exact", "{line}");
+        }
+    }
     for line in named {
         assert_eq!(line["actor"]["container"], *container.id, "{line}");
         assert_eq!(line["actor"]["container_name"], *container.name, "{line}");
