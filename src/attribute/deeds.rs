@@ -159,6 +159,9 @@ pub struct Window {
     pub until: FileTime,
     /// The last change of any kind was at that very moment, and left the file as it was found.
     pub sharp: bool,
+    /// The inode was seen whole before and still had the path: what differs was done to it, and
+    /// did not come with another.
+    pub own: bool,
     /// The inode that had the path before; `None` if the change may be older than the watch.
     pub inode: Option<InodeKey>,
 }
@@ -189,7 +192,8 @@ impl Testimony {
     ///
     /// A call that tells the inode, and one by a process that had opened it, are evidence of
     /// the file. Without any, somebody did it who got the descriptor from a parent; or who had
-    /// it before the watch began: that is proof only of the one process that did the like.
+    /// it before the watch began: that is proof only of the one process that did the like, and
+    /// only where it was done to this inode at all.
     ///
     /// A window in which nobody did anything of the kind shows what was done in another.
     pub(super) fn doers(&self, kind: Kind, nature: Nature, windows: &[Window]) -> Doers<'_> {
@@ -197,14 +201,13 @@ impl Testimony {
             self.deeds.iter().filter(|seen| makes(seen.deed.act, kind, nature)).collect();
         let mut found: Vec<&Witnessed> =
             windows.iter().flat_map(|window| likeliest(window, &all)).collect();
-        if found.is_empty() && self.complete {
+        if found.is_empty() && self.complete && windows.iter().all(|window| window.own) {
             let stranger = |seen: &&&Witnessed| {
                 !seen.deed.told && windows.iter().any(|window| seen.falls_in(window))
             };
             found = all.iter().filter(stranger).copied().collect();
-            if distinct(&found).len() > 1 || windows.iter().any(|window| window.inode.is_none()) {
-                found.clear();
-            }
+            let by_elimination = self.judge(&found, windows);
+            return if by_elimination.complete { by_elimination } else { Doers::default() };
         }
         self.judge(&found, windows)
     }
@@ -263,7 +266,7 @@ fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
         all.iter().copied().filter(|seen| seen.falls_in(window) && fits(seen)).collect()
     };
     let mut found = pick(&|seen| seen.is_of(inode));
-    if found.is_empty() {
+    if found.is_empty() && window.own {
         found = pick(&|seen| seen.is_inherited(inode));
     }
     if window.sharp && distinct(&found).len() > 1 {

@@ -229,7 +229,9 @@ impl Guarded {
         };
         let inode = self.seen_whole.and(inode);
         let whole = self.seen_whole.unwrap_or_default().saturating_sub(SLACK);
-        Window { whole, until, sharp, inode }
+        let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
+        let own = sharp && self.seal.as_ref().is_some_and(had_been);
+        Window { whole, until, sharp, own, inode }
     }
 
     /// The question who did what is drafted, and not asked about yet.

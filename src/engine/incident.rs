@@ -134,9 +134,9 @@ impl Incident {
         self.drafts.iter().filter(|draft| draft.asked.is_none())
     }
 
-    /// Whether all drafts wait for an answer.
+    /// Whether some drafts wait for an answer.
     pub(super) fn awaits_an_answer(&self) -> bool {
-        !self.drafts.is_empty() && self.unasked().next().is_none()
+        self.drafts.iter().any(|draft| draft.asked.is_some())
     }
 
     /// They are asked about now: what they tell of, and when that was.

@@ -37,6 +37,7 @@ pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Sight};
 use guarded::Guarded;
 use heal::Drift;
 use heal::EVIDENCE_GRACE;
+use incident::Incident;
 use timers::{Timer, Timers};
 
 /// The engine. See the module for what it promises.
@@ -277,7 +278,8 @@ impl Engine {
                         self.timers.set(file, Timer::Finalize, later);
                         continue;
                     }
-                    if !incident.is_some_and(|incident| incident.awaits_an_answer()) {
+                    // What came since is asked about then.
+                    if !incident.is_some_and(Incident::awaits_an_answer) {
                         out.push(guarded.ask(now, file));
                     }
                 }

@@ -35,7 +35,8 @@ impl Engine {
                 let told = incident.is_on_record(round, Kind::ContentChanged);
                 let note = told.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
-                let window = Window { until: at.file_time(), sharp: false, ..window };
+                let own = window.own && !replaced;
+                let window = Window { until: at.file_time(), sharp: false, own, ..window };
                 let draft = Draft::of(at, round, window, content);
                 incident.draft(Draft { note, taken, replaced, ..draft });
             }

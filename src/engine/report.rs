@@ -58,6 +58,10 @@ impl Engine {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
         }
+        if let Some(first) = incident.drafts.iter().map(|draft| draft.round).min() {
+            guarded.forget_before(first);
+            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        }
         for event in drafted {
             if guarded.may_record(now.mono) {
                 record(&mut incident, event, out);

@@ -57,6 +57,11 @@ impl Guarded {
         self.suspects.retain(|seen| seen.until == u32::MAX);
     }
 
+    /// Drops suspects who can have done nothing in this round or later.
+    pub(super) fn forget_before(&mut self, round: u32) {
+        self.suspects.retain(|seen| seen.until >= round);
+    }
+
     /// What was done until now is drafted and waits for its record; what is found from now on
     /// was done by others, or through a descriptor that is open still.
     pub(super) fn begin_round(&mut self, now: Duration) {

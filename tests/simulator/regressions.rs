@@ -231,8 +231,8 @@ fn what_is_found_while_a_question_is_open_waits_for_an_answer_of_its_own() {
     case.world.change(0, |inode| (inode.immutable, inode.size) = (false, 1));
     case.event(Hint::Written);
     assert!(heals(&case.look(), Cure::Replace));
-    let second = case.question();
     assert_eq!(case.answered(first), [Kind::ImmutableCleared]);
+    let second = case.question();
     let then = case.answered(second);
     assert!(then.contains(&Kind::ContentChanged), "{then:?}");
     assert!(case.answered(second).is_empty(), "an answer counts once");

@@ -113,8 +113,12 @@ fn flags_changed(just: bool) -> Testimony {
 }
 
 fn who_cleared(testimony: &Testimony) -> Named {
-    let until = FileTime { sec: 12, nsec: 0 };
-    let window = Window { whole: Duration::from_secs(9), until, sharp: false, inode: Some(KEY) };
+    who_cleared_where(testimony, true)
+}
+
+fn who_cleared_where(testimony: &Testimony, own: bool) -> Named {
+    let (until, inode) = (FileTime { sec: 12, nsec: 0 }, Some(KEY));
+    let window = Window { whole: Duration::from_secs(9), until, sharp: false, own, inode };
     let evidence = Evidence { testimony, windows: &[window], nature: Nature::default() };
     name_culprit(Kind::ImmutableCleared, &[], &[actor(1), actor(2)], &evidence)
 }
@@ -125,6 +129,24 @@ fn whoever_opened_it_and_changed_flags_at_once_did_it_whoever_else_reads_it() {
     assert_eq!(named.actor.unwrap().pid, 2);
     assert_eq!(named.attribution.confidence, Confidence::Exact);
     assert_eq!(named.others[0].pid, 1);
+}
+
+#[test]
+fn whoever_changed_flags_of_anything_is_not_named_for_an_inode_that_came_without_the_bit() {
+    let mut testimony = flags_changed(false);
+    testimony.unrecorded.clear();
+    let mut deed = (*testimony.deeds[0].deed).clone();
+    deed.of.clear();
+    for inherited in [Vec::new(), vec![Touched { file: FILE, key: KEY }]] {
+        deed.inherited = inherited;
+        testimony.deeds[0].deed = Arc::new(deed.clone());
+        let named = who_cleared_where(&testimony, true);
+        assert_eq!(named.actor.unwrap().pid, 2, "nobody else changed flags");
+        assert_eq!(named.attribution.confidence, Confidence::Exact);
+        let named = who_cleared_where(&testimony, false);
+        assert_ne!(named.attribution.confidence, Confidence::Exact);
+        assert_eq!(named.attribution.source, Source::OpenPermission);
+    }
 }
 
 #[test]
