@@ -15,6 +15,7 @@ use super::failures::Failure;
 use super::globs::Globs;
 use super::health::Health;
 use super::life::Life;
+use super::own::Own;
 use super::queue::Queue;
 use super::reload::InForce;
 use super::scribe::{Note, Scribe};
@@ -25,7 +26,7 @@ use super::wake::Mailbox;
 use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
-use crate::baseline::{Heartbeat, Record, Vault};
+use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
@@ -50,6 +51,7 @@ pub struct Guard {
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
     pub(super) globs: Globs,
+    pub(super) own: Own,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
     pub(super) in_force: InForce,
@@ -106,6 +108,7 @@ impl Guard {
         let go_on = self.take_reports();
         self.answer_overdue();
         self.feed(Input::Tick);
+        self.adopt_own();
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -170,6 +173,7 @@ impl Guard {
                 Report::Hot(inode) => self.too_hot(inode),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
+                Report::Own(path, record) => self.own_read(&path, record),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Failed(failure, why) => {
@@ -246,10 +250,11 @@ impl Guard {
         let file = FileId(self.next_id);
         self.next_id += 1;
         let slot = match Canaries::slot(&record.path) {
-            Some(slot) => Ok(slot),
-            None => respond::slot_directory(&record.path, &self.state),
+            Some(slot) => Ok(Some(slot)),
+            None if record.origin == Origin::Own => Ok(None),
+            None => respond::slot_directory(&record.path, &self.state).map(Some),
         };
-        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned());
+        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned().flatten());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
@@ -289,7 +294,7 @@ impl Guard {
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.shortcomings = super::shortcoming::of(ward);
-        let lacks = self.sensors.watch(file, &ward.patient);
+        let lacks = self.sensors.watch(file, &ward.patient, self.own.may_ask_openers(ward));
         ward.eventless = !lacks.is_empty();
         ward.shortcomings.extend(lacks);
     }

@@ -19,6 +19,7 @@ use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
+use super::own::Own;
 use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::reload::InForce;
@@ -123,6 +124,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
+    let own = store.baseline.own()?;
     drop(options.on_progress);
 
     let mut told = recovered(&store.recovery);
@@ -156,6 +158,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for record in plan.records {
         guard.guard(record);
     }
+    guard.watch_own(own);
     guard.sensors.scan();
     guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
@@ -246,6 +249,7 @@ fn assemble(
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         globs,
+        own: Own::of(in_force.file.as_deref()),
         reports: mailbox,
         health: Arc::clone(health),
         life,
@@ -304,8 +308,9 @@ fn open_control(
 
 /// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
 /// the last.
-fn finish(guard: Guard, control: Control) {
+fn finish(mut guard: Guard, control: Control) {
     // Should the database have to be written anew after this, nobody is there to ask.
+    guard.adopt_own_at_once();
     guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     let Guard { stager, reader, scribe, health, .. } = guard;
@@ -337,6 +342,7 @@ pub(super) fn starting() -> Status {
         shortcomings: Vec::new(),
         worst_case_notice_ms: 0,
         selftest: None,
+        own: Vec::new(),
     }
 }
 

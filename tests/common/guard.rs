@@ -25,6 +25,8 @@ pub struct Guard {
     child: Option<Child>,
     /// Capabilities taken from the daemon, as `setpriv` wants them.
     without: Vec<String>,
+    /// What the daemon is run from, if not from where it was built.
+    program: Option<PathBuf>,
     /// Protected by `--protect`.
     by_option: Vec<PathBuf>,
     /// What each protected file has to be.
@@ -49,7 +51,8 @@ impl Guard {
         good: BTreeMap<PathBuf, Whole>,
         without: Vec<String>,
     ) -> Self {
-        Self { sandbox, child: None, without, by_option, good, tries: Cell::new(0) }
+        let (child, program, tries) = (None, None, Cell::new(0));
+        Self { sandbox, child, without, program, by_option, good, tries }
     }
 
     /// A guard with the configuration that `sandbox` has.
@@ -65,6 +68,13 @@ impl Guard {
     /// A guard for files on `place`.
     pub fn on(place: Place) -> Builder {
         Builder::on(place)
+    }
+
+    /// From its next start on the daemon is run from this copy of the program.
+    pub fn run_from(&mut self, program: PathBuf) {
+        // Not by this process, whose other tests fork: what is open for writing cannot be run.
+        super::must("cp", &[env!("CARGO_BIN_EXE_steadfast").as_ref(), program.as_os_str()]);
+        self.program = Some(program);
     }
 
     /// The place, to unmount and mount it.
@@ -110,12 +120,16 @@ impl Guard {
     /// The daemon, with root's capabilities less those that were taken.
     fn daemon_command(&self, args: &[&OsStr]) -> Command {
         let plain = self.sandbox.command(args);
-        if self.without.is_empty() {
-            return plain;
-        }
-        let mut command = Command::new("setpriv");
-        command.arg(format!("--bounding-set={}", self.without.join(",")));
-        command.arg(plain.get_program()).args(args).stdin(Stdio::null());
+        let program = self.program.as_ref().map_or(plain.get_program(), |program| program.as_ref());
+        let mut command = match self.without.is_empty() {
+            true => Command::new(program),
+            false => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--bounding-set={}", self.without.join(","))).arg(program);
+                command
+            }
+        };
+        command.args(args).stdin(Stdio::null());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }
