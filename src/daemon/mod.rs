@@ -7,6 +7,7 @@
 mod acceptance;
 pub mod api;
 mod backlog;
+mod checks;
 mod commands;
 pub mod control;
 mod discarded;

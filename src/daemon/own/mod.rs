@@ -329,11 +329,12 @@ mod tests {
         let later = own.gather("c".into(), event("/c"), at(6));
         assert_ne!(later.incident, both.incident);
         assert_eq!(later.events.len(), 1);
-        let mut last = later;
+        let mut began = BTreeMap::from([(later.incident, at(6))]);
         for second in 7..60 {
             let next = own.gather("d".into(), event("/d"), at(second));
-            assert!(next.not_before <= at(36) || next.incident != last.incident);
-            last = next;
+            let first = *began.entry(next.incident).or_insert(at(second));
+            assert!(next.not_before <= first + LONGEST);
         }
+        assert_eq!(began.len(), 2);
     }
 }

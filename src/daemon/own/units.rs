@@ -67,10 +67,8 @@ pub(super) fn is_unit(path: &Path) -> bool {
         Some("service" | "socket" | "timer") => is_ours(path),
         _ => false,
     };
-    let is_top = |known: &&str| {
-        Path::new(known) == top || Path::new(known).canonicalize().is_ok_and(|real| real == top)
-    };
-    fits && UNIT_DIRS.iter().any(|known| is_top(&known))
+    let is_top = |known: &Path| known == top || known.canonicalize().is_ok_and(|real| real == top);
+    fits && UNIT_DIRS.iter().any(|known| is_top(Path::new(known)))
 }
 
 #[cfg(test)]
