@@ -393,3 +393,7 @@ fn undelivered(news: News) -> Option<Event> {
     let event = Failure::AlertFailed.event(note)?;
     Some(Event { incident, ..event })
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -27,6 +27,8 @@ pub struct Guard {
     without: Vec<String>,
     /// What the daemon is run from, if not from where it was built.
     program: Option<PathBuf>,
+    /// The control group that it is to be in.
+    group: Option<PathBuf>,
     /// Protected by `--protect`.
     by_option: Vec<PathBuf>,
     /// What each protected file has to be.
@@ -51,8 +53,8 @@ impl Guard {
         good: BTreeMap<PathBuf, Whole>,
         without: Vec<String>,
     ) -> Self {
-        let (child, program, tries) = (None, None, Cell::new(0));
-        Self { sandbox, child, without, program, by_option, good, tries }
+        let (child, program, group, tries) = (None, None, None, Cell::new(0));
+        Self { sandbox, child, without, program, group, by_option, good, tries }
     }
 
     /// A guard with the configuration that `sandbox` has.
@@ -75,6 +77,11 @@ impl Guard {
         // Not by this process, whose other tests fork: what is open for writing cannot be run.
         super::must("cp", &[env!("CARGO_BIN_EXE_steadfast").as_ref(), program.as_os_str()]);
         self.program = Some(program);
+    }
+
+    /// From its next start on the daemon is in this control group.
+    pub fn run_in(&mut self, group: PathBuf) {
+        self.group = Some(group);
     }
 
     /// The place, to unmount and mount it.
@@ -117,19 +124,27 @@ impl Guard {
         self.wait_until_on_guard()
     }
 
-    /// The daemon, with root's capabilities less those that were taken.
+    /// The daemon, in its control group, with root's capabilities less those that were taken.
     fn daemon_command(&self, args: &[&OsStr]) -> Command {
         let plain = self.sandbox.command(args);
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(group) = &self.group {
+            let join = r#"echo $$ > "$0" && exec "$@""#;
+            words.extend([
+                "sh".into(),
+                "-c".into(),
+                join.into(),
+                group.join("cgroup.procs").into(),
+            ]);
+        }
+        if !self.without.is_empty() {
+            let less = format!("--bounding-set={}", self.without.join(","));
+            words.extend(["setpriv".into(), less.into()]);
+        }
         let program = self.program.as_ref().map_or(plain.get_program(), |program| program.as_ref());
-        let mut command = match self.without.is_empty() {
-            true => Command::new(program),
-            false => {
-                let mut command = Command::new("setpriv");
-                command.arg(format!("--bounding-set={}", self.without.join(","))).arg(program);
-                command
-            }
-        };
-        command.args(args).stdin(Stdio::null());
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args).stdin(Stdio::null());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }

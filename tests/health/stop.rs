@@ -58,6 +58,7 @@ fn a_worker_that_does_not_end_holds_up_nothing() {
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let output = asking.wait().unwrap();
     assert_eq!(output.code(), Some(2), "{}", guard.log());
+    assert!(guard.log().contains("a worker did not come to an end"), "{}", guard.log());
     assert_eq!(guard.events().last().unwrap()["kind"], "stopped");
     // What it left half done is gone after the next start.
     guard.start();
