@@ -23,6 +23,7 @@ mod life;
 mod lock;
 mod look;
 pub mod offline;
+mod outbox;
 mod perform;
 pub mod protect;
 mod queue;
