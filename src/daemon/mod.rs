@@ -24,6 +24,7 @@ mod life;
 mod lock;
 mod look;
 pub mod offline;
+mod outbox;
 mod own;
 mod perform;
 pub mod protect;

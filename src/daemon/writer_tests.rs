@@ -39,7 +39,7 @@ fn writer(dir: &std::path::Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
     let delivery = Delivery::Nobody;
     let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let health = Health::new(crate::daemon::start::starting());
-    (Writer::new(desk, health, Arc::default()), written)
+    (Writer::new(desk, health, Arc::default(), Outbox::default()), written)
 }
 
 #[test]
