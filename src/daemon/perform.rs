@@ -13,7 +13,6 @@ use super::health;
 use super::scribe::Note;
 use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
-use crate::alert::Item;
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::FileKind;
@@ -72,12 +71,13 @@ impl Guard {
             }
             Action::Record(event) => {
                 if let Some(event) = self.canaries.sift(event) {
+                    self.note_own(&event);
                     self.scribe.tell(Note::Event(event));
                 }
                 None
             }
             Action::Alert { incident, not_before, events, waits } => {
-                let item = Item { incident, not_before, events };
+                let item = self.message(incident, not_before, events);
                 self.scribe.tell(Note::Message { item, waits });
                 None
             }

@@ -80,6 +80,13 @@ impl Ward {
         }
     }
 
+    /// Whether events tell so well of it that it need be looked at only seldom. What `status` says
+    /// of that is about what somebody wants protected, so our own files do not count.
+    #[must_use]
+    pub fn may_rest(&self) -> bool {
+        !self.eventless && !self.held && self.origin != Origin::Own
+    }
+
     /// A replica could not be made.
     #[must_use]
     pub fn lacks_replica(&self) -> bool {
