@@ -249,11 +249,7 @@ impl Guard {
     pub(super) fn guard(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
-        let slot = match Canaries::slot(&record.path) {
-            Some(slot) => Ok(Some(slot)),
-            None if record.origin == Origin::Own => Ok(None),
-            None => respond::slot_directory(&record.path, &self.state).map(Some),
-        };
+        let slot = self.slot(&record.path, record.origin);
         let mut ward = Ward::new(&record, slot.as_ref().ok().cloned().flatten());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
@@ -282,6 +278,24 @@ impl Guard {
             self.listen(false);
         }
         file
+    }
+
+    /// Where the replicas of the file at `path` lie. What is only watched has none.
+    fn slot(&self, path: &std::path::Path, origin: Origin) -> std::io::Result<Option<PathBuf>> {
+        match Canaries::slot(path) {
+            Some(slot) => Ok(Some(slot)),
+            None if origin == Origin::Own => Ok(None),
+            None => respond::slot_directory(path, &self.state).map(Some),
+        }
+    }
+
+    /// The file is on another mount than its slot: its filesystem came after the start.
+    pub(super) fn find_slot(&mut self, file: FileId) {
+        let Some(ward) = self.ward(file) else { return };
+        let slot = self.slot(&ward.patient.path, ward.origin).ok().flatten();
+        if let Some(ward) = self.ward_mut(file) {
+            ward.slot = slot;
+        }
     }
 
     /// When it was last known to be whole, before this run.

@@ -87,6 +87,11 @@ impl Guard {
     fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
         // What the self-test left at a canary is no evidence.
         let worth_reading = worth_reading && !self.canaries.has(file);
+        if cure == Cure::Unmount && self.canaries.has(file) {
+            // A test ends for less than that somebody mounts a filesystem where it is going on.
+            let healed = Outcome::refused("unmount", "the canary's place was mounted over").healed;
+            return Some(Input::Healed { file, healed });
+        }
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
         let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
@@ -241,7 +246,7 @@ impl Guard {
         if ward.staging || ward.patient.replica.is_some() || !ward.policy.restore {
             return;
         }
-        let Some(slot) = ward.slot.clone() else { return };
+        let Some(slot) = ward.slot.clone().filter(|_| ward.slot_is_there()) else { return };
         ward.staging = true;
         let facts = Box::new(ward.patient.facts.clone());
         let path = ward.patient.path.clone();

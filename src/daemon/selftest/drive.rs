@@ -63,13 +63,14 @@ impl Guard {
 
     /// One on the filesystem of the state, and one on each that holds protected files.
     fn rooms(&self) -> Vec<Room> {
-        let of_slot =
-            |(_, ward): (FileId, &Ward)| Some((ward.slot.clone()?, ward.patient.seal?.dev));
+        let of_slot = |(_, ward): (FileId, &Ward)| {
+            Some((ward.slot.clone()?, (ward.patient.seal?.dev, ward.mount)))
+        };
         let slots: BTreeMap<_, _> = self.wards().filter_map(of_slot).collect();
         let mut rooms = vec![Room::of_state(&self.canaries.state)];
-        for (slot, dev) in slots {
+        for (slot, (dev, mount)) in slots {
             if rooms.len() < MOST_ROOMS && rooms.iter().all(|room| room.dev != dev) {
-                rooms.push(Room::of_slot(&slot, dev));
+                rooms.push(Room::of_slot(&slot, dev, mount));
             }
         }
         rooms
