@@ -221,7 +221,7 @@ impl Guard {
             .wards()
             .map(|(_, ward)| &ward.patient.path)
             .filter(|known| known.starts_with(path) && !self.canaries.is_theirs(known))
-            .cloned()
+            .map(|known| known.to_path_buf())
             .collect();
         all.sort();
         all
@@ -277,7 +277,7 @@ impl Guard {
         }
         self.forget(file);
         self.globs.released(&path);
-        self.scribe.tell(Note::Release(path.clone()));
+        self.scribe.tell(Note::Release(path.to_path_buf()));
         let event =
             Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
         self.scribe.tell(Note::Event(Box::new(event)));

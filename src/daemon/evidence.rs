@@ -12,7 +12,7 @@ use super::discarded::Discarded;
 use super::failures::Failure;
 use super::scribe::Note;
 use super::wake::Mailer;
-use super::workers::{Report, pinned};
+use super::workers::{Report, is_pinned};
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence};
 use crate::judge::{Facts, FileKind};
@@ -48,7 +48,7 @@ pub(super) fn keep(
     let facts = read(&from);
     let kind = facts.as_ref().map_or(FileKind::File, |facts| facts.kind);
     let bytes = facts.as_ref().map(|facts| facts.size);
-    let kept = match shown(file, &from, facts.as_deref()) {
+    let kept = match shown(&from, facts.as_deref()) {
         false => Some(from),
         true => {
             let copy = respond::copy_out(&from).ok().flatten();
@@ -129,9 +129,8 @@ fn read(from: &Path) -> Option<Box<Facts>> {
 
 /// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a
 /// container by itself, and the container did not notice that it was taken out of its path.
-fn shown(file: FileId, from: &Path, facts: Option<&Facts>) -> bool {
-    facts.is_some_and(|facts| facts.kind == FileKind::File)
-        && !pinned(&[(file, from.to_owned())]).is_empty()
+fn shown(from: &Path, facts: Option<&Facts>) -> bool {
+    facts.is_some_and(|facts| facts.kind == FileKind::File) && is_pinned(from)
 }
 
 fn has_room(at: &Path) -> bool {

@@ -29,7 +29,7 @@ impl Guard {
             false => "each opener waits until it is looked at; with audit that is not needed",
         };
         if !known {
-            tracing::info!("{}: {HOT}: {then}", escape_path(&ward.patient.path));
+            tracing::info!("{}: {HOT}: {then}", escape_path(&*ward.patient.path));
         }
         ward.shortcomings.retain(|why| !why.starts_with(HOT));
         ward.shortcomings.push(format!("{HOT}: {then}"));

@@ -1,6 +1,6 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -104,6 +104,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    crate::sys::memory::keep_little();
     let mut service = Service::take();
     let (known, patterns) = reserve::with(&config.daemon.state, || known(&config.daemon.state))?;
     if options.config_file.is_none() {
@@ -257,6 +258,8 @@ fn assemble(
         questions: Questions::default(),
         wards: HashMap::new(),
         next_id: 0,
+        pinned: Vec::new(),
+        common: HashSet::new(),
         began: Instant::now(),
         queue: Queue::new(),
         pending: Vec::new(),

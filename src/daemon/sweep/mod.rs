@@ -79,11 +79,7 @@ impl Guard {
         }
         if now >= self.sweep.next_pinned {
             self.sweep.next_pinned = now + PINNED_EVERY;
-            let files = self
-                .wards()
-                .filter(|(_, ward)| ward.patient.facts.kind == crate::judge::FileKind::File)
-                .map(|(file, ward)| (file, ward.patient.path.clone()));
-            self.reader.push(Reading::FindPinned(files.collect()));
+            self.reader.push(Reading::FindPinned);
         }
         self.sensors.tend();
         if now >= self.sweep.next_staging {
