@@ -1,9 +1,9 @@
 //! The guard: one thread that owns the engine, listens to every sensor and does what cannot
 //! wait. Everything that waits for a disk is done by another thread.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use super::failures::Failure;
 use super::globs::Globs;
 use super::health::Health;
+use super::herd::Herd;
 use super::life::Life;
 use super::queue::Queue;
 use super::reload::InForce;
@@ -27,7 +28,6 @@ use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
-use crate::judge::FileKind;
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
 
@@ -60,10 +60,7 @@ pub struct Guard {
     /// In boxes: a table has room for up to twice of what is in it.
     pub(super) wards: HashMap<FileId, Box<Ward>>,
     pub(super) next_id: u32,
-    /// Files that are bind-mounted somewhere else.
-    pub(super) pinned: Vec<FileId>,
-    /// Paths that many wards have in common.
-    pub(super) common: HashSet<Arc<Path>>,
+    pub(super) herd: Herd,
     pub(super) began: Instant,
     pub(super) queue: Queue,
     /// Observations that were read and not acted on yet.
@@ -250,8 +247,9 @@ impl Guard {
             Some(slot) => Ok(slot),
             None => respond::slot_directory(&record.path, &self.state),
         };
-        let lies = slot.as_ref().ok().map(|slot| self.shared(slot));
-        let mut ward = Ward::new(&record, lies, self.shared(&record.mount_point));
+        let lies = slot.as_ref().ok().map(|slot| self.herd.shared(slot));
+        let mount_point = self.herd.shared(&record.mount_point);
+        let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
@@ -277,33 +275,6 @@ impl Guard {
             self.listen(false);
         }
         file
-    }
-
-    /// What is bind-mounted somewhere else, and nothing else, is not to be exchanged.
-    fn pinned(&mut self, paths: &[PathBuf]) {
-        let now = paths.iter().filter_map(|path| self.engine.id_of(path)).collect();
-        for file in std::mem::replace(&mut self.pinned, now) {
-            self.pin(file, false);
-        }
-        for file in self.pinned.clone() {
-            self.pin(file, true);
-        }
-    }
-
-    fn pin(&mut self, file: FileId, pinned: bool) {
-        if let Some(ward) = self.ward_mut(file) {
-            ward.patient.pinned = pinned && ward.patient.facts.kind == FileKind::File;
-        }
-    }
-
-    /// The same path, in the same place of memory each time.
-    fn shared(&mut self, path: &Path) -> Arc<Path> {
-        if let Some(known) = self.common.get(path) {
-            return Arc::clone(known);
-        }
-        let new: Arc<Path> = path.into();
-        self.common.insert(Arc::clone(&new));
-        new
     }
 
     /// When it was last known to be whole, before this run.

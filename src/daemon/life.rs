@@ -65,7 +65,7 @@ impl Guard {
         }
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
-        self.life.uncompared.retain(|file| !engine.is_compared(*file));
+        while self.life.uncompared.pop_if(|file| engine.is_compared(*file)).is_some() {}
         if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
             // What only the start needed.
             crate::sys::memory::give_back();

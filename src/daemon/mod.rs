@@ -16,6 +16,7 @@ mod globs;
 mod guard;
 pub mod health;
 mod held;
+mod herd;
 mod hot;
 mod keeper;
 mod leftovers;

@@ -221,7 +221,7 @@ impl Guard {
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;
-                self.pinned.push(file);
+                self.herd.pin(file);
             }
             Some(from) => self.stager.push(Chore::Discard(from)),
             None => {}
@@ -252,7 +252,7 @@ impl Guard {
 
     /// Tries again where no replica could be made: there may be room by now.
     pub(super) fn stage_again(&mut self) {
-        let bare = self.wards().filter(|(_, ward)| ward.lacks_replica());
+        let bare = self.troubled().filter(|(_, ward)| ward.lacks_replica());
         let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
         bare.into_iter().for_each(|file| self.stage(file));
     }
@@ -278,6 +278,7 @@ impl Guard {
             Err(why) => {
                 ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
                 let path = ward.patient.path.clone();
+                self.herd.trouble(file);
                 if !lacking {
                     self.fail(Failure::ReplicaMissing, Some(path.to_path_buf()), why);
                 }

@@ -129,7 +129,7 @@ impl Guard {
     /// Tries again where a copy could not be made: the file may be whole by now.
     pub(super) fn restock_again(&mut self) {
         let lacks = |why: &String| why.starts_with(NO_COPY);
-        if self.wards().any(|(_, ward)| ward.shortcomings.iter().any(lacks)) {
+        if self.troubled().any(|(_, ward)| ward.shortcomings.iter().any(lacks)) {
             self.restock();
         }
     }
@@ -165,6 +165,7 @@ impl Guard {
             if !ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY)) {
                 let why = format!("{NO_COPY}, {WHAT_TO_DO}");
                 ward.shortcomings.push(why.clone());
+                self.herd.trouble(file);
                 news.push((file, Failure::CopyLost, why));
             }
         }

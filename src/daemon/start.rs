@@ -1,6 +1,6 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use super::failures::Failure;
 use super::globs::Globs;
 use super::guard::Guard;
 use super::health::Health;
+use super::herd::Herd;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
@@ -258,8 +259,7 @@ fn assemble(
         questions: Questions::default(),
         wards: HashMap::new(),
         next_id: 0,
-        pinned: Vec::new(),
-        common: HashSet::new(),
+        herd: Herd::default(),
         began: Instant::now(),
         queue: Queue::new(),
         pending: Vec::new(),

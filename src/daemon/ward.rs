@@ -50,7 +50,12 @@ pub struct Ward {
 impl Ward {
     /// The run-time form of a record.
     #[must_use]
-    pub fn new(record: &Record, slot: Option<Arc<Path>>, mount_point: Arc<Path>) -> Self {
+    pub fn new(
+        record: &Record,
+        slot: Option<Arc<Path>>,
+        mount_point: Arc<Path>,
+        mounts: &MountTable,
+    ) -> Self {
         Self {
             patient: Patient {
                 path: record.path.as_path().into(),
@@ -60,7 +65,7 @@ impl Ward {
                 parents: record.parents.clone(),
                 itself: itself(record).map(Box::new),
                 mount_point,
-                layers: layers(record),
+                layers: layers(record, mounts),
                 pinned: false,
                 shown: None,
             },
@@ -202,8 +207,7 @@ fn itself(record: &Record) -> Option<Parent> {
 
 /// The mounts that lie over each other at the file's mount point. What is there now counts only
 /// if the file that is seen is the right one.
-fn layers(record: &Record) -> usize {
+fn layers(record: &Record, mounts: &MountTable) -> usize {
     let right = sys::stat::stat(&record.path).is_ok_and(|stat| stat.ino == record.facts.ino);
-    let now = MountTable::read().map_or(1, |table| table.layers(&record.path, &record.mount_point));
-    if right { now.max(1) } else { 1 }
+    if right { mounts.layers(&record.path, &record.mount_point).max(1) } else { 1 }
 }

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A message that is being sent has this long to arrive before another process delivers.
 const LAST_MESSAGE: Duration = Duration::from_secs(5);
+/// Notes that are taken before what they say is written.
+const MOST_AT_ONCE: usize = 1000;
 /// Events that wait for the disk; beyond this the oldest journal lines are more than any
 /// person will read, and memory matters more.
 const MOST_WAITING: usize = 100_000;
@@ -96,7 +98,8 @@ impl Writer {
             let open = match inbox.recv_timeout(until) {
                 Ok(first) => {
                     self.take(first, &mut later);
-                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
+                    let more = inbox.try_iter().take(MOST_AT_ONCE);
+                    more.for_each(|note| self.take(note, &mut later));
                     true
                 }
                 Err(RecvTimeoutError::Timeout) => true,

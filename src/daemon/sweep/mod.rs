@@ -89,6 +89,7 @@ impl Guard {
         self.look_through_patterns(now);
         self.restock_again();
         self.look_at_openers_again();
+        self.look_after_troubled();
         self.tell_health();
     }
 
