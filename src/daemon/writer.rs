@@ -21,6 +21,8 @@ use crate::respond::Quarantine;
 
 /// Between two tries to write what could not be written, and two looks at the spool.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What the start has used is given back once more when all that followed from it is done.
+const SETTLED: Duration = Duration::from_secs(60);
 /// Evidence grows old even where none comes.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A message that is being sent has this long to arrive before another process delivers.
@@ -41,6 +43,7 @@ pub(super) struct Writer {
     withdrawn: Vec<String>,
     gatherer: Gatherer,
     began: Instant,
+    settled: bool,
     backlog: Backlog,
     /// What was said last of a thing that goes wrong each time.
     warned: BTreeMap<&'static str, String>,
@@ -74,6 +77,7 @@ impl Writer {
             withdrawn: Vec::new(),
             gatherer: Gatherer::default(),
             began: Instant::now(),
+            settled: false,
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
             trouble,
@@ -295,6 +299,10 @@ impl Writer {
             let failed = self.prune().err();
             self.warn("quarantine", failed);
             self.desk.keeper.keep_reserve();
+        }
+        if !self.settled && self.began.elapsed() > SETTLED {
+            self.settled = true;
+            crate::sys::memory::give_back();
         }
         let discarded = self.discards.tell();
         discarded.into_iter().for_each(|event| self.line(event));
