@@ -16,6 +16,7 @@ use super::globs::Globs;
 use super::health::Health;
 use super::herd::Herd;
 use super::life::Life;
+use super::own::Own;
 use super::queue::Queue;
 use super::reload::InForce;
 use super::scribe::{Note, Scribe};
@@ -26,7 +27,7 @@ use super::wake::Mailbox;
 use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
-use crate::baseline::{Heartbeat, Record, Vault};
+use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
@@ -51,6 +52,7 @@ pub struct Guard {
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
     pub(super) globs: Globs,
+    pub(super) own: Own,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
     pub(super) in_force: InForce,
@@ -108,6 +110,7 @@ impl Guard {
         let go_on = self.take_reports();
         self.answer_overdue();
         self.feed(Input::Tick);
+        self.adopt_own();
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -168,6 +171,7 @@ impl Guard {
                 Report::Hot(inode) => self.too_hot(inode),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
+                Report::Own(path, record) => self.own_read(&path, record),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Failed(failure, why) => {
@@ -243,11 +247,9 @@ impl Guard {
     pub(super) fn guard(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
-        let slot = match Canaries::slot(&record.path) {
-            Some(slot) => Ok(slot),
-            None => respond::slot_directory(&record.path, &self.state),
-        };
-        let lies = slot.as_ref().ok().map(|slot| self.herd.shared(slot));
+        let slot = self.slot(&record.path, record.origin);
+        let lies = slot.as_ref().ok().and_then(Option::as_ref);
+        let lies = lies.map(|slot| self.herd.shared(slot));
         let mount_point = self.herd.shared(&record.mount_point);
         let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
         if let Err(e) = slot {
@@ -261,10 +263,11 @@ impl Guard {
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
             registrar.replica_at(file, &replica.path);
         }
-        let held = self.is_held(file);
+        // It is noted with the file.
+        self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
             let dev = ward.patient.seal.map(|seal| seal.dev);
-            self.sweep.add(file, dev, !ward.eventless && !held);
+            self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
         let whole_at = self.whole_before(&record);
@@ -276,6 +279,24 @@ impl Guard {
             self.listen(false);
         }
         file
+    }
+
+    /// Where the replicas of the file at `path` lie. What is only watched has none.
+    fn slot(&self, path: &std::path::Path, origin: Origin) -> std::io::Result<Option<PathBuf>> {
+        match Canaries::slot(path) {
+            Some(slot) => Ok(Some(slot)),
+            None if origin == Origin::Own => Ok(None),
+            None => respond::slot_directory(path, &self.state).map(Some),
+        }
+    }
+
+    /// The file is on another mount than its slot: its filesystem came after the start.
+    pub(super) fn find_slot(&mut self, file: FileId) {
+        let Some(ward) = self.ward(file) else { return };
+        let slot = self.slot(&ward.patient.path, ward.origin).ok().flatten();
+        if let Some(ward) = self.ward_mut(file) {
+            ward.slot = slot.map(Into::into);
+        }
     }
 
     /// When it was last known to be whole, before this run.
@@ -290,7 +311,7 @@ impl Guard {
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.shortcomings = super::shortcoming::of(ward);
-        let lacks = self.sensors.watch(file, &ward.patient);
+        let lacks = self.sensors.watch(file, &ward.patient, self.own.may_ask_openers(ward));
         ward.eventless = !lacks.is_empty();
         ward.shortcomings.extend(lacks);
     }

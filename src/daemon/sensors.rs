@@ -72,8 +72,9 @@ impl Sensors {
         sensors
     }
 
-    /// Has `file` watched by every sensor that can, and says what they cannot do for it.
-    pub fn watch(&mut self, file: FileId, patient: &Patient) -> Vec<String> {
+    /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
+    /// opens it is looked at first if `ask` says so.
+    pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
         self.files.insert(file);
         let kind = match patient.facts.kind {
             FileKind::Directory => Watched::Directory,
@@ -96,7 +97,7 @@ impl Sensors {
         {
             lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
         }
-        if patient.facts.kind == FileKind::File {
+        if ask && patient.facts.kind == FileKind::File {
             self.ask_openers(patient);
         }
         self.expect(file, &patient.path);
