@@ -118,9 +118,9 @@ impl Backlog {
 
 fn place(note: &Note) -> Option<(PathBuf, Matter)> {
     let (path, matter) = match note {
-        Note::Seal(path, _) => (path.clone(), Matter::Seal),
-        Note::Parents(path, _) => (path.clone(), Matter::Parents),
-        Note::Replica(path, _) => (path.clone(), Matter::Replica),
+        Note::Seal(path, _) => (path.to_path_buf(), Matter::Seal),
+        Note::Parents(path, _) => (path.to_path_buf(), Matter::Parents),
+        Note::Replica(path, _) => (path.to_path_buf(), Matter::Replica),
         Note::Protect(record) | Note::Own(record) => (record.path.clone(), Matter::Record),
         Note::Release(path) | Note::OwnGone(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
@@ -171,7 +171,8 @@ mod tests {
 
     fn ready(path: &str, ino: u64) -> Note {
         let ctime = FileTime { sec: 1, nsec: 2 };
-        Note::Replica(path.into(), Some(Replica { path: "/r".into(), ino, size: 3, ctime }))
+        let path = std::path::Path::new(path).into();
+        Note::Replica(path, Some(Replica { path: "/r".into(), ino, size: 3, ctime }))
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Guard {
             .filter(|(_, ward)| ward.origin != Origin::Own)
             .map(|(_, ward)| &ward.patient.path)
             .filter(|known| known.starts_with(path) && !self.canaries.is_theirs(known))
-            .cloned()
+            .map(|known| known.to_path_buf())
             .collect();
         all.sort();
         all
@@ -285,7 +285,7 @@ impl Guard {
         if self.own.is_one(&path) {
             self.look_for_own(false);
         }
-        self.scribe.tell(Note::Release(path.clone()));
+        self.scribe.tell(Note::Release(path.to_path_buf()));
         let event =
             Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
         self.scribe.tell(Note::Event(Box::new(event)));

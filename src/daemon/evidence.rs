@@ -12,7 +12,7 @@ use super::discarded::Discarded;
 use super::failures::Failure;
 use super::scribe::Note;
 use super::wake::Mailer;
-use super::workers::{Report, pinned};
+use super::workers::{Report, is_pinned};
 use crate::attribute::InodeKey;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence};
@@ -50,7 +50,7 @@ pub(super) fn keep(
     let facts = found.as_ref().map(|(facts, _)| facts.as_ref());
     let kind = facts.map_or(FileKind::File, |facts| facts.kind);
     let bytes = facts.map(|facts| facts.size);
-    let kept = match shown(file, &from, facts) {
+    let kept = match shown(&from, facts) {
         false => Some(from),
         true => {
             let copy = respond::copy_out(&from).ok().flatten();
@@ -131,9 +131,8 @@ fn read(from: &Path) -> Option<(Box<Facts>, InodeKey)> {
 
 /// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a
 /// container by itself, and the container did not notice that it was taken out of its path.
-fn shown(file: FileId, from: &Path, facts: Option<&Facts>) -> bool {
-    facts.is_some_and(|facts| facts.kind == FileKind::File)
-        && !pinned(&[(file, from.to_owned())]).is_empty()
+fn shown(from: &Path, facts: Option<&Facts>) -> bool {
+    facts.is_some_and(|facts| facts.kind == FileKind::File) && is_pinned(from)
 }
 
 fn has_room(at: &Path) -> bool {

@@ -119,7 +119,7 @@ impl Guard {
             if evict && let Ok(slot) = respond::slot_directory(path, &self.state) {
                 self.globs.told.remove(path);
                 let (from, incident) = (path.clone(), incident.clone());
-                self.stager.push(Chore::Evict { from, slot, incident });
+                self.stager.push(Chore::Evict { from, slot: slot.into(), incident });
             }
             if at >= MOST_TOLD {
                 continue;

@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use super::failures::Failure;
 use super::globs::Globs;
 use super::health::Health;
+use super::herd::Herd;
 use super::life::Life;
 use super::own::Own;
 use super::queue::Queue;
@@ -61,6 +62,7 @@ pub struct Guard {
     /// In boxes: a table has room for up to twice of what is in it.
     pub(super) wards: HashMap<FileId, Box<Ward>>,
     pub(super) next_id: u32,
+    pub(super) herd: Herd,
     pub(super) began: Instant,
     pub(super) queue: Queue,
     /// Observations that were read and not acted on yet.
@@ -165,11 +167,7 @@ impl Guard {
                 Report::Seen(observation) => self.observe(observation),
                 Report::Audit(told) => self.told(told),
                 Report::Asked(command, request, reply) => self.asked(command, request, reply),
-                Report::Pinned(pinned) => {
-                    for (file, ward) in &mut self.wards {
-                        ward.patient.pinned = pinned.contains(file);
-                    }
-                }
+                Report::Pinned(paths) => self.pinned(&paths),
                 Report::Selftest(news) => self.test_news(news),
                 Report::Hot(inode) => self.too_hot(inode),
                 Report::Reload => self.reload(),
@@ -251,7 +249,10 @@ impl Guard {
         let file = FileId(self.next_id);
         self.next_id += 1;
         let slot = self.slot(&record.path, record.origin);
-        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned().flatten());
+        let lies = slot.as_ref().ok().and_then(Option::as_ref);
+        let lies = lies.map(|slot| self.herd.shared(slot));
+        let mount_point = self.herd.shared(&record.mount_point);
+        let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
@@ -295,7 +296,7 @@ impl Guard {
         let Some(ward) = self.ward(file) else { return };
         let slot = self.slot(&ward.patient.path, ward.origin).ok().flatten();
         if let Some(ward) = self.ward_mut(file) {
-            ward.slot = slot;
+            ward.slot = slot.map(Into::into);
         }
     }
 

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
+use super::ward::Ward;
 use crate::attribute::InodeKey;
 use crate::text::escape_path;
 
@@ -19,6 +20,7 @@ impl Guard {
         let Some((file, ward)) = found else { return };
         let known = ward.spared.is_some();
         let spared = self.sensors.spare_openers(&ward.patient);
+        self.herd.trouble(file);
         let Some(ward) = self.ward_mut(file) else { return };
         ward.spared = Some(Instant::now() + SPARED);
         let then = match spared {
@@ -29,7 +31,7 @@ impl Guard {
             false => "each opener waits until it is looked at; with audit that is not needed",
         };
         if !known {
-            tracing::info!("{}: {HOT}: {then}", escape_path(&ward.patient.path));
+            tracing::info!("{}: {HOT}: {then}", escape_path(&*ward.patient.path));
         }
         ward.shortcomings.retain(|why| !why.starts_with(HOT));
         ward.shortcomings.push(format!("{HOT}: {then}"));
@@ -38,16 +40,16 @@ impl Guard {
     /// Looks at openers again where that has been left for long enough.
     pub(super) fn look_at_openers_again(&mut self) {
         let now = Instant::now();
-        let over: Vec<_> = self
-            .wards_mut()
-            .filter(|(_, ward)| ward.spared.is_some_and(|until| until <= now))
-            .map(|(file, ward)| {
+        let over = |ward: &Ward| ward.spared.is_some_and(|until| until <= now);
+        let over: Vec<_> =
+            self.troubled().filter(|(_, ward)| over(ward)).map(|(file, _)| file).collect();
+        for file in over {
+            if let Some(ward) = self.ward_mut(file) {
                 ward.spared = None;
                 ward.shortcomings.retain(|why| !why.starts_with(HOT));
-                file
-            })
-            .collect();
-        over.into_iter().for_each(|file| self.watch(file));
+            }
+            self.watch(file);
+        }
     }
 }
 

@@ -65,8 +65,10 @@ impl Guard {
         }
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
-        self.life.uncompared.retain(|file| !engine.is_compared(*file));
+        while self.life.uncompared.pop_if(|file| engine.is_compared(*file)).is_some() {}
         if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
+            // What only the start needed.
+            crate::sys::memory::give_back();
             self.life.state = State::Watching;
             self.health.start.rest();
             self.publish();
@@ -114,9 +116,7 @@ impl Guard {
         let broken = self.engine.broken();
         let shortcomings = self
             .wards()
-            .flat_map(|(_, w)| {
-                w.shortcomings.iter().map(|why| (w.patient.path.as_path(), why.as_str()))
-            })
+            .flat_map(|(_, w)| w.shortcomings.iter().map(|why| (&*w.patient.path, why.as_str())))
             .chain(broken)
             .filter(|(path, _)| !self.canaries.is_theirs(path))
             .map(|(path, why)| Shortcoming { path: PathText::new(path), why: why.to_owned() })

@@ -17,6 +17,7 @@ mod globs;
 mod guard;
 pub mod health;
 mod held;
+mod herd;
 mod hot;
 mod keeper;
 mod leftovers;

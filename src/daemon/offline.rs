@@ -254,12 +254,12 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let slot = respond::slot_directory(&record.mount_point.join("x"), &store.state)?;
     let patient = Patient {
         itself: None,
-        path: record.path.clone(),
-        facts: record.facts.clone(),
+        path: record.path.as_path().into(),
+        facts: record.facts.clone().into(),
         seal: record.seal,
         replica: None,
         parents: record.parents.clone(),
-        mount_point: record.mount_point.clone(),
+        mount_point: record.mount_point.as_path().into(),
         layers: 1,
         pinned: false,
         shown: None,

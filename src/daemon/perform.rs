@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::discarded::Discarded;
@@ -98,7 +99,7 @@ impl Guard {
         let ready = patient.replica.is_some() && !patient.in_place();
         let long = cure == Cure::Replace && !ready && patient.facts.size > QUICK;
         if long || cure == Cure::Rejoin {
-            let (patient, slot) = (Box::new(patient.clone()), slot.to_owned());
+            let (patient, slot) = (Box::new(patient.clone()), slot.into());
             self.stager.push(Chore::Cure { file, cure, patient, slot });
             return None;
         }
@@ -171,7 +172,7 @@ impl Guard {
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
         if let Some(from) = &outcome.evidence {
-            let piece = Piece { from: from.clone(), path: path.clone(), incident };
+            let piece = Piece { from: from.clone(), path: path.to_path_buf(), incident };
             self.stager.push(match (worth_reading, self.canaries.has(file)) {
                 (true, _) => Chore::Evidence(file, piece),
                 (false, false) => Chore::Surplus(piece),
@@ -183,20 +184,20 @@ impl Guard {
             && outcome.evidence.is_none()
             && !self.canaries.has(file)
         {
-            let (path, incident) = (path.clone(), self.incident(file));
+            let (path, incident) = (path.to_path_buf(), self.incident(file));
             let why = "it was put right in place, and there was no room for a copy";
             let (name, kind, bytes) = (None, FileKind::File, None);
             let lost = Discarded { path, incident, name, kind, bytes, why };
             self.scribe.tell(Note::Discarded(lost));
         }
         if outcome.unsynced {
-            self.stager.push(Chore::Sync(path.clone()));
+            self.stager.push(Chore::Sync(path.to_path_buf()));
         }
         if outcome.healed.action == "place"
             && let Some(ward) = self.ward_mut(file)
             && ward.patient.facts.kind == FileKind::Directory
         {
-            ward.patient.itself = crate::baseline::directory(&path).ok();
+            ward.patient.itself = crate::baseline::directory(&path).ok().map(Box::new);
         }
         if outcome.healed.action == "put-back-parent" && outcome.healed.result.is_ok() {
             self.know_parents(file);
@@ -225,6 +226,7 @@ impl Guard {
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;
+                self.herd.pin(file);
             }
             Some(from) => self.stager.push(Chore::Discard(from)),
             None => {}
@@ -248,14 +250,14 @@ impl Guard {
         }
         let Some(slot) = ward.slot.clone().filter(|_| ward.slot_is_there()) else { return };
         ward.staging = true;
-        let facts = Box::new(ward.patient.facts.clone());
-        let path = ward.patient.path.clone();
+        let facts = Arc::clone(&ward.patient.facts);
+        let path = Arc::clone(&ward.patient.path);
         self.stager.push(Chore::Stage { file, path, facts, slot });
     }
 
     /// Tries again where no replica could be made: there may be room by now.
     pub(super) fn stage_again(&mut self) {
-        let bare = self.wards().filter(|(_, ward)| ward.lacks_replica());
+        let bare = self.troubled().filter(|(_, ward)| ward.lacks_replica());
         let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
         bare.into_iter().for_each(|file| self.stage(file));
     }
@@ -281,8 +283,9 @@ impl Guard {
             Err(why) => {
                 ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
                 let path = ward.patient.path.clone();
+                self.herd.trouble(file);
                 if !lacking {
-                    self.fail(Failure::ReplicaMissing, Some(path), why);
+                    self.fail(Failure::ReplicaMissing, Some(path.to_path_buf()), why);
                 }
             }
         }

@@ -18,6 +18,9 @@ use crate::record::{Event, Kind, Severity};
 const NOTHING: &str = "nothing is protected yet: 'steadfast protect PATH', or a [[protect]] table in the \
      configuration, begins";
 
+/// More new paths than this wait for the disk together.
+const MANY: usize = 16;
+
 /// What is to be guarded, and what to put on record about how it came to that.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -60,6 +63,11 @@ pub fn reconcile(
         gauge.add_bytes(bytes);
         progress(gauge.read());
     };
+    // Each by itself would wait for the disk, twice.
+    let many = new.len() > MANY;
+    if many {
+        store.vault.put_off();
+    }
     for (path, policy, origin) in new {
         match protect::take(path, policy, origin, &store.vault, &read) {
             Ok(record) => taken.push(record.sharing(&mut above)),
@@ -67,6 +75,9 @@ pub fn reconcile(
         }
         gauge.path_done();
         progress(gauge.read());
+    }
+    if many {
+        obstacles.extend(store.vault.settle().err().map(|e| e.to_string()));
     }
     if obstacles.is_empty()
         && let Err(e) = store.baseline.put_all(&taken)

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::failures::Failure;
 use super::guard::Guard;
@@ -27,8 +28,8 @@ const MADE_AGAIN: &str = "its known-good copy in the vault was damaged or gone; 
 #[derive(Debug)]
 pub struct Stocked {
     file: FileId,
-    path: PathBuf,
-    facts: Facts,
+    path: Arc<Path>,
+    facts: Arc<Facts>,
     digest: Digest,
     replica: Option<Replica>,
     /// Its copy was found damaged or missing before.
@@ -89,7 +90,7 @@ pub(super) fn check(one: &Stocked, vault: &Vault) -> Option<Copies> {
 
 fn make_again(one: &Stocked, vault: &Vault) -> bool {
     let ready = one.replica.as_ref().map(|replica| replica.path.as_path());
-    let sources = [Some(one.path.as_path()), ready];
+    let sources = [Some(&*one.path), ready];
     sources.into_iter().flatten().any(|path| mend(path, &one.facts, vault))
 }
 
@@ -131,7 +132,7 @@ impl Guard {
     /// Tries again where a copy could not be made: the file may be whole by now.
     pub(super) fn restock_again(&mut self) {
         let lacks = |why: &String| why.starts_with(NO_COPY);
-        if self.wards().any(|(_, ward)| ward.shortcomings.iter().any(lacks)) {
+        if self.troubled().any(|(_, ward)| ward.shortcomings.iter().any(lacks)) {
             self.restock();
         }
     }
@@ -167,6 +168,7 @@ impl Guard {
             if !ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY)) {
                 let why = format!("{NO_COPY}, {WHAT_TO_DO}");
                 ward.shortcomings.push(why.clone());
+                self.herd.trouble(file);
                 news.push((file, Failure::CopyLost, why));
             }
         }
@@ -180,7 +182,7 @@ impl Guard {
         (file, failure, why): (FileId, Failure, String),
     ) -> Option<(Event, bool)> {
         let ward = self.ward(file)?;
-        tracing::warn!("{}: {why}", crate::text::escape_path(&ward.patient.path));
+        tracing::warn!("{}: {why}", crate::text::escape_path(&*ward.patient.path));
         self.health.counts.failure(failure);
         let event = failure.event(why)?.about(&ward.patient.path);
         Some((event, ward.policy.alert != AlertWhen::Never))

@@ -3,7 +3,7 @@
 //! One thread, because every one of these waits for the disk, and the guard must not. What it
 //! is told it keeps until it is written: a full disk delays a line and loses none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -38,11 +38,11 @@ pub enum Note {
         waits: bool,
     },
     /// The file is whole in this state.
-    Seal(PathBuf, Stat),
+    Seal(Arc<Path>, Stat),
     /// The directories above are these now.
-    Parents(PathBuf, Arc<[Parent]>),
+    Parents(Arc<Path>, Arc<[Parent]>),
     /// A replica was prepared, or used up.
-    Replica(PathBuf, Option<Replica>),
+    Replica(Arc<Path>, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
     /// Evidence could not be kept.

@@ -1,6 +1,7 @@
 //! All sensors together. Each can fail by itself; the others go on, and `status` says which
 //! does less than it should, and why.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,7 +40,7 @@ pub struct Sensors {
     mounts: Result<MountsSensor, String>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
-    files: Vec<FileId>,
+    files: HashSet<FileId>,
 }
 
 impl Sensors {
@@ -65,7 +66,7 @@ impl Sensors {
             poll: None,
             captures,
             reports,
-            files: Vec::new(),
+            files: HashSet::new(),
         };
         sensors.tend();
         sensors
@@ -74,9 +75,7 @@ impl Sensors {
     /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
     /// opens it is looked at first if `ask` says so.
     pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
-        if !self.files.contains(&file) {
-            self.files.push(file);
-        }
+        self.files.insert(file);
         let kind = match patient.facts.kind {
             FileKind::Directory => Watched::Directory,
             _ => Watched::File,
@@ -115,7 +114,7 @@ impl Sensors {
         if let Err(e) = marked {
             tracing::debug!(
                 "{}: openers cannot be asked: {e}",
-                crate::text::escape_path(&patient.path)
+                crate::text::escape_path(&*patient.path)
             );
         }
     }
@@ -143,7 +142,12 @@ impl Sensors {
         spared
     }
 
-    fn watch_by_inotify(&mut self, file: FileId, path: &Path, kind: Watched) -> Result<(), String> {
+    fn watch_by_inotify(
+        &mut self,
+        file: FileId,
+        path: &Arc<Path>,
+        kind: Watched,
+    ) -> Result<(), String> {
         let sensor = self
             .inotify
             .get_or_insert_with(|| InotifySensor::new().map_err(|e| e.to_string()))
@@ -187,7 +191,7 @@ impl Sensors {
     }
 
     /// Has what is done to the inode at `path` recorded, which is the file's.
-    fn expect(&self, file: FileId, path: &Path) {
+    fn expect(&self, file: FileId, path: &Arc<Path>) {
         if let Ok(sensor) = self.audit.as_ref() {
             sensor.watch(file, path);
         }
@@ -242,7 +246,7 @@ impl Sensors {
     }
 
     /// The replica has taken the path.
-    pub fn settled(&mut self, file: FileId, path: &Path) {
+    pub fn settled(&mut self, file: FileId, path: &Arc<Path>) {
         if let Ok(sensor) = self.fanotify.as_mut() {
             sensor.adopt(file);
         }
@@ -254,7 +258,7 @@ impl Sensors {
 
     /// Watches the file no longer.
     pub fn unwatch(&mut self, file: FileId) {
-        self.files.retain(|known| *known != file);
+        self.files.remove(&file);
         if let Ok(sensor) = self.fanotify.as_mut() {
             sensor.unwatch(file);
         }

@@ -16,6 +16,7 @@ use super::failures::Failure;
 use super::globs::Globs;
 use super::guard::Guard;
 use super::health::Health;
+use super::herd::Herd;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
@@ -105,6 +106,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    crate::sys::memory::keep_little();
     let mut service = Service::take();
     let known = reserve::with(&config.daemon.state, || known(&config.daemon.state));
     if options.config_file.is_none()
@@ -217,6 +219,7 @@ fn assemble(
         questions: Questions::default(),
         wards: HashMap::new(),
         next_id: 0,
+        herd: Herd::default(),
         began: Instant::now(),
         queue: Queue::new(),
         pending: Vec::new(),

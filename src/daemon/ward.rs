@@ -2,14 +2,15 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
-use crate::judge::{FileKind, Policy, Stat};
+use crate::judge::{Facts, FileKind, Policy, Stat};
 use crate::respond::Patient;
 use crate::sense::MountTable;
 use crate::sys;
@@ -29,7 +30,7 @@ pub struct Ward {
     /// Since when.
     pub protected_at: Timestamp,
     /// Where its replicas lie; `None` where none can be kept.
-    pub slot: Option<PathBuf>,
+    pub slot: Option<Arc<Path>>,
     /// The mount it was last reached through; 0 before the first look.
     pub mount: u64,
     /// A replica is being made.
@@ -51,17 +52,22 @@ pub struct Ward {
 impl Ward {
     /// The run-time form of a record.
     #[must_use]
-    pub fn new(record: &Record, slot: Option<PathBuf>) -> Self {
+    pub fn new(
+        record: &Record,
+        slot: Option<Arc<Path>>,
+        mount_point: Arc<Path>,
+        mounts: &MountTable,
+    ) -> Self {
         Self {
             patient: Patient {
-                path: record.path.clone(),
-                facts: record.facts.clone(),
+                path: record.path.as_path().into(),
+                facts: Arc::new(record.facts.clone()),
                 seal: record.seal,
                 replica: record.replica.clone(),
                 parents: record.parents.clone(),
-                itself: itself(record),
-                mount_point: record.mount_point.clone(),
-                layers: layers(record),
+                itself: itself(record).map(Box::new),
+                mount_point,
+                layers: layers(record, mounts),
                 pinned: false,
                 shown: None,
             },
@@ -111,12 +117,12 @@ impl Ward {
     pub fn record(&self) -> Record {
         let patient = &self.patient;
         Record {
-            path: patient.path.clone(),
-            facts: patient.facts.clone(),
+            path: patient.path.to_path_buf(),
+            facts: Facts::clone(&patient.facts),
             policy: self.policy,
             origin: self.origin,
             parents: patient.parents.clone(),
-            mount_point: patient.mount_point.clone(),
+            mount_point: patient.mount_point.to_path_buf(),
             seal: patient.seal,
             replica: patient.replica.clone(),
             protected_at: self.protected_at,
@@ -127,8 +133,8 @@ impl Ward {
     #[must_use]
     pub fn protected(&self, whole_at: Timestamp) -> Protected {
         Protected {
-            path: self.patient.path.clone(),
-            facts: self.patient.facts.clone(),
+            path: Arc::clone(&self.patient.path),
+            facts: Arc::clone(&self.patient.facts),
             policy: self.policy,
             seal: self.patient.seal,
             whole_at,
@@ -169,7 +175,7 @@ impl Ward {
     /// Whether a directory above is not the one that the baseline knows.
     fn parents_moved(&self) -> bool {
         self.patient.parents.iter().any(|parent| {
-            parent.path != self.patient.mount_point
+            *parent.path != *self.patient.mount_point
                 && !sys::stat::stat(&parent.path).is_ok_and(|stat| stat.ino == parent.ino)
         })
     }
@@ -208,7 +214,7 @@ impl Ward {
             return Some(Sight::Covered);
         }
         (table.layers(path, mount_point) < self.patient.layers)
-            .then(|| Sight::Away { mount_point: mount_point.clone() })
+            .then(|| Sight::Away { mount_point: mount_point.to_path_buf() })
     }
 }
 
@@ -224,8 +230,7 @@ fn itself(record: &Record) -> Option<Parent> {
 
 /// The mounts that lie over each other at the file's mount point. What is there now counts only
 /// if the file that is seen is the right one.
-fn layers(record: &Record) -> usize {
+fn layers(record: &Record, mounts: &MountTable) -> usize {
     let right = sys::stat::stat(&record.path).is_ok_and(|stat| stat.ino == record.facts.ino);
-    let now = MountTable::read().map_or(1, |table| table.layers(&record.path, &record.mount_point));
-    if right { now.max(1) } else { 1 }
+    if right { mounts.layers(&record.path, &record.mount_point).max(1) } else { 1 }
 }

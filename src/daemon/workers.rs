@@ -51,8 +51,8 @@ pub enum Report {
     Audit(Told),
     /// Somebody asks for something over the control socket.
     Asked(api::Command, api::Request, Reply),
-    /// These files are bind-mounted somewhere else, the others are not.
-    Pinned(Vec<FileId>),
+    /// What is at these paths is bind-mounted somewhere else, and nothing that is at others.
+    Pinned(Vec<PathBuf>),
     /// The tester of the self-test has something to tell.
     Selftest(super::selftest::News),
     /// This inode is opened thousands of times a second.
@@ -118,7 +118,7 @@ pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
-    Stage { file: FileId, path: PathBuf, facts: Box<Facts>, slot: PathBuf },
+    Stage { file: FileId, path: Arc<Path>, facts: Arc<Facts>, slot: Arc<Path> },
     /// Read it and take it to the quarantine.
     Evidence(FileId, Piece),
     /// Take it to the quarantine: of this incident enough has been read.
@@ -128,20 +128,20 @@ pub enum Chore {
     /// Remove a copy of what is protected no longer.
     Unneeded(Replica),
     /// Take a stranger out of a protected directory to the quarantine.
-    Evict { from: PathBuf, slot: PathBuf, incident: String },
+    Evict { from: PathBuf, slot: Arc<Path>, incident: String },
     /// See to it that the vault has these copies.
     Restock(Vec<Stocked>),
     /// Make sure that this file has reached the disk.
     Sync(PathBuf),
     /// Carry out a cure that takes long.
-    Cure { file: FileId, cure: Cure, patient: Box<Patient>, slot: PathBuf },
+    Cure { file: FileId, cure: Cure, patient: Box<Patient>, slot: Arc<Path> },
 }
 
 /// Work for the reader.
 #[derive(Debug)]
 pub enum Reading {
     /// Read everything of a file.
-    Verify { file: FileId, epoch: u32, path: PathBuf, size: u64 },
+    Verify { file: FileId, epoch: u32, path: Arc<Path>, size: u64 },
     /// Take a path under protection.
     Take {
         path: PathBuf,
@@ -157,8 +157,8 @@ pub enum Reading {
     CheckCopy(Box<Stocked>),
     /// Find out what matches the patterns of this configuration.
     Match(Arc<Config>),
-    /// Find out which of these files are bind-mounted elsewhere.
-    FindPinned(Vec<(FileId, PathBuf)>),
+    /// Find out what is bind-mounted elsewhere.
+    FindPinned,
 }
 
 /// A thread with a queue.
@@ -250,12 +250,16 @@ pub fn stager(
             if is_unfit(&staged)
                 && let Ok(replica) = respond::stage_from_file(&facts, &path, &slot)
                 && let Err(e) = std::mem::replace(&mut staged, Ok(replica))
-                && told.insert(path.clone())
+                && told.insert(Arc::clone(&path))
             {
                 let why = format!("{UNREADABLE}: {e}");
-                tracing::error!("{}: {why}", crate::text::escape_path(&path));
+                tracing::error!("{}: {why}", crate::text::escape_path(&*path));
                 // The scribe ends only after this thread.
-                let _ = scribe.send(Note::Failure(Failure::CopyUnreadable, Some(path), why));
+                let _ = scribe.send(Note::Failure(
+                    Failure::CopyUnreadable,
+                    Some(path.to_path_buf()),
+                    why,
+                ));
             }
             if let (Some(registrar), Ok(replica)) = (&registrar, &staged) {
                 registrar.replica_at(file, &replica.path);
@@ -335,8 +339,11 @@ pub fn reader(
             let found = resolve(&patterns).files;
             reports.send(Report::Matched(found, began.elapsed()));
         }
-        Reading::FindPinned(files) => {
-            reports.send(Report::Pinned(pinned(&files)));
+        Reading::FindPinned => {
+            let found = MountRoots::scan()
+                .and_then(|roots| Ok(roots.seen_in(&MountTable::read()?).collect()));
+            // If it cannot be told, nothing is.
+            reports.send(Report::Pinned(found.unwrap_or_default()));
         }
     })
 }
@@ -348,13 +355,8 @@ fn read(path: &Path, size: u64) -> Result<Inspection, String> {
     Ok(Inspection { facts, stat, writers: false })
 }
 
-/// Which of the files other mounts show as well. If that cannot be told, none.
-pub(super) fn pinned(files: &[(FileId, PathBuf)]) -> Vec<FileId> {
-    let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else {
-        return Vec::new();
-    };
-    let shown = |path: &Path| {
-        table.in_filesystem(path).is_some_and(|(dev, inside)| roots.show(dev, &inside))
-    };
-    files.iter().filter(|(_, path)| shown(path)).map(|(file, _)| *file).collect()
+/// Whether other mounts show the file as well. If that cannot be told, they do not.
+pub(super) fn is_pinned(path: &Path) -> bool {
+    let (Ok(roots), Ok(table)) = (MountRoots::scan(), MountTable::read()) else { return false };
+    table.in_filesystem(path).is_some_and(|(dev, inside)| roots.show(dev, &inside))
 }

@@ -22,10 +22,14 @@ use crate::respond::Quarantine;
 
 /// Between two tries to write what could not be written, and two looks at the spool.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What the start has used is given back once more when all that followed from it is done.
+const SETTLED: Duration = Duration::from_secs(60);
 /// Evidence grows old even where none comes.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A message that is being sent has this long to arrive before another process delivers.
 const LAST_MESSAGE: Duration = Duration::from_secs(5);
+/// Notes that are taken before what they say is written.
+const MOST_AT_ONCE: usize = 1000;
 /// Events that wait for the disk; beyond this the oldest journal lines are more than any
 /// person will read, and memory matters more.
 const MOST_WAITING: usize = 100_000;
@@ -40,6 +44,7 @@ pub(super) struct Writer {
     withdrawn: Vec<String>,
     gatherer: Gatherer,
     began: Instant,
+    settled: bool,
     backlog: Backlog,
     /// What was said last of a thing that goes wrong each time.
     warned: BTreeMap<&'static str, String>,
@@ -75,6 +80,7 @@ impl Writer {
             withdrawn: Vec::new(),
             gatherer: Gatherer::default(),
             began: Instant::now(),
+            settled: false,
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
             trouble,
@@ -100,7 +106,8 @@ impl Writer {
             let open = match inbox.recv_timeout(until) {
                 Ok(first) => {
                     self.take(first, &mut later);
-                    inbox.try_iter().for_each(|note| self.take(note, &mut later));
+                    let more = inbox.try_iter().take(MOST_AT_ONCE);
+                    more.for_each(|note| self.take(note, &mut later));
                     true
                 }
                 Err(RecvTimeoutError::Timeout) => true,
@@ -302,6 +309,10 @@ impl Writer {
             let failed = self.prune().err();
             self.warn("quarantine", failed);
             self.desk.keeper.keep_reserve();
+        }
+        if !self.settled && self.began.elapsed() > SETTLED {
+            self.settled = true;
+            crate::sys::memory::give_back();
         }
         let discarded = self.discards.tell();
         discarded.into_iter().for_each(|event| self.line(event));

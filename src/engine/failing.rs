@@ -68,11 +68,12 @@ impl Guarded {
     /// Whether this difference is to be drafted: what could not be put right so far is not news
     /// at every try.
     pub(super) fn is_news(&mut self, difference: &Difference) -> bool {
-        if self.reported.contains(difference) {
+        let reported = &mut self.remember().reported;
+        if reported.contains(difference) {
             return self.failing.is_none();
         }
-        if self.reported.len() < MOST_REPORTED {
-            self.reported.push(difference.clone());
+        if reported.len() < MOST_REPORTED {
+            reported.push(difference.clone());
             return true;
         }
         self.failing.is_none()

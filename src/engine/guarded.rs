@@ -3,7 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,9 +22,9 @@ use crate::sense::FileId;
 #[derive(Clone, Debug)]
 pub struct Protected {
     /// The path.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// What is good, with the immutable bit among the flags where it is to be kept.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// What the owner wants.
     pub policy: Policy,
     /// What a look said when it was last known to be whole; `None` to have it read first.
@@ -32,10 +33,36 @@ pub struct Protected {
     pub whole_at: Timestamp,
 }
 
+/// The part of [`Protected`] that stays as it is.
+#[derive(Debug)]
+pub(super) struct Good {
+    pub(super) path: Arc<Path>,
+    pub(super) facts: Arc<Facts>,
+    pub(super) policy: Policy,
+}
+
+/// What is there only of files that something happened to. There may be many files, and
+/// nothing ever happens to nearly all.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The differences that were drafted since it was last whole.
+    pub(super) reported: Vec<Difference>,
+    /// What an inspection found different the last time, and how often a cure left just that.
+    pub(super) persisting: Option<(Vec<Difference>, u32)>,
+    /// Why it cannot be watched at the moment, once said.
+    pub(super) away: Option<String>,
+    /// Strangers in a protected directory that were reported.
+    pub(super) strangers: HashSet<Vec<u8>>,
+    /// When it was healed lately.
+    heals: VecDeque<Duration>,
+    /// Lines that may still be recorded of it, and when that was counted.
+    lines: Option<(f64, Duration)>,
+}
+
 /// One protected path and everything that is under way for it.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    pub(super) protected: Protected,
+    pub(super) protected: Good,
     pub(super) seal: Option<Stat>,
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
@@ -73,22 +100,11 @@ pub(super) struct Guarded {
     /// How often it was asked who did it.
     questions: u32,
     pub(super) failing: Option<Box<Failing>>,
-    /// The differences that were drafted since it was last whole.
-    pub(super) reported: Vec<Difference>,
     /// A state that differs, was reported, and is left as it is.
     pub(super) tolerated: Option<Box<Sight>>,
     /// The content of that state is still to be read, to be told.
     pub(super) unread_but_tolerated: bool,
-    /// What an inspection found different the last time, and how often a cure left just that.
-    pub(super) persisting: Option<(Vec<Difference>, u32)>,
-    /// Why it cannot be watched at the moment, once said.
-    pub(super) away: Option<String>,
-    /// Strangers in a protected directory that were reported.
-    pub(super) strangers: HashSet<Vec<u8>>,
-    /// When it was healed lately.
-    heals: VecDeque<Duration>,
-    /// Lines that may still be recorded of it, and when that was counted.
-    lines: (f64, Duration),
+    history: Option<Box<History>>,
 }
 
 /// Cures in a row that left open whether they worked, or did not.
@@ -109,12 +125,13 @@ const LINES_A_SECOND: f64 = 50.0;
 
 impl Guarded {
     pub(super) fn new(protected: Protected, now: Moment) -> Self {
+        let Protected { path, facts, policy, seal, whole_at } = protected;
         Self {
-            seal: protected.seal,
+            seal,
             whole_before: now.mono,
             seen_whole: None,
-            whole_before_wall: protected.whole_at,
-            protected,
+            whole_before_wall: whole_at,
+            protected: Good { path, facts, policy },
             disowned: false,
             fruitless: 0,
             written: false,
@@ -132,28 +149,54 @@ impl Guarded {
             incident: None,
             questions: 0,
             failing: None,
-            reported: Vec::new(),
             tolerated: None,
             unread_but_tolerated: false,
-            persisting: None,
-            away: None,
-            strangers: HashSet::new(),
-            heals: VecDeque::new(),
-            lines: (MOST_LINES, now.mono),
+            history: None,
         }
     }
 
+    /// What happened to it, if anything did.
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_deref()
+    }
+
+    /// The same, to add to.
+    pub(super) fn remember(&mut self) -> &mut History {
+        self.history.get_or_insert_default()
+    }
+
+    /// Another inspection begins anew to count what a cure leaves.
+    pub(super) fn nothing_persists(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.persisting = None;
+        }
+    }
+
+    /// It can be watched.
+    pub(super) fn is_back(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.away = None;
+        }
+    }
+
+    fn is_away(&self) -> bool {
+        self.history().is_some_and(|history| history.away.is_some())
+    }
+
     pub(super) fn note_heal(&mut self, now: Duration) {
-        self.heals.push_back(now);
-        if self.heals.len() > CONTESTED_HEALS {
-            self.heals.pop_front();
+        let heals = &mut self.remember().heals;
+        heals.push_back(now);
+        if heals.len() > CONTESTED_HEALS {
+            heals.pop_front();
         }
     }
 
     /// Whether it was healed again and again lately.
     pub(super) fn is_contested(&self, now: Duration) -> bool {
-        self.heals.len() >= CONTESTED_HEALS
-            && self.heals.front().is_some_and(|at| now.saturating_sub(*at) < CONTESTED_WITHIN)
+        self.history().is_some_and(|History { heals, .. }| {
+            heals.len() >= CONTESTED_HEALS
+                && heals.front().is_some_and(|at| now.saturating_sub(*at) < CONTESTED_WITHIN)
+        })
     }
 
     /// How long nothing has to happen for an incident to be over.
@@ -163,10 +206,11 @@ impl Guarded {
 
     /// Whether one more line may be recorded.
     pub(super) fn may_record(&mut self, now: Duration) -> bool {
-        let (left, counted) = self.lines;
+        let lines = &mut self.remember().lines;
+        let (left, counted) = lines.unwrap_or((MOST_LINES, now));
         let since = now.saturating_sub(counted).as_secs_f64();
         let left = (left + since * LINES_A_SECOND).min(MOST_LINES);
-        self.lines = ((left - 1.0).max(0.0), now);
+        *lines = Some(((left - 1.0).max(0.0), now));
         left >= 1.0
     }
 
@@ -188,7 +232,7 @@ impl Guarded {
 
     /// Something is under way, or was found and left.
     pub(super) fn is_doubtful(&self) -> bool {
-        let found = self.incident.is_some() || self.tolerated.is_some() || self.away.is_some();
+        let found = self.incident.is_some() || self.tolerated.is_some() || self.is_away();
         found || self.unread || self.verifying.is_some() || !self.is_quiet()
     }
 
@@ -202,15 +246,16 @@ impl Guarded {
             out.push(Action::Look { file });
         }
         if policy.unexpected != before.unexpected && policy.unexpected == Unexpected::Quarantine {
-            self.strangers.clear();
+            self.remember().strangers.clear();
             out.push(Action::Inspect { file });
         }
     }
 
     /// Something was found out about it, and nothing is under way for the first time.
     pub(super) fn is_compared(&self) -> bool {
-        let told = self.failing.is_some() || self.tolerated.is_some() || self.away.is_some();
-        told || !self.heals.is_empty() || !(self.busy || self.unread || self.verifying.is_some())
+        let told = self.failing.is_some() || self.tolerated.is_some() || self.is_away();
+        let healed = self.history().is_some_and(|history| !history.heals.is_empty());
+        told || healed || !(self.busy || self.unread || self.verifying.is_some())
     }
 
     /// A heal is under way, or what was found is not on record yet.
@@ -277,7 +322,9 @@ impl Guarded {
         self.learned = None;
         self.told = false;
         self.failing = None;
-        self.reported.clear();
+        if let Some(history) = &mut self.history {
+            history.reported.clear();
+        }
     }
 
     /// Whether this is the state that differs, was reported, and is left as it is. Then what
@@ -309,11 +356,12 @@ impl Guarded {
 
     /// How often in a row a cure left just these differences.
     pub(super) fn persists(&mut self, found: &[Difference]) -> u32 {
-        let times = match &self.persisting {
+        let persisting = &mut self.remember().persisting;
+        let times = match persisting {
             Some((known, times)) if known == found => times.saturating_add(1),
             _ => 0,
         };
-        self.persisting = Some((found.to_vec(), times));
+        *persisting = Some((found.to_vec(), times));
         times
     }
 

@@ -23,7 +23,8 @@ mod seen;
 mod timers;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -44,7 +45,7 @@ use timers::{Timer, Timers};
 pub struct Engine {
     /// In boxes: a table has room for up to twice of what is in it.
     files: HashMap<FileId, Box<Guarded>>,
-    by_path: HashMap<PathBuf, FileId>,
+    by_path: HashMap<Arc<Path>, FileId>,
     timers: Timers,
     last_incident: Timestamp,
     /// A heal was ordered, and what was wrong is still to be worked out.
@@ -137,12 +138,12 @@ impl Engine {
     pub fn broken(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.files
             .values()
-            .filter_map(|g| Some((g.protected.path.as_path(), g.failing.as_ref()?.why.as_str())))
+            .filter_map(|g| Some((&*g.protected.path, g.failing.as_ref()?.why.as_str())))
     }
 
     /// Files of which it cannot be said just now that they are whole.
     pub fn doubtful(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().filter(|g| g.is_doubtful()).map(|g| g.protected.path.as_path())
+        self.files.values().filter(|g| g.is_doubtful()).map(|g| &*g.protected.path)
     }
 
     /// Whether an incident of this file has not settled.
@@ -216,7 +217,7 @@ impl Engine {
             return;
         }
         if let Hint::Child(name) = seen.hint {
-            if !self.by_path.contains_key(&guarded.child(&name)) {
+            if !self.by_path.contains_key(&*guarded.child(&name)) {
                 out.push(Action::CheckStranger { file, name });
             }
             return;
@@ -248,7 +249,7 @@ impl Engine {
         let Sight::Present(stat) = sight else {
             return self.astray(now, file, sight, out);
         };
-        guarded.away = None;
+        guarded.is_back();
         let good = &guarded.protected.facts;
         let remedy = crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written);
         if remedy == Remedy::None {
@@ -276,7 +277,7 @@ impl Engine {
                     out.push(Action::Look { file });
                 }
                 Timer::Retry => {
-                    guarded.persisting = None;
+                    guarded.nothing_persists();
                     out.push(Action::Look { file });
                 }
                 Timer::Finalize => {

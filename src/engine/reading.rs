@@ -170,7 +170,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return false };
         let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
         if found.is_empty() {
-            guarded.persisting = None;
+            guarded.nothing_persists();
             return false;
         }
         let kinds = |wanted: &[Kind]| found.iter().all(|d| wanted.contains(&d.kind));

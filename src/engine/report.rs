@@ -176,12 +176,12 @@ impl Engine {
     ) {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        if guarded.strangers.contains(&name) {
+        if guarded.remember().strangers.contains(&name) {
             return;
         }
         let evict = guarded.protected.policy.unexpected == Unexpected::Quarantine;
         if !evict {
-            guarded.strangers.insert(name.clone());
+            guarded.remember().strangers.insert(name.clone());
         }
         let mut incident =
             guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
@@ -228,10 +228,11 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.learned = None;
-        if guarded.away.as_ref() == Some(&why) {
+        let away = &mut guarded.remember().away;
+        if away.as_ref() == Some(&why) {
             return;
         }
-        guarded.away = Some(why.clone());
+        *away = Some(why.clone());
         let event = Event::new(now.wall, Kind::SensorDegraded, Severity::Critical)
             .about(&guarded.protected.path)
             .noting(why);

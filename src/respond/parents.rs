@@ -23,7 +23,7 @@ use crate::sys::handle::Handle;
 pub(super) fn put_back(patient: &Patient) -> io::Result<Option<PathBuf>> {
     let mut from = None;
     for parent in patient.parents.iter() {
-        if parent.path == patient.mount_point || parent.path == Path::new("/") {
+        if *parent.path == *patient.mount_point || parent.path == Path::new("/") {
             continue;
         }
         let right = match sys::stat::stat(&parent.path) {

@@ -14,9 +14,9 @@ use crate::sys;
 #[derive(Clone, Debug)]
 pub struct Patient {
     /// The protected path.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// What is good, with the immutable bit among the flags where it is to be kept.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// What a look said when it was last whole.
     pub seal: Option<Stat>,
     /// The prepared copy.
@@ -24,9 +24,9 @@ pub struct Patient {
     /// The directories above, from the root of its filesystem down.
     pub parents: Arc<[Parent]>,
     /// Of a directory, enough to find it wherever it was renamed to.
-    pub itself: Option<Parent>,
+    pub itself: Option<Box<Parent>>,
     /// Where its filesystem is mounted.
-    pub mount_point: PathBuf,
+    pub mount_point: Arc<Path>,
     /// How many mounts lie over each other there; more cover the file.
     pub layers: usize,
     /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.

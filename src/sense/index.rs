@@ -4,10 +4,19 @@
 //! and may be protected itself; an inode with two names is watched for both. The index keeps
 //! the parts, works out the mask that they need together, and turns an event into hints. It
 //! speaks fanotify's masks; inotify's have the same numbers.
+//!
+//! There may be a hundred thousand files, so nothing is kept twice: an inode is a number, files
+//! of one directory share those above it, and a name is looked up in the path it is part of.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::path::Path;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::inodes::name_of;
+use super::nodes::{Node, Nodes, Place};
 
 use crate::sense::{FileId, Hint};
 use crate::sys::fanotify::MaskFlags;
@@ -36,115 +45,152 @@ const ABOVE: MaskFlags =
 pub(super) const EVERYTHING: MaskFlags = OWN.union(NAMES).union(ABOVE);
 
 /// The part an inode plays for a protected path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// It is what the path names, or will be after the exchange.
     Itself,
     /// It is a protected directory.
     ItselfDirectory,
-    /// It is the directory that holds this name of the path.
-    Holds(Arc<[u8]>),
+    /// It is the directory that holds a name of the path: the last, or so many above that.
+    Holds(u16),
     /// It is a directory above.
     Above,
 }
 
-/// An inode's parts, for all files.
-#[derive(Debug, Default)]
-struct Node {
-    itself: Ids,
-    directory: Ids,
-    above: Ids,
-    /// Most inodes hold nothing.
-    #[expect(clippy::box_collection, reason = "most have none, and a pointer is smaller")]
-    holds: Option<Box<HashMap<Arc<[u8]>, Ids>>>,
+/// What is played for one file.
+#[derive(Debug)]
+struct Parts {
+    path: Arc<Path>,
+    own: Vec<(Place, Part)>,
+    /// The directories above: those of the whole directory, as a rule.
+    above: Arc<[Place]>,
 }
 
-/// A set of files, in order. Nearly always of one: there are two for each protected path.
-#[derive(Debug, Default)]
-struct Ids(Vec<FileId>);
-
-impl Ids {
-    fn insert(&mut self, id: FileId) {
-        if let Err(at) = self.0.binary_search(&id) {
-            self.0.reserve_exact(usize::from(self.0.is_empty()));
-            self.0.insert(at, id);
-        }
+impl Parts {
+    fn has(&self, place: Place, part: Part) -> bool {
+        self.own.contains(&(place, part)) || (part == Part::Above && self.above.contains(&place))
     }
+}
 
-    fn remove(&mut self, id: FileId) {
-        if let Ok(at) = self.0.binary_search(&id) {
-            self.0.remove(at);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = FileId> {
-        self.0.iter().copied()
-    }
+/// A name that a directory holds for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    dir: Place,
+    id: FileId,
+    up: u16,
 }
 
 /// See the module. `K` is what a sensor calls an inode.
 #[derive(Debug)]
 pub(super) struct Index<K> {
-    nodes: HashMap<K, Node>,
-    parts: HashMap<FileId, Vec<(K, Part)>>,
+    nodes: Nodes<K>,
+    names: HashTable<Name>,
+    files: HashMap<FileId, Parts>,
+    /// Of each directory, those above the files in it.
+    above: HashMap<Place, Arc<[Place]>>,
+    random: RandomState,
 }
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        Self { nodes: HashMap::new(), parts: HashMap::new() }
+        let (names, files, above) = Default::default();
+        Self { nodes: Nodes::default(), names, files, above, random: RandomState::new() }
     }
 }
 
 impl<K: Clone + Eq + Hash> Index<K> {
     /// The mask that the parts of this inode need; empty where it has none.
     pub(super) fn mask(&self, key: &K) -> MaskFlags {
-        self.nodes.get(key).map_or(MaskFlags::empty(), Node::mask)
+        self.nodes.find(key).map_or(MaskFlags::empty(), |(_, node)| mask(node))
     }
 
     /// The mask that one part needs.
-    pub(super) fn mask_of(part: &Part) -> MaskFlags {
+    pub(super) fn mask_of(part: Part) -> MaskFlags {
         let mut node = Node::default();
-        node.players(part).insert(FileId(0));
-        node.mask()
+        play(&mut node, FileId(0), part);
+        mask(&node)
     }
 
-    pub(super) fn add(&mut self, id: FileId, key: &K, part: Part) {
-        self.nodes.entry(key.clone()).or_default().players(&part).insert(id);
-        let parts = self.parts.entry(id).or_default();
-        if !parts.iter().any(|(k, p)| (k, p) == (key, &part)) {
-            parts.push((key.clone(), part));
+    /// The number of an inode that plays a part; good as long as it plays one.
+    pub(super) fn place(&self, key: &K) -> Option<Place> {
+        self.nodes.find(key).map(|(place, _)| place)
+    }
+
+    pub(super) fn add(&mut self, id: FileId, path: &Arc<Path>, key: &K, part: Part) -> Place {
+        let place = self.nodes.place(key);
+        let parts = self.files.entry(id).or_insert_with(|| Parts {
+            path: Arc::clone(path),
+            own: Vec::new(),
+            above: Arc::default(),
+        });
+        if parts.has(place, part) {
+            return place;
         }
+        parts.own.push((place, part));
+        if let Some(node) = self.nodes.get_mut(place) {
+            play(node, id, part);
+        }
+        if let Part::Holds(up) = part {
+            let name = name_of(path, up).unwrap_or_default();
+            let (files, random) = (&self.files, &self.random);
+            self.names.insert_unique(
+                random.hash_one((place, name)),
+                Name { dir: place, id, up },
+                |held| random.hash_one((held.dir, held.name(files))),
+            );
+        }
+        place
     }
 
     /// Takes every part that this inode plays for `id` away.
-    pub(super) fn remove_object(&mut self, id: FileId, key: &K) {
-        self.retain(id, |k, _| k != key);
+    pub(super) fn remove_object(&mut self, id: FileId, place: Place) -> Vec<K> {
+        self.retain(id, |other, _| other != place)
     }
 
     /// Takes every part away from `id` that `keep` does not want, and gives back the inodes
     /// that lost one.
-    pub(super) fn retain(&mut self, id: FileId, keep: impl Fn(&K, &Part) -> bool) -> Vec<K> {
-        let Some(parts) = self.parts.get_mut(&id) else { return Vec::new() };
-        let lost: Vec<_> = parts.extract_if(.., |(key, part)| !keep(key, part)).collect();
-        parts.shrink_to_fit();
-        if parts.is_empty() {
-            self.parts.remove(&id);
+    pub(super) fn retain(&mut self, id: FileId, keep: impl Fn(Place, Part) -> bool) -> Vec<K> {
+        let Some(parts) = self.files.get_mut(&id) else { return Vec::new() };
+        let mut lost: Vec<_> =
+            parts.own.extract_if(.., |(place, part)| !keep(*place, *part)).collect();
+        let (stay, go): (Vec<_>, Vec<_>) =
+            parts.above.iter().partition(|place| keep(**place, Part::Above));
+        let new = parts.own.extract_if(.., |(_, part)| *part == Part::Above);
+        let above: Vec<Place> = stay.into_iter().chain(new.map(|(place, _)| place)).collect();
+        lost.extend(go.into_iter().map(|place| (place, Part::Above)));
+        parts.own.shrink_to_fit();
+        if *parts.above != *above {
+            parts.above = share(&mut self.above, above);
         }
-        for (key, part) in &lost {
-            let Some(node) = self.nodes.get_mut(key) else { continue };
-            node.players(part).remove(id);
-            if let Part::Holds(name) = part {
-                node.drop_unheld(name);
-            }
-            if node.mask().is_empty() {
-                self.nodes.remove(key);
+        let keys = lost.iter().filter_map(|(place, _)| self.nodes.key(*place).cloned()).collect();
+        for (place, part) in lost {
+            self.lose(id, place, part);
+        }
+        if self.files.get(&id).is_some_and(|parts| parts.own.is_empty() && parts.above.is_empty()) {
+            self.files.remove(&id);
+        }
+        keys
+    }
+
+    fn lose(&mut self, id: FileId, place: Place, part: Part) {
+        if let Part::Holds(up) = part {
+            let held = Name { dir: place, id, up };
+            let hash = self.random.hash_one((place, held.name(&self.files)));
+            if let Ok(entry) = self.names.find_entry(hash, |other| *other == held) {
+                entry.remove();
             }
         }
-        lost.into_iter().map(|(key, _)| key).collect()
+        let Some(node) = self.nodes.get_mut(place) else { return };
+        match part {
+            Part::Itself => node.itself.remove(id),
+            Part::ItselfDirectory => node.directory().directory.remove(id),
+            Part::Holds(_) => node.directory().names -= 1,
+            Part::Above => node.directory().above.remove(id),
+        }
+        if mask(node).is_empty() {
+            self.nodes.remove(place);
+            self.above.remove(&place);
+        }
     }
 
     /// What an event about `object`, or about a name in a directory, means for whom.
@@ -157,71 +203,82 @@ impl<K: Clone + Eq + Hash> Index<K> {
         let mut hints = Vec::new();
         // A directory's event about itself may come with no object but the directory.
         let itself = object.or_else(|| dir.filter(|(_, name)| name.is_empty()).map(|(key, _)| key));
-        if let Some(node) = itself.and_then(|key| self.nodes.get(key)) {
-            node.own_hints(mask, &mut hints);
+        if let Some((_, node)) = itself.and_then(|key| self.nodes.find(key)) {
+            own_hints(node, mask, &mut hints);
         }
         if let Some((key, name)) = dir
             && !name.is_empty()
-            && let Some(node) = self.nodes.get(key)
+            && let Some((place, node)) = self.nodes.find(key)
         {
-            node.name_hints(mask, name, &mut hints);
+            for id in self.held(place, name) {
+                hints.extend(of_name(mask).into_iter().map(|hint| (id, hint)));
+            }
+            if let Some(directory) = &node.directory
+                && mask.intersects(NAMES.difference(MaskFlags::FAN_ONDIR))
+            {
+                let child = |id| (id, Hint::Child(name.clone()));
+                hints.extend(directory.directory.iter().map(child));
+            }
         }
         hints
     }
+
+    /// For whom the directory holds this name, in order.
+    fn held(&self, dir: Place, name: &[u8]) -> Vec<FileId> {
+        let hash = self.random.hash_one((dir, name));
+        let same = |held: &&Name| held.dir == dir && held.name(&self.files) == name;
+        let mut all: Vec<_> = self.names.iter_hash(hash).filter(same).map(|held| held.id).collect();
+        all.sort_unstable();
+        all
+    }
 }
 
-impl Node {
-    fn mask(&self) -> MaskFlags {
-        let parts = [
-            (self.itself.is_empty(), OWN),
-            (self.directory.is_empty(), OWN.union(NAMES)),
-            (self.holds.is_none(), NAMES | ABOVE),
-            (self.above.is_empty(), ABOVE),
-        ];
-        let played = parts.into_iter().filter(|(nobody, _)| !nobody);
-        played.fold(MaskFlags::empty(), |all, (_, mask)| all | mask)
+impl Name {
+    fn name<'a>(&self, files: &'a HashMap<FileId, Parts>) -> &'a [u8] {
+        let parts = files.get(&self.id);
+        parts.and_then(|parts| name_of(&parts.path, self.up)).unwrap_or_default()
     }
+}
 
-    fn players(&mut self, part: &Part) -> &mut Ids {
-        match part {
-            Part::Itself => &mut self.itself,
-            Part::ItselfDirectory => &mut self.directory,
-            Part::Holds(name) => {
-                self.holds.get_or_insert_default().entry(Arc::clone(name)).or_default()
-            }
-            Part::Above => &mut self.above,
-        }
+/// The same directories, in the same place of memory if another file in the directory has them.
+fn share(known: &mut HashMap<Place, Arc<[Place]>>, above: Vec<Place>) -> Arc<[Place]> {
+    let Some(first) = above.first() else { return Arc::default() };
+    if let Some(known) = known.get(first).filter(|known| ***known == *above) {
+        return Arc::clone(known);
     }
+    let new: Arc<[Place]> = above.as_slice().into();
+    known.insert(*first, Arc::clone(&new));
+    new
+}
 
-    /// Nobody has this name any more, perhaps.
-    fn drop_unheld(&mut self, name: &[u8]) {
-        let Some(holds) = self.holds.as_mut() else { return };
-        if holds.get(name).is_some_and(Ids::is_empty) {
-            holds.remove(name);
-        }
-        if holds.is_empty() {
-            self.holds = None;
-        }
+fn play(node: &mut Node, id: FileId, part: Part) {
+    match part {
+        Part::Itself => node.itself.insert(id),
+        Part::ItselfDirectory => node.directory().directory.insert(id),
+        Part::Holds(_) => node.directory().names += 1,
+        Part::Above => node.directory().above.insert(id),
     }
+}
 
-    fn own_hints(&self, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
-        let directory = self.directory.iter().filter(|id| self.itself.0.binary_search(id).is_err());
-        for id in self.itself.iter().chain(directory) {
-            hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
-        }
-        for id in self.above.iter() {
-            hints.extend(taken_away(mask).into_iter().map(|hint| (id, hint)));
-        }
+fn mask(node: &Node) -> MaskFlags {
+    let directory = node.directory.as_deref();
+    let played = |played: bool, mask| if played { mask } else { MaskFlags::empty() };
+    played(!node.itself.is_empty(), OWN)
+        | played(directory.is_some_and(|d| !d.directory.is_empty()), OWN | NAMES)
+        | played(directory.is_some_and(|d| d.names > 0), NAMES | ABOVE)
+        | played(directory.is_some_and(|d| !d.above.is_empty()), ABOVE)
+}
+
+fn own_hints(node: &Node, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
+    for id in node.itself.iter() {
+        hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
     }
-
-    fn name_hints(&self, mask: MaskFlags, name: &[u8], hints: &mut Vec<(FileId, Hint)>) {
-        let held = self.holds.as_ref().and_then(|holds| holds.get(name));
-        for id in held.into_iter().flat_map(Ids::iter) {
-            hints.extend(of_name(mask).into_iter().map(|hint| (id, hint)));
-        }
-        if mask.intersects(NAMES.difference(MaskFlags::FAN_ONDIR)) {
-            hints.extend(self.directory.iter().map(|id| (id, Hint::Child(name.to_vec()))));
-        }
+    let Some(directory) = &node.directory else { return };
+    for id in directory.directory.iter().filter(|id| !node.itself.contains(*id)) {
+        hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
+    }
+    for id in directory.above.iter() {
+        hints.extend(taken_away(mask).into_iter().map(|hint| (id, hint)));
     }
 }
 
@@ -274,7 +331,11 @@ mod tests {
     use crate::sys::fanotify::ObjectKey;
 
     fn key(name: u8) -> ObjectKey {
-        ObjectKey { fsid: [0, 0], kind: 1, bytes: [name].into() }
+        ObjectKey { fsid: [0, 0], kind: 1, bytes: [name][..].into() }
+    }
+
+    fn path(text: &str) -> Arc<Path> {
+        Path::new(text).into()
     }
 
     const A: FileId = FileId(1);
@@ -283,23 +344,23 @@ mod tests {
     #[test]
     fn an_inode_with_two_names_speaks_for_both() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Itself);
-        index.add(B, &key(1), Part::Itself);
+        index.add(A, &path("/a"), &key(1), Part::Itself);
+        let place = index.add(B, &path("/b"), &key(1), Part::Itself);
         let hints = index.hints(MaskFlags::FAN_MODIFY, Some(&key(1)), None);
         assert_eq!(hints, [(A, Hint::Written), (B, Hint::Written)]);
-        index.remove_object(A, &key(1));
+        assert_eq!(index.remove_object(A, place), [key(1)]);
         assert_eq!(index.hints(MaskFlags::FAN_ATTRIB, Some(&key(1)), None), [(B, Hint::Metadata)]);
     }
 
     #[test]
     fn only_protected_names_of_a_directory_count_unless_it_is_protected_itself() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Holds(b"a"[..].into()));
+        index.add(A, &path("/a"), &key(1), Part::Holds(0));
         let place = |name: &[u8]| (key(1), name.to_vec());
         let create = MaskFlags::FAN_CREATE;
         assert_eq!(index.hints(create, None, Some(&place(b"a"))), [(A, Hint::Arrived)]);
         assert!(index.hints(create, None, Some(&place(b"b"))).is_empty());
-        index.add(B, &key(1), Part::ItselfDirectory);
+        index.add(B, &path("/b"), &key(1), Part::ItselfDirectory);
         let child = (B, Hint::Child(b"b".to_vec()));
         assert_eq!(index.hints(create, None, Some(&place(b"b"))), [child]);
         assert!(index.hints(MaskFlags::FAN_OPEN, None, Some(&place(b"b"))).is_empty());
@@ -308,8 +369,8 @@ mod tests {
     #[test]
     fn a_directory_that_goes_takes_everything_below_with_it() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Above);
-        index.add(B, &key(1), Part::Above);
+        index.add(A, &path("/a"), &key(1), Part::Above);
+        index.add(B, &path("/b"), &key(1), Part::Above);
         let itself = Some((key(1), Vec::new()));
         for dir in [(None, itself.as_ref()), (Some(&key(1)), None)] {
             let hints = index.hints(MaskFlags::FAN_MOVE_SELF, dir.0, dir.1);
@@ -335,15 +396,16 @@ mod tests {
     #[test]
     fn what_loses_its_last_part_is_forgotten() {
         let mut index = Index::default();
-        index.add(A, &key(1), Part::Holds(b"a"[..].into()));
-        index.add(A, &key(1), Part::Above);
-        index.add(B, &key(1), Part::Above);
+        index.add(A, &path("/a"), &key(1), Part::Holds(0));
+        index.add(A, &path("/a"), &key(1), Part::Above);
+        index.add(B, &path("/b"), &key(1), Part::Above);
         assert_eq!(index.mask(&key(1)), NAMES | ABOVE);
-        let lost = index.retain(A, |_, part| *part == Part::Above);
+        let lost = index.retain(A, |_, part| part == Part::Above);
         assert_eq!(lost, [key(1)]);
         assert_eq!(index.mask(&key(1)), ABOVE);
         index.retain(A, |_, _| false);
         index.retain(B, |_, _| false);
-        assert!(index.nodes.is_empty() && index.parts.is_empty());
+        assert!(index.nodes.is_empty() && index.names.is_empty());
+        assert!(index.files.is_empty() && index.above.is_empty());
     }
 }

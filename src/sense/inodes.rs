@@ -21,18 +21,22 @@ pub(super) struct Needed {
 /// reached through a symlink is none: somebody has put it there.
 pub(super) fn inodes_of(path: &Path, kind: Watched) -> Vec<Needed> {
     let mut all = Vec::new();
-    let mut below = path.file_name();
-    for above in path.ancestors().skip(1) {
+    let mut held = false;
+    for (up, above) in (0..).zip(path.ancestors().skip(1)) {
         if let Ok(fd) = open_dir(above) {
-            if let Some(name) = below.take() {
-                add_holder(&mut all, &fd, above, name, path, kind);
+            if !held {
+                add_holder(&mut all, &fd, above, up, path, kind);
+                held = true;
             }
             all.push(Needed { fd, path: above.to_owned(), part: Part::Above });
-        } else {
-            below = above.file_name();
         }
     }
     all
+}
+
+/// The last name of the path, or the one so many above that.
+pub(super) fn name_of(path: &Path, up: u16) -> Option<&[u8]> {
+    Some(path.ancestors().nth(up.into())?.file_name()?.as_bytes())
 }
 
 /// The nearest directory that exists, and what it has at `name`, if that is all of `path`.
@@ -40,10 +44,11 @@ fn add_holder(
     all: &mut Vec<Needed>,
     fd: &OwnedFd,
     above: &Path,
-    name: &OsStr,
+    up: u16,
     path: &Path,
     kind: Watched,
 ) {
+    let Some(name) = name_of(path, up).map(OsStr::from_bytes) else { return };
     if let Ok(itself) = open_path_at(fd.as_fd(), name)
         && path.parent() == Some(above)
     {
@@ -54,7 +59,6 @@ fn add_holder(
         all.push(Needed { fd: itself, path: path.to_owned(), part });
     }
     if let Ok(fd) = fd.try_clone() {
-        let part = Part::Holds(name.as_bytes().into());
-        all.push(Needed { fd, path: above.to_owned(), part });
+        all.push(Needed { fd, path: above.to_owned(), part: Part::Holds(up) });
     }
 }

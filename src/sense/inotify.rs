@@ -9,12 +9,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
 
 use super::index::{Index, Part};
 use super::inodes::inodes_of;
+use super::nodes::Place;
 use super::{By, FileId, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::sys::fanotify::MaskFlags;
 use crate::sys::open::self_path;
@@ -58,17 +60,16 @@ impl InotifySensor {
     /// # Errors
     /// The first inode that cannot be watched; all others are watched nevertheless.
     /// `fs.inotify.max_user_watches` may have to be raised.
-    pub fn watch(&mut self, id: FileId, path: &Path, kind: Watched) -> Result<(), SenseError> {
+    pub fn watch(&mut self, id: FileId, path: &Arc<Path>, kind: Watched) -> Result<(), SenseError> {
         let mut first = Ok(());
         let mut wanted = Vec::new();
         for needed in inodes_of(path, kind) {
-            match self.add(id, needed.fd.as_fd(), needed.part.clone()) {
-                Ok(wd) => wanted.push((wd, needed.part)),
+            match self.add(id, path, needed.fd.as_fd(), needed.part) {
+                Ok(place) => wanted.push((place, needed.part)),
                 Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
             }
         }
-        let lost =
-            self.index.retain(id, |wd, part| wanted.iter().any(|(w, p)| (w, p) == (wd, part)));
+        let lost = self.index.retain(id, |place, part| wanted.contains(&(place, part)));
         self.release(lost);
         first
     }
@@ -103,11 +104,16 @@ impl InotifySensor {
     }
 
     /// One watch an inode: adding to its mask, so that the parts played before go on.
-    fn add(&mut self, id: FileId, fd: BorrowedFd<'_>, part: Part) -> io::Result<WatchDescriptor> {
-        let mask = watch_mask(Index::<WatchDescriptor>::mask_of(&part)) | WatchMask::MASK_ADD;
+    fn add(
+        &mut self,
+        id: FileId,
+        path: &Arc<Path>,
+        fd: BorrowedFd<'_>,
+        part: Part,
+    ) -> io::Result<Place> {
+        let mask = watch_mask(Index::<WatchDescriptor>::mask_of(part)) | WatchMask::MASK_ADD;
         let wd = self.inotify.watches().add(self_path(fd), mask)?;
-        self.index.add(id, &wd, part);
-        Ok(wd)
+        Ok(self.index.add(id, path, &wd, part))
     }
 
     fn release(&mut self, lost: Vec<WatchDescriptor>) {
@@ -186,7 +192,7 @@ mod tests {
             for room in rooms() {
                 std::fs::write(room.path().join("f"), "x").unwrap();
                 let mut sensor = InotifySensor::new().unwrap();
-                sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
+                sensor.watch(A, &room.path().join("f").into(), Watched::File).unwrap();
                 shell(room.path(), script);
                 let seen = seen(&mut sensor);
                 assert!(seen.contains(&hint), "no {hint:?} in {seen:?}");
@@ -204,9 +210,9 @@ mod tests {
             let dir = open_dir(room.path()).unwrap();
             let (f, replica) = (OsStr::new("f"), OsStr::new("replica"));
             let mut sensor = InotifySensor::new().unwrap();
-            sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
+            sensor.watch(A, &room.path().join("f").into(), Watched::File).unwrap();
             crate::sys::rename::exchange(dir.as_fd(), f, dir.as_fd(), replica).unwrap();
-            sensor.watch(A, &room.path().join("f"), Watched::File).unwrap();
+            sensor.watch(A, &room.path().join("f").into(), Watched::File).unwrap();
             seen(&mut sensor);
             shell(room.path(), "echo x >> replica");
             assert!(seen(&mut sensor).is_empty());
@@ -222,7 +228,7 @@ mod tests {
     fn a_protected_directory_tells_the_names_that_come_up_in_it() {
         for room in rooms() {
             let mut sensor = InotifySensor::new().unwrap();
-            sensor.watch(A, room.path(), Watched::Directory).unwrap();
+            sensor.watch(A, &room.path().into(), Watched::Directory).unwrap();
             shell(room.path(), "touch x");
             assert!(seen(&mut sensor).contains(&Hint::Child(b"x".to_vec())));
         }

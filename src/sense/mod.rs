@@ -11,6 +11,7 @@ mod index;
 mod inodes;
 mod inotify;
 mod mounts;
+mod nodes;
 mod permission;
 mod poll;
 

@@ -181,6 +181,22 @@ impl MountRoots {
         Ok(found)
     }
 
+    /// The paths in `table` of what they show.
+    pub fn seen_in<'a>(&'a self, table: &'a MountTable) -> impl Iterator<Item = PathBuf> + 'a {
+        self.roots.iter().flat_map(|(dev, root)| {
+            let same = table.mounts.iter().filter(|mount| mount.dev == *dev);
+            same.filter_map(|mount| {
+                let below = root.strip_prefix(&mount.root).ok()?;
+                let empty = below.as_os_str().is_empty();
+                let point = &mount.mount_point;
+                let path = if empty { point.clone() } else { point.join(below) };
+                // Another mount may lie over it.
+                let (seen, inside) = table.in_filesystem(&path)?;
+                (seen == *dev && inside == *root).then_some(path)
+            })
+        })
+    }
+
     /// Whether some mount shows just this file. `dev` and `path_in_fs` are those of
     /// [`MountTable::in_filesystem`].
     #[must_use]

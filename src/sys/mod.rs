@@ -13,6 +13,7 @@ pub mod flags;
 pub mod handle;
 pub mod inherit;
 pub mod lease;
+pub mod memory;
 pub mod mount;
 pub mod open;
 pub mod pidfd;

@@ -82,19 +82,25 @@ impl Daemon {
         let mut daemon = Self { child, threads };
         while !daemon.is_ready(sandbox) {
             assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended");
-            std::thread::sleep(Duration::from_millis(20));
+            // Each question costs the daemon something, too.
+            std::thread::sleep(Duration::from_millis(200));
         }
         println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
         daemon
     }
 
     fn is_ready(&self, sandbox: &Sandbox) -> bool {
-        let output = sandbox.steadfast(&["status", "--json"]);
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let status = Self::status(sandbox);
         status["state"] == "watching" || status["state"] == "degraded"
     }
 
-    /// Waits until a copy of each file lies ready and nothing is done any more.
+    fn status(sandbox: &Sandbox) -> serde_json::Value {
+        let output = sandbox.steadfast(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Waits until a copy of each file lies ready, the self-test is over and nothing is done any
+    /// more.
     fn settle(&self, sandbox: &Sandbox, count: usize) {
         let ready = || {
             let all = Baseline::open_read_only(&sandbox.state()).unwrap().all().unwrap();
@@ -103,10 +109,14 @@ impl Daemon {
         while ready() < count {
             std::thread::sleep(Duration::from_secs(1));
         }
-        loop {
+        while Self::status(sandbox)["selftest"].is_null() {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        // Where others are busy, what they do may never end.
+        for _ in 0..20 {
             let before = self.processor();
             std::thread::sleep(Duration::from_secs(3));
-            if self.processor() - before < Duration::from_millis(300) {
+            if self.processor() - before < Duration::from_millis(30) {
                 return;
             }
         }
@@ -131,18 +141,29 @@ impl Daemon {
     }
 
     fn memory(&self, what: &str) {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let field = |name: &str| -> f64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap()
-                / 1024.0
-        };
-        let [now, most, own, program] = ["VmRSS", "VmHWM", "RssAnon", "RssFile"].map(field);
-        println!(
-            "memory {what}: {now:.1} MiB ({own:.1} its own, {program:.1} of the program and files), \
-             at most {most:.1} MiB"
-        );
+        memory(self.child.id(), what);
+        let tasks = std::fs::read_dir(&self.threads).unwrap().flatten();
+        let children = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+        for child in children.flatten().flat_map(|text| -> Vec<u32> {
+            text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        }) {
+            let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap();
+            memory(child, &String::from_utf8_lossy(&line).replace('\0', " "));
+        }
     }
+}
+
+fn memory(process: u32, what: &str) {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let field = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    };
+    let [now, most, own, program] = ["VmRSS", "VmHWM", "RssAnon", "RssFile"].map(field);
+    println!(
+        "memory {what}: {now:.1} MiB ({own:.1} its own, {program:.1} of the program and files), \
+             at most {most:.1} MiB"
+    );
 }
 
 impl Drop for Daemon {

@@ -31,8 +31,8 @@ impl Case {
         let (seal, good) = (world.stat(0), world.facts(0, true));
         let mut case = Self { engine: Engine::default(), world, skew: 0 };
         let protected = Box::new(Protected {
-            path: case.world.places[0].path.clone(),
-            facts: good,
+            path: case.world.places[0].path.as_path().into(),
+            facts: good.into(),
             policy,
             seal: Some(seal),
             whole_at: wall(0),

@@ -116,8 +116,8 @@ impl Sim {
                 ..Policy::default()
             };
             let protected = Protected {
-                path: self.stage.world.places[place].path.clone(),
-                facts: ward.facts.clone(),
+                path: self.stage.world.places[place].path.as_path().into(),
+                facts: ward.facts.clone().into(),
                 policy,
                 seal: ward.seal,
                 whole_at: wall(self.stage.world.now),

@@ -3,7 +3,8 @@
 //! A file gets its name only when it is whole and on the disk, and is made immutable then. So
 //! what has a name is complete, and what has a temporary name is of no use to anybody and is
 //! removed when the vault is opened. A digest is checked whenever content leaves the vault:
-//! damage is found before it is ever put in place.
+//! damage is found before it is ever put in place. Where much comes in at once, it is waited for
+//! the disk once: until then nothing refers to it, and after a power cut the digest tells.
 //!
 //! Where the filesystem has no immutable bit, or the process may not set it, the vault works
 //! without it.
@@ -17,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation};
@@ -38,6 +40,8 @@ pub struct Vault {
     /// Another one after [`Vault::renew`].
     dir: Mutex<Arc<OwnedFd>>,
     path: PathBuf,
+    /// Somebody waits for the disk later.
+    put_off: AtomicBool,
 }
 
 impl Vault {
@@ -53,7 +57,7 @@ impl Vault {
             DirBuilder::new().recursive(true).mode(0o700).create(&wanted)?;
             let path = state.canonicalize()?.join("vault");
             let dir = Mutex::new(Arc::new(reopen_read(open_dir(&path)?.as_fd())?));
-            let vault = Self { dir, path };
+            let vault = Self { dir, path, put_off: AtomicBool::new(false) };
             vault.tidy()?;
             Ok(vault)
         };
@@ -70,6 +74,26 @@ impl Vault {
         let new = open().map_err(|source| self.failed("open", "", source))?;
         *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
+    }
+
+    /// Content that is stored from now on may not have reached the disk before
+    /// [`Vault::settle`]. Nothing may be made to refer to it until then.
+    pub fn put_off(&self) {
+        self.put_off.store(true, Ordering::Relaxed);
+    }
+
+    fn is_put_off(&self) -> bool {
+        self.put_off.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything has reached the disk, and from now on each time.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`].
+    pub fn settle(&self) -> Result<(), VaultError> {
+        self.put_off.store(false, Ordering::Relaxed);
+        rustix::fs::syncfs(self.dir()).map_err(|errno| self.failed("sync", "", errno.into()))
     }
 
     /// Changes whenever content comes or goes.

@@ -93,7 +93,7 @@ impl Own {
 
     /// Whether openers of this file may be asked to wait.
     pub(super) fn may_ask_openers(&self, ward: &Ward) -> bool {
-        ward.origin != Origin::Own || ward.patient.path == self.config
+        ward.origin != Origin::Own || *ward.patient.path == *self.config
     }
 
     fn all(&self) -> BTreeSet<PathBuf> {
@@ -176,7 +176,7 @@ impl Guard {
         for path in self.own.all() {
             if self.engine.id_of(&path).is_none() && !self.own.reading.contains_key(&path) {
                 self.own.reading.insert(path.clone(), late && is_unit(&path));
-                self.reader.push(Reading::Own(path));
+                self.reader.push(Reading::Own(path.to_path_buf()));
             }
         }
     }
@@ -222,7 +222,8 @@ impl Guard {
     /// Those that are watched, in order.
     pub(super) fn own_files(&self) -> Vec<PathBuf> {
         let own = self.wards().filter(|(_, ward)| ward.origin == Origin::Own);
-        let mut paths: Vec<PathBuf> = own.map(|(_, ward)| ward.patient.path.clone()).collect();
+        let mut paths: Vec<PathBuf> =
+            own.map(|(_, ward)| ward.patient.path.to_path_buf()).collect();
         paths.sort();
         paths
     }
@@ -272,10 +273,10 @@ impl Guard {
                 continue;
             };
             match self.engine.left_as(file) {
-                Some(Sight::Present(_)) => self.reader.push(Reading::Own(path)),
+                Some(Sight::Present(_)) => self.reader.push(Reading::Own(path.to_path_buf())),
                 Some(Sight::Missing | Sight::ParentMissing) if is_unit(&path) => {
                     self.forget(file);
-                    self.scribe.tell(Note::OwnGone(path));
+                    self.scribe.tell(Note::OwnGone(path.to_path_buf()));
                 }
                 _ => {}
             }

@@ -138,14 +138,14 @@ impl Guard {
             }
         }
         let left = |ward: &super::ward::Ward| {
-            ward.origin == Origin::Configuration && !wanted.contains_key(&ward.patient.path)
+            ward.origin == Origin::Configuration && !wanted.contains_key(&*ward.patient.path)
         };
         let gone: Vec<FileId> =
             self.wards().filter(|(_, ward)| left(ward)).map(|(file, _)| file).collect();
         let mut removed = 0_usize;
         let mut other: Vec<(FileId, Policy)> = Vec::new();
         for (file, ward) in self.wards() {
-            let policy = wanted.get(&ward.patient.path).copied().unwrap_or(ward.policy);
+            let policy = wanted.get(&*ward.patient.path).copied().unwrap_or(ward.policy);
             if policy != ward.policy {
                 other.push((file, policy));
             }

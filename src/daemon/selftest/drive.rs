@@ -141,7 +141,7 @@ impl Guard {
         self.canaries.trial = Some(Trial::new(play.route, filesystem));
         self.canaries.play = Some(play);
         self.canaries.stage = Stage::Trying(now);
-        self.canaries.tester.tamper(play.route, path);
+        self.canaries.tester.tamper(play.route, path.to_path_buf());
     }
 
     fn filesystem_of(&self, play: Play) -> String {

@@ -82,11 +82,7 @@ impl Guard {
         }
         if now >= self.sweep.next_pinned {
             self.sweep.next_pinned = now + PINNED_EVERY;
-            let files = self
-                .wards()
-                .filter(|(_, ward)| ward.patient.facts.kind == crate::judge::FileKind::File)
-                .map(|(file, ward)| (file, ward.patient.path.clone()));
-            self.reader.push(Reading::FindPinned(files.collect()));
+            self.reader.push(Reading::FindPinned);
         }
         self.sensors.tend();
         if now >= self.sweep.next_staging {
@@ -97,6 +93,7 @@ impl Guard {
         self.look_for_own_again();
         self.restock_again();
         self.look_at_openers_again();
+        self.look_after_troubled();
         self.tell_health();
     }
 

@@ -5,13 +5,15 @@
 //! was done to an earlier one is not laid on a later. What somebody removes may come back as a
 //! file that is none of ours, so a life ends with the last name.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::attribute::{InodeKey, Touched};
 use crate::judge::FileTime;
 use crate::sense::FileId;
+use crate::sense::nodes::Ids;
 
 /// Device and inode as audit has them.
 pub(super) type Number = ((u32, u32), u64);
@@ -35,7 +37,7 @@ struct Life {
     key: InodeKey,
     /// `None` for one that is older than the watch.
     since: Option<Since>,
-    files: Vec<FileId>,
+    files: Ids,
     /// It has other names too, or is a directory.
     links: bool,
     over: bool,
@@ -47,6 +49,7 @@ struct Life {
 #[derive(Debug, Default)]
 pub(super) struct Inodes {
     lives: HashMap<Number, Vec<Life>>,
+    /// Where `statx` has another number than audit.
     numbers: HashMap<InodeKey, Number>,
     of_file: HashMap<FileId, OfFile>,
     /// The directories above.
@@ -55,9 +58,9 @@ pub(super) struct Inodes {
 
 #[derive(Debug, Default)]
 struct OfFile {
-    path: Option<PathBuf>,
+    path: Option<Arc<Path>>,
     /// The latest last.
-    numbers: VecDeque<Number>,
+    numbers: Vec<Number>,
 }
 
 impl Inodes {
@@ -65,7 +68,7 @@ impl Inodes {
     /// may be names of one inode, which then has `links`.
     pub(super) fn at_path(
         &mut self,
-        (file, path): (FileId, &Path),
+        (file, path): (FileId, &Arc<Path>),
         (number, key): (Number, InodeKey),
         links: bool,
         now: Since,
@@ -73,27 +76,29 @@ impl Inodes {
         let lives = self.lives.entry(number).or_default();
         let life = |since| {
             let unrecorded = Some(now.open);
-            Life { key, since, files: vec![file], links, over: false, unrecorded }
+            Life { key, since, files: Ids::One(file), links, over: false, unrecorded }
         };
         match lives.last_mut().filter(|last| last.key == key) {
-            Some(last) if last.files.contains(&file) && !last.over => {}
-            Some(last) if links && !last.over => last.files.push(file),
+            Some(last) if last.files.contains(file) && !last.over => {}
+            Some(last) if links && !last.over => last.files.insert(file),
             Some(_) => lives.push(life(Some(now))),
             None => {
                 let since = (!lives.is_empty()).then_some(now);
+                lives.reserve_exact(1);
                 lives.push(life(since));
             }
         }
         let of_file = self.of_file.entry(file).or_default();
-        of_file.path = Some(path.to_owned());
+        of_file.path = Some(Arc::clone(path));
         self.keep(file, number, key);
     }
 
     /// Notes a replica that was just made, and is recorded before it can take the path.
     pub(super) fn replica(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
-        let (since, files) = (Some(now), vec![file]);
+        let (since, files) = (Some(now), Ids::One(file));
         let life = Life { key, since, files, links: false, over: false, unrecorded: None };
         let lives = self.lives.entry(number).or_default();
+        lives.reserve_exact(1);
         lives.push(life);
         if lives.len() > MOST_LIVES {
             lives.remove(0);
@@ -110,13 +115,15 @@ impl Inodes {
     }
 
     fn keep(&mut self, file: FileId, number: Number, key: InodeKey) {
-        self.numbers.insert(key, number);
+        if number_of(key) != number {
+            self.numbers.insert(key, number);
+        }
         let known = &mut self.of_file.entry(file).or_default().numbers;
         known.retain(|other| *other != number);
-        known.push_back(number);
-        if known.len() > MOST_INODES
-            && let Some(oldest) = known.pop_front()
-        {
+        known.reserve_exact(1);
+        known.push(number);
+        if known.len() > MOST_INODES {
+            let oldest = known.remove(0);
             self.remove(file, &oldest);
         }
     }
@@ -130,7 +137,7 @@ impl Inodes {
 
     fn remove(&mut self, file: FileId, number: &Number) {
         let Some(lives) = self.lives.get_mut(number) else { return };
-        lives.iter_mut().for_each(|life| life.files.retain(|other| *other != file));
+        lives.iter_mut().for_each(|life| life.files.remove(file));
         let numbers = &mut self.numbers;
         lives.retain(|life| {
             let unused = life.files.is_empty();
@@ -139,7 +146,7 @@ impl Inodes {
             }
             !unused
         });
-        for life in lives.iter() {
+        for life in lives.iter().filter(|life| number_of(life.key) != *number) {
             numbers.insert(life.key, *number);
         }
         if lives.is_empty() {
@@ -170,9 +177,7 @@ impl Inodes {
 
     /// What was opened then.
     pub(super) fn opened(&self, key: InodeKey, at: Instant) -> Vec<Touched> {
-        let number = self.numbers.get(&key);
-        let lives = number.and_then(|number| self.lives.get(number));
-        let lives = lives.map(Vec::as_slice).unwrap_or_default();
+        let lives = self.lives.get(&self.number(key)).map(Vec::as_slice).unwrap_or_default();
         let then =
             |life: &&Life| life.key == key && life.since.is_none_or(|since| since.open <= at);
         lives.iter().rev().find(then).map(Life::touched).unwrap_or_default()
@@ -180,16 +185,15 @@ impl Inodes {
 
     /// Whether everything that was done to this inode of the file after `whole` is recorded.
     pub(super) fn is_recorded(&self, file: FileId, key: InodeKey, whole: Instant) -> bool {
-        let number = self.numbers.get(&key);
-        let mut lives = number.and_then(|number| self.lives.get(number)).into_iter().flatten();
-        let life = lives.rfind(|life| life.key == key && life.files.contains(&file));
+        let mut lives = self.lives.get(&self.number(key)).into_iter().flatten();
+        let life = lives.rfind(|life| life.key == key && life.files.contains(file));
         life.is_some_and(|life| life.unrecorded.is_none_or(|until| until <= whole))
     }
 
     /// The inode at that path could not be made to be recorded.
     pub(super) fn is_refused(&mut self, file: FileId, number: &Number, until: Instant) {
         let lives = self.lives.get_mut(number).into_iter().flatten();
-        if let Some(life) = lives.rev().find(|life| life.files.contains(&file)) {
+        if let Some(life) = lives.rev().find(|life| life.files.contains(file)) {
             life.unrecorded = Some(until);
         }
     }
@@ -228,9 +232,18 @@ impl Inodes {
     }
 
     /// Every inode that is known.
-    pub(super) fn keys(&self) -> Vec<InodeKey> {
-        self.numbers.keys().copied().collect()
+    pub(super) fn keys(&self) -> HashSet<InodeKey> {
+        self.lives.values().flatten().map(|life| life.key).collect()
     }
+
+    fn number(&self, key: InodeKey) -> Number {
+        self.numbers.get(&key).copied().unwrap_or_else(|| number_of(key))
+    }
+}
+
+/// What audit calls an inode, as a rule.
+fn number_of(key: InodeKey) -> Number {
+    ((rustix::fs::major(key.dev), rustix::fs::minor(key.dev)), key.ino)
 }
 
 /// The life to which a call belongs that began then. That is told in steps of some
@@ -249,7 +262,7 @@ fn at(lives: &[Life], began: FileTime) -> Option<usize> {
 
 impl Life {
     fn touched(&self) -> Vec<Touched> {
-        self.files.iter().map(|file| Touched { file: *file, key: self.key }).collect()
+        self.files.iter().map(|file| Touched { file, key: self.key }).collect()
     }
 }
 

@@ -110,7 +110,7 @@ pub struct Registrar(Arc<Shared>);
 
 #[derive(Debug)]
 enum Order {
-    Tag { file: FileId, path: PathBuf },
+    Tag { file: FileId, path: Arc<Path> },
     Forget { file: FileId },
     Scan(Sender<()>),
     Ask(u64),
@@ -166,8 +166,8 @@ impl AuditSensor {
     }
 
     /// Has what is at `path` now recorded: of it, and of all below it.
-    pub fn watch(&self, file: FileId, path: &Path) {
-        self.order(Order::Tag { file, path: path.to_owned() });
+    pub fn watch(&self, file: FileId, path: &Arc<Path>) {
+        self.order(Order::Tag { file, path: Arc::clone(path) });
     }
 
     /// For whoever makes replicas.

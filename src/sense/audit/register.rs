@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::inodes::{Number, Since};
@@ -25,7 +25,7 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Shared {
     /// Has what is at `path` recorded from now on.
-    pub(super) fn at_path(&self, file: FileId, path: &Path) {
+    pub(super) fn at_path(&self, file: FileId, path: &Arc<Path>) {
         for _ in 0..TRIES {
             let Ok(found) = Found::at(path) else { return };
             let done = self.tags().at_path(file, path, |path| Ok(Found::at(path)?.key));
@@ -38,7 +38,7 @@ impl Shared {
             state.inodes.at_path((file, path), (found.number, found.key), found.links, now);
             if let Err(error) = done {
                 state.inodes.is_refused(file, &found.number, now.open + NEVER);
-                let path = crate::text::escape_path(path);
+                let path = crate::text::escape_path(&**path);
                 tracing::debug!("{path}: what is done to it is not recorded: {error}");
             }
             drop(state);

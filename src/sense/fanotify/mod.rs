@@ -15,13 +15,15 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use groups::{Groups, Inode};
 
 use super::index::{self, Index, Part};
 use super::inodes::inodes_of;
+use super::nodes::Place;
 use super::{By, FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
 use crate::sys::fanotify::{Event, MaskFlags, ObjectKey};
@@ -54,11 +56,11 @@ struct Unnamed {
 
 #[derive(Debug)]
 struct File {
-    path: PathBuf,
+    path: Arc<Path>,
     /// The inode that has the path.
-    current: Option<Inode>,
+    current: Option<Place>,
     /// The marked replica that waits to be exchanged in.
-    staged: Option<Inode>,
+    staged: Option<Place>,
 }
 
 impl FanotifySensor {
@@ -87,28 +89,28 @@ impl FanotifySensor {
     ///
     /// # Errors
     /// The first inode that cannot be marked; all others are marked nevertheless.
-    pub fn watch(&mut self, id: FileId, path: &Path, kind: Watched) -> Result<(), SenseError> {
+    pub fn watch(&mut self, id: FileId, path: &Arc<Path>, kind: Watched) -> Result<(), SenseError> {
         let mut first = Ok(());
         let mut wanted = Vec::new();
         let mut current = None;
         for needed in inodes_of(path, kind) {
-            match self.add(id, needed.fd.as_fd(), needed.part.clone()) {
-                Ok(inode) => {
+            match self.add(id, path, needed.fd.as_fd(), needed.part) {
+                Ok(place) => {
                     if matches!(needed.part, Part::Itself | Part::ItselfDirectory) {
-                        current = Some(inode.clone());
+                        current = Some(place);
                     }
-                    wanted.push((inode, needed.part));
+                    wanted.push((place, needed.part));
                 }
                 Err(e) => first = first.and(Err(SenseError::watch(WHAT, &needed.path, e))),
             }
         }
         let staged = self.files.remove(&id).and_then(|file| file.staged);
         // A replica that has arrived at the path is staged no more.
-        let staged = staged.filter(|key| !wanted.contains(&(key.clone(), Part::Itself)));
-        let lost = self.index.retain(id, |key, part| {
-            staged.as_ref() == Some(key) || wanted.iter().any(|(k, p)| (k, p) == (key, part))
-        });
-        self.files.insert(id, File { path: path.to_owned(), current, staged });
+        let staged = staged.filter(|place| !wanted.contains(&(*place, Part::Itself)));
+        let lost = self
+            .index
+            .retain(id, |place, part| staged == Some(place) || wanted.contains(&(place, part)));
+        self.files.insert(id, File { path: Arc::clone(path), current, staged });
         self.release(path, lost);
         first
     }
@@ -125,25 +127,28 @@ impl FanotifySensor {
         name: &OsStr,
     ) -> Result<(), SenseError> {
         let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
-        if !self.files.contains_key(&id) {
-            return Err(failed(io::ErrorKind::NotFound.into()));
-        }
+        let path = self.files.get(&id).map(|file| Arc::clone(&file.path));
+        let path = path.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         let replica = open_path_at(dir, name).map_err(failed)?;
-        let inode = self.add(id, replica.as_fd(), Part::Itself).map_err(failed)?;
+        let place = self.add(id, &path, replica.as_fd(), Part::Itself).map_err(failed)?;
         let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
-        let before = file.staged.replace(inode.clone()).filter(|old| *old != inode);
+        let before = file.staged.replace(place).filter(|old| *old != place);
         if let Some(old) = before {
-            let path = file.path.clone();
-            self.index.remove_object(id, &old);
-            self.release(&path, vec![old]);
+            let lost = self.index.remove_object(id, old);
+            self.release(&path, lost);
         }
         Ok(())
     }
 
-    fn add(&mut self, id: FileId, fd: BorrowedFd<'_>, part: Part) -> io::Result<Inode> {
-        let inode = self.groups.mark(fd, Index::<Inode>::mask_of(&part))?;
-        self.index.add(id, &inode, part);
-        Ok(inode)
+    fn add(
+        &mut self,
+        id: FileId,
+        path: &Arc<Path>,
+        fd: BorrowedFd<'_>,
+        part: Part,
+    ) -> io::Result<Place> {
+        let inode = self.groups.mark(fd, Index::<Inode>::mask_of(part))?;
+        Ok(self.index.add(id, path, &inode, part))
     }
 
     /// The replica has been exchanged in: what is at the path of `id` now is the file. The
@@ -253,10 +258,10 @@ impl FanotifySensor {
         );
         let Some(file) = self.files.get(&file) else { return false };
         of_the_inode
+            && file.current.is_some()
             && object.is_some_and(|key| {
-                file.current.is_some()
-                    && file.current.as_ref() != Some(key)
-                    && file.staged.as_ref() != Some(key)
+                let place = self.index.place(key);
+                place.is_none() || (file.current != place && file.staged != place)
             })
     }
 

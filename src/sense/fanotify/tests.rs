@@ -2,6 +2,7 @@
 //! every deed is done by a shell.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl Room {
 
     fn watch(&mut self, id: FileId, name: &str) {
         let path = self.path(name);
-        self.sensor.watch(id, &path, Watched::File).unwrap();
+        self.sensor.watch(id, &path.into(), Watched::File).unwrap();
     }
 
     /// Has a shell do it, and says what was seen.
@@ -197,7 +198,7 @@ fn a_protected_directory_tells_the_names_that_come_up_in_it() {
     for mut room in Room::both() {
         std::fs::create_dir(room.path("d")).unwrap();
         let path = room.path("d");
-        room.sensor.watch(A, &path, Watched::Directory).unwrap();
+        room.sensor.watch(A, &path.as_path().into(), Watched::Directory).unwrap();
         let seen = room.shell("touch d/x && mv d/x d/y && chmod 700 d");
         saw(&seen, A, Hint::Child(b"x".to_vec()));
         saw(&seen, A, Hint::Child(b"y".to_vec()));
@@ -210,10 +211,10 @@ fn a_planted_symlink_and_any_bytes_are_watched_as_what_they_are() {
     for mut room in Room::both() {
         let name = OsStr::from_bytes(b"\xff\n");
         let path = room.dir.path().join(name);
-        room.sensor.watch(A, &path, Watched::File).unwrap();
+        room.sensor.watch(A, &path.as_path().into(), Watched::File).unwrap();
         assert!(room.seen().is_empty());
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        room.sensor.watch(A, &path, Watched::File).unwrap();
+        room.sensor.watch(A, &path.as_path().into(), Watched::File).unwrap();
         let seen = room.shell("cat /etc/passwd > /dev/null; rm -- *");
         saw(&seen, A, Hint::Removed);
         assert!(!seen.contains(&(A, Hint::Opened)), "{seen:?}");

@@ -11,7 +11,6 @@ pub mod record;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags};
 use rustix::fs::CWD;
@@ -31,7 +30,41 @@ pub struct ObjectKey {
     /// The type of the handle.
     pub kind: i32,
     /// The bytes of the handle.
-    pub bytes: Arc<[u8]>,
+    pub bytes: HandleBytes,
+}
+
+/// The bytes of a handle, which are few nearly always: there are several for each file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HandleBytes(Bytes);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Bytes {
+    Few(u8, [u8; 22]),
+    Many(Box<[u8]>),
+}
+
+impl From<&[u8]> for HandleBytes {
+    fn from(bytes: &[u8]) -> Self {
+        let mut few = [0; 22];
+        match (few.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(bytes);
+                Self(Bytes::Few(length, few))
+            }
+            _ => Self(Bytes::Many(bytes.into())),
+        }
+    }
+}
+
+impl std::ops::Deref for HandleBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Few(length, few) => few.get(..usize::from(*length)).unwrap_or_default(),
+            Bytes::Many(many) => many,
+        }
+    }
 }
 
 impl ObjectKey {
@@ -41,7 +74,7 @@ impl ObjectKey {
     /// `EOPNOTSUPP` where the filesystem has no handles, which fanotify refuses to mark too.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let handle = identifier(fd)?;
-        Ok(Self { fsid: fsid(fd)?, kind: handle.kind, bytes: handle.bytes.into() })
+        Ok(Self { fsid: fsid(fd)?, kind: handle.kind, bytes: handle.bytes.as_slice().into() })
     }
 
     /// [`ObjectKey::of`] for what `name` in `dir` is now, symlinks not followed.

@@ -20,7 +20,7 @@ fn files(touched: &[Touched]) -> Vec<u32> {
 fn of_one(began: Instant) -> Inodes {
     let mut inodes = Inodes::default();
     let (one, path) = (FileId(1), Path::new("/srv/one"));
-    inodes.at_path((one, path), (NUMBER, KEY), false, since(0, began));
+    inodes.at_path((one, &path.into()), (NUMBER, KEY), false, since(0, began));
     inodes
 }
 
@@ -59,7 +59,7 @@ fn an_inode_with_two_protected_names_is_both_files_and_survives_one() {
     let began = Instant::now();
     let mut inodes = Inodes::default();
     for (file, path) in [(FileId(1), "/srv/one"), (FileId(2), "/srv/two")] {
-        inodes.at_path((file, Path::new(path)), (NUMBER, KEY), true, since(0, began));
+        inodes.at_path((file, &Path::new(path).into()), (NUMBER, KEY), true, since(0, began));
     }
     inodes.removed(&NUMBER, call(8));
     assert_eq!(files(&inodes.called(&NUMBER, call(9))), [1, 2]);
@@ -90,7 +90,12 @@ fn a_mount_on_a_directory_covers_what_is_below_and_nothing_beside() {
     let mut inodes = of_one(began);
     let other = ((8, 1), 78);
     let key = InodeKey { dev: 0x801, ino: 78 };
-    inodes.at_path((FileId(2), Path::new("/srv2/two")), (other, key), false, since(0, began));
+    inodes.at_path(
+        (FileId(2), &Path::new("/srv2/two").into()),
+        (other, key),
+        false,
+        since(0, began),
+    );
     assert_eq!(inodes.unknown_above(Path::new("/srv/one")), [Path::new("/srv"), Path::new("/")]);
     inodes.above(Path::new("/srv"), ((8, 1), 5));
     assert_eq!(files(&inodes.covered(&((8, 1), 5), call(1))), [1]);

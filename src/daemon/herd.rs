@@ -1,0 +1,88 @@
+//! What concerns many files at once, kept so that no look at all of them is needed for it: there
+//! may be a hundred thousand.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::guard::Guard;
+use super::ward::Ward;
+use crate::judge::FileKind;
+use crate::sense::{FileId, MountTable};
+
+/// So long the mount table is not read again while files come under guard.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Herd {
+    /// Files that something is to be tried for again, now and then.
+    troubled: HashSet<FileId>,
+    /// Files that are bind-mounted somewhere else.
+    pinned: Vec<FileId>,
+    /// The mount table, and when it was read.
+    mounts: Option<(Instant, MountTable)>,
+    /// Paths that many wards have in common.
+    paths: HashSet<Arc<Path>>,
+}
+
+impl Herd {
+    /// Something will have to be tried again for this file.
+    pub(super) fn trouble(&mut self, file: FileId) {
+        self.troubled.insert(file);
+    }
+
+    /// This file is bind-mounted somewhere else.
+    pub(super) fn pin(&mut self, file: FileId) {
+        self.pinned.push(file);
+    }
+
+    /// The mount table, as it was a moment ago: a start needs it for each file.
+    pub(super) fn mounts(&mut self) -> &MountTable {
+        let known = self.mounts.take().filter(|(read, _)| read.elapsed() < A_MOMENT);
+        let known =
+            known.unwrap_or_else(|| (Instant::now(), MountTable::read().unwrap_or_default()));
+        &self.mounts.insert(known).1
+    }
+
+    /// The same path, in the same place of memory each time.
+    pub(super) fn shared(&mut self, path: &Path) -> Arc<Path> {
+        if let Some(known) = self.paths.get(path) {
+            return Arc::clone(known);
+        }
+        let new: Arc<Path> = path.into();
+        self.paths.insert(Arc::clone(&new));
+        new
+    }
+}
+
+impl Guard {
+    /// Those for which something is to be tried again.
+    pub(super) fn troubled(&self) -> impl Iterator<Item = (FileId, &Ward)> {
+        self.herd.troubled.iter().filter_map(|file| Some((*file, self.ward(*file)?)))
+    }
+
+    /// Forgets those that have nothing to try again for any more.
+    pub(super) fn look_after_troubled(&mut self) {
+        let wards = &self.wards;
+        self.herd.troubled.retain(|file| {
+            let ward = wards.get(file);
+            ward.is_some_and(|ward| ward.spared.is_some() || !ward.shortcomings.is_empty())
+        });
+    }
+
+    /// What is bind-mounted somewhere else, and nothing else, is not to be exchanged.
+    pub(super) fn pinned(&mut self, paths: &[PathBuf]) {
+        let now: Vec<_> = paths.iter().filter_map(|path| self.engine.id_of(path)).collect();
+        let before = std::mem::replace(&mut self.herd.pinned, now.clone());
+        before.into_iter().for_each(|file| self.set_pinned(file, false));
+        now.into_iter().for_each(|file| self.set_pinned(file, true));
+    }
+
+    fn set_pinned(&mut self, file: FileId, pinned: bool) {
+        if let Some(ward) = self.ward_mut(file) {
+            ward.patient.pinned = pinned && ward.patient.facts.kind == FileKind::File;
+        }
+    }
+}

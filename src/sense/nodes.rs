@@ -1,0 +1,184 @@
+//! Inodes by number, so that whoever speaks of one needs four bytes and not its whole key.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::sense::FileId;
+
+/// The number of an inode, as long as it plays a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place(u32);
+
+/// An inode's parts, for all files.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// For whom it is what the path names.
+    pub(super) itself: Ids,
+    /// Most inodes are none.
+    pub(super) directory: Option<Box<Directory>>,
+}
+
+/// The parts that only a directory plays.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    /// For whom it is protected itself.
+    pub(super) directory: Ids,
+    /// For whom it is above.
+    pub(super) above: Ids,
+    /// How many names it holds.
+    pub(super) names: usize,
+}
+
+impl Node {
+    pub(super) fn directory(&mut self) -> &mut Directory {
+        self.directory.get_or_insert_default()
+    }
+}
+
+/// A set of files, in order; nearly always of one.
+#[derive(Debug, Default)]
+pub(super) enum Ids {
+    #[default]
+    None,
+    One(FileId),
+    #[expect(clippy::box_collection, reason = "most have none, and a pointer is smaller")]
+    Many(Box<Vec<FileId>>),
+}
+
+impl Ids {
+    pub(super) fn insert(&mut self, id: FileId) {
+        match self {
+            Self::None => *self = Self::One(id),
+            Self::One(one) if *one == id => {}
+            Self::One(one) => {
+                let both = if *one < id { vec![*one, id] } else { vec![id, *one] };
+                *self = Self::Many(Box::new(both));
+            }
+            Self::Many(many) => {
+                if let Err(at) = many.binary_search(&id) {
+                    many.insert(at, id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: FileId) {
+        match self {
+            Self::One(one) if *one == id => *self = Self::None,
+            Self::Many(many) => {
+                if let Ok(at) = many.binary_search(&id) {
+                    many.remove(at);
+                }
+                match many.as_slice() {
+                    [] => *self = Self::None,
+                    [one] => *self = Self::One(*one),
+                    _ => {}
+                }
+            }
+            Self::None | Self::One(_) => {}
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(super) fn contains(&self, id: FileId) -> bool {
+        self.as_slice().binary_search(&id).is_ok()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
+        self.as_slice().iter().copied()
+    }
+
+    fn as_slice(&self) -> &[FileId] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// See the module. `K` is what a sensor calls an inode.
+#[derive(Debug)]
+pub(super) struct Nodes<K> {
+    all: Vec<Option<(K, Node)>>,
+    free: Vec<Place>,
+    by_key: HashTable<Place>,
+    random: RandomState,
+}
+
+impl<K> Default for Nodes<K> {
+    fn default() -> Self {
+        let (all, free, by_key) = Default::default();
+        Self { all, free, by_key, random: RandomState::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Nodes<K> {
+    /// The number of this inode, which is given one if it has none.
+    pub(super) fn place(&mut self, key: &K) -> Place {
+        if let Some((place, _)) = self.find(key) {
+            return place;
+        }
+        let new = Some((key.clone(), Node::default()));
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(slot) = self.all.get_mut(place.0 as usize) {
+                    *slot = new;
+                }
+                place
+            }
+            None => {
+                if self.all.len() == self.all.capacity() {
+                    // Not to twice of what is there: that may be much.
+                    self.all.reserve_exact(self.all.len() / 8 + 16);
+                }
+                self.all.push(new);
+                // As many inodes need more memory than there is.
+                Place(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
+            }
+        };
+        let (all, random) = (&self.all, &self.random);
+        let hash = |place: &Place| random.hash_one(key_of(all, *place));
+        self.by_key.insert_unique(random.hash_one(Some(key)), place, hash);
+        place
+    }
+
+    pub(super) fn find(&self, key: &K) -> Option<(Place, &Node)> {
+        let hash = self.random.hash_one(Some(key));
+        let place = self.by_key.find(hash, |place| key_of(&self.all, *place) == Some(key))?;
+        let (_, node) = self.all.get(place.0 as usize)?.as_ref()?;
+        Some((*place, node))
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Node> {
+        self.all.get_mut(place.0 as usize)?.as_mut().map(|(_, node)| node)
+    }
+
+    pub(super) fn key(&self, place: Place) -> Option<&K> {
+        key_of(&self.all, place)
+    }
+
+    /// Its number may be given to another.
+    pub(super) fn remove(&mut self, place: Place) {
+        let hash = self.random.hash_one(self.key(place));
+        let Ok(entry) = self.by_key.find_entry(hash, |other| *other == place) else { return };
+        entry.remove();
+        if let Some(slot) = self.all.get_mut(place.0 as usize) {
+            *slot = None;
+            self.free.push(place);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty() && self.all.iter().all(Option::is_none)
+    }
+}
+
+fn key_of<K>(all: &[Option<(K, Node)>], place: Place) -> Option<&K> {
+    all.get(place.0 as usize)?.as_ref().map(|(key, _)| key)
+}
