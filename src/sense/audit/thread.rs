@@ -17,7 +17,6 @@ use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, fastest_round};
 use crate::sys::audit::{Received, Stream, signal};
-use crate::sys::clock;
 use crate::sys::priority::interrupt_nobody;
 
 /// Records read before orders and deadlines have their turn.
@@ -34,7 +33,6 @@ pub(super) struct Listener {
     stream: Stream,
     assembler: Assembler,
     us: u32,
-    first_recorded: u64,
     /// Our own calls whose records have not come yet: number, question, deadline.
     asked: Vec<(u32, Option<u64>, Instant)>,
     /// Questions whose record has come: question, serial number, deadline.
@@ -72,7 +70,9 @@ impl Listener {
         };
         let since_boot = std::fs::read_to_string("/proc/cmdline")
             .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "audit=1"));
-        let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
+        if !since_boot {
+            shared.distrust_whoever_lives();
+        }
         Ok(Self {
             shared,
             captures,
@@ -81,7 +81,6 @@ impl Listener {
             stream,
             assembler: Assembler::default(),
             us: std::process::id(),
-            first_recorded: if since_boot { 0 } else { now },
             asked: Vec::new(),
             caught: Vec::new(),
             last_signal: 0,
@@ -95,10 +94,6 @@ impl Listener {
             next_check: Instant::now(),
             trouble: None,
         })
-    }
-
-    pub(super) fn first_recorded(&self) -> u64 {
-        self.first_recorded
     }
 
     /// Listens until told to stop, and says once whether the first record came.
@@ -189,16 +184,14 @@ impl Listener {
             let heard = match self.stream.receive()? {
                 Received::Nothing => return Ok(()),
                 Received::Lost => {
-                    self.lose_records(now, "too many waited to be read");
+                    self.lose_records(now, upkeep::TOO_MANY);
                     None
                 }
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),
             };
             match heard {
                 Some(Heard::Call(call)) => self.hear(&call, now),
-                Some(Heard::Configuration) => {
-                    self.next_check = self.next_check.min(now + EVERYWHERE);
-                }
+                Some(Heard::Configuration(change)) => self.reconfigured(change, now),
                 None => {}
             }
         }
