@@ -81,6 +81,9 @@ pub(super) struct Guarded {
     pub(super) persisting: Option<(Vec<Difference>, u32)>,
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
+    /// How often it was asked who did something to it, and how often that was answered.
+    pub(super) asked: u32,
+    pub(super) answered: u32,
     /// Strangers in a protected directory that were reported.
     pub(super) strangers: HashSet<Vec<u8>>,
     /// When it was healed lately.
@@ -134,6 +137,8 @@ impl Guarded {
             unread_but_tolerated: false,
             persisting: None,
             away: None,
+            asked: 0,
+            answered: 0,
             strangers: HashSet::new(),
             heals: VecDeque::new(),
             lines: (MOST_LINES, now.mono),
@@ -212,8 +217,7 @@ impl Guarded {
 
     /// A heal is under way, or what was found is not on record yet.
     pub(super) fn is_unfinished(&self) -> bool {
-        let drafted = self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty());
-        self.busy || drafted
+        self.busy || self.incident.as_ref().is_some_and(|incident| incident.is_untold())
     }
 
     /// When the change happened that a look has just shown.
@@ -229,10 +233,17 @@ impl Guarded {
         Window { whole, until, sharp, inode }
     }
 
-    /// When everything happened that is not on record yet.
-    pub(super) fn windows(&self) -> Vec<Window> {
+    /// When everything happened that is not on record yet: audit is asked about it.
+    pub(super) fn ask_now(&mut self) -> Vec<Window> {
+        self.asked = self.asked.wrapping_add(1);
+        let incident = self.incident.as_mut();
+        for newcomer in incident.into_iter().flat_map(|incident| &mut incident.newcomers) {
+            newcomer.asked.get_or_insert(self.asked);
+        }
         let drafts = self.incident.iter().flat_map(|incident| &incident.drafts);
-        drafts.flat_map(|draft| &draft.windows).copied().collect()
+        let newcomers = self.incident.iter().flat_map(|incident| &incident.newcomers);
+        let of_drafts = drafts.flat_map(|draft| &draft.windows);
+        of_drafts.chain(newcomers.map(|newcomer| &newcomer.window)).copied().collect()
     }
 
     /// A look found it as it was sealed: whoever was seen until now did no harm.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Moment;
 use super::failing::Telling;
-use crate::attribute::{Nature, Window};
+use crate::attribute::{Nature, Suspect, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response, Span};
 use crate::text::escape_path;
@@ -34,6 +34,20 @@ pub(super) struct Draft {
     pub(super) windows: Vec<Window>,
     /// The look that showed it, each time, showed another inode: it came with that.
     pub(super) replaced: bool,
+}
+
+/// Something new in a protected directory, whose maker was gone when it was noticed: audit may
+/// tell of it.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) name: Vec<u8>,
+    pub(super) time: Timestamp,
+    pub(super) evict: bool,
+    pub(super) suspects: Vec<Suspect>,
+    /// When it was made.
+    pub(super) window: Window,
+    /// The question about it.
+    pub(super) asked: Option<u32>,
 }
 
 impl Draft {
@@ -114,6 +128,8 @@ pub(super) struct Incident {
     /// Evidence that is still being read, the oldest first.
     awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
+    /// Not recorded yet either.
+    pub(super) newcomers: Vec<Newcomer>,
     /// What was done about the drafts.
     pub(super) responses: Vec<Response>,
     /// What to say once it is known to be whole again.
@@ -158,6 +174,7 @@ impl Incident {
             digests: Vec::new(),
             awaited: VecDeque::new(),
             drafts: Vec::new(),
+            newcomers: Vec::new(),
             responses: Vec::new(),
             cured: None,
             unproven: false,
@@ -193,6 +210,11 @@ impl Incident {
             }
             None => self.drafts.push(draft),
         }
+    }
+
+    /// Whether anything was noticed that is not on record yet.
+    pub(super) fn is_untold(&self) -> bool {
+        !self.drafts.is_empty() || !self.newcomers.is_empty()
     }
 
     /// Notes what was done. The same again is told once, with the last time it took.

@@ -16,6 +16,7 @@ mod guarded;
 mod heal;
 mod incident;
 mod io;
+mod newcomer;
 mod reading;
 mod report;
 mod seen;
@@ -206,6 +207,7 @@ impl Engine {
             return;
         }
         if let Hint::Child(name) = seen.hint {
+            guarded.made(&name, &seen.by);
             if !self.by_path.contains_key(&guarded.child(&name)) {
                 out.push(Action::CheckStranger { file, name });
             }
@@ -276,13 +278,15 @@ impl Engine {
                         self.timers.set(file, Timer::Finalize, later);
                         continue;
                     }
+                    let windows = guarded.ask_now();
+                    let incident = guarded.incident.as_deref();
                     out.push(Action::Openers {
                         file,
                         inode: incident.and_then(|incident| incident.inode),
                         since: guarded.whole_before,
                         changed: incident.and_then(|incident| incident.changed),
                         until: incident.map_or(now.mono, |incident| incident.noticed),
-                        windows: guarded.windows(),
+                        windows,
                     });
                 }
                 Timer::Settle => self.settle(now, file, out),

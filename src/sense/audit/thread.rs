@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::call::{Assembler, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
-use crate::attribute::{Actor, Captures, Doer, fastest_round};
+use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
 use crate::sys::audit::{Received, Stream, signal};
 use crate::sys::priority::interrupt_nobody;
 
@@ -41,6 +41,8 @@ pub(super) struct Listener {
     last_lost: u32,
     lost: Option<(Instant, &'static str)>,
     last_actor: Option<(Doer, Arc<Actor>)>,
+    /// Who last put something into which directory, and when that was noted.
+    filling: Option<(Arc<Actor>, Vec<Touched>, Instant)>,
     /// For so long a pid is nobody else's.
     round: Duration,
     /// When strangers were looked at.
@@ -87,6 +89,7 @@ impl Listener {
             last_lost: status.lost,
             lost: None,
             last_actor: None,
+            filling: None,
             round: fastest_round(),
             strangers: VecDeque::new(),
             everywhere: None,

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::super::{Order, PATIENCE};
 use super::Listener;
-use crate::attribute::{InodeKey, LATE, SLACK, procfs};
+use crate::attribute::{InodeKey, LATE, SLACK, held};
 
 impl Listener {
     /// False when it is time to stop.
@@ -46,9 +46,9 @@ impl Listener {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != self.us) {
-            let mut held: Vec<InodeKey> = Vec::new();
-            procfs::held(pid, |ino, _| held.extend(inodes.get(&ino).into_iter().flatten()));
-            for key in held {
+            let mut own: Vec<InodeKey> = Vec::new();
+            held::held(pid, |ino, _| own.extend(inodes.get(&ino).into_iter().flatten()));
+            for key in own {
                 self.captures.held(pid, key);
             }
         }
