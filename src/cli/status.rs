@@ -1,5 +1,6 @@
 //! `status`: how the daemon does.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -17,11 +18,26 @@ use crate::text::{escape, escape_path};
 const LISTED: usize = 50;
 
 pub(super) fn status(screen: &Screen, config: &Config, output: Output) -> anyhow::Result<Outcome> {
-    let status = client::status(&config.daemon.control)?;
+    show(screen, &client::status(&config.daemon.control)?, output)
+}
+
+/// What a daemon that runs says, though the configuration as it is now is wrong.
+pub(super) fn despite(
+    screen: &Screen,
+    socket: &Path,
+    wrong: anyhow::Error,
+    output: Output,
+) -> anyhow::Result<Outcome> {
+    let Ok(status) = client::status(socket) else { return Err(wrong) };
+    screen.remark(&wrong.to_string());
+    show(screen, &status, output)
+}
+
+fn show(screen: &Screen, status: &api::Status, output: Output) -> anyhow::Result<Outcome> {
     if output.json {
-        screen.json(&status)?;
+        screen.json(status)?;
     } else {
-        screen.lines(&render(&status, &TimeZone::system()))?;
+        screen.lines(&render(status, &TimeZone::system()))?;
     }
     Ok(Outcome::Fine)
 }

@@ -105,6 +105,10 @@ impl Guard {
         let trouble = self.scribe.trouble();
         sensors.push(super::shortcoming::journal(trouble));
         sensors.push(super::shortcoming::state(self.scribe.worry()));
+        if self.in_force.config.email.is_some() {
+            sensors.push(super::shortcoming::mail(self.scribe.undelivered()));
+        }
+        sensors.push(super::shortcoming::configuration(self.in_force.refused.clone()));
         sensors.push(self.canaries.status());
         let well = sensors.iter().all(super::api::SensorStatus::is_well);
         let broken = self.engine.broken();

@@ -23,6 +23,7 @@ mod life;
 mod lock;
 mod look;
 pub mod offline;
+mod outbox;
 mod perform;
 pub mod protect;
 mod queue;
@@ -47,6 +48,7 @@ mod ward;
 mod witness;
 mod workers;
 mod writer;
+mod writers;
 
 pub use lock::LockError;
 pub use selftest::tamper;

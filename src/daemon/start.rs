@@ -141,6 +141,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
             reports: reports.clone(),
             busy: false,
             again: false,
+            refused: None,
             delivers: options.deliver,
         },
         &health,
