@@ -1,8 +1,10 @@
 //! The machine's audit, as a test may change it for a moment: what `auditctl` does.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::socket::{
@@ -36,11 +38,23 @@ pub fn no_audit() -> Option<String> {
 /// One test at a time.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// The machine's audit. Dropping it puts back what was changed.
+/// The machine's audit. Dropping it puts back what was changed; where the test is killed, another
+/// process does.
 pub struct Machine {
     before: Status,
     changed: RefCell<Vec<Change>>,
+    heir: Child,
     _alone: MutexGuard<'static, ()>,
+}
+
+/// Not a test of its own: what puts audit back when the test is gone.
+#[test]
+#[ignore = "the heir of the other tests"]
+fn heir() {
+    let Ok(rate) = std::env::var("STEADFAST_AUDIT_RATE") else { return };
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let _none_is_left = ask(DELETE, &task_never());
+    set(RATE, rate.parse().unwrap());
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +68,15 @@ impl Machine {
     /// Waits until no other test has it.
     pub fn take() -> Self {
         let alone = MACHINE.lock().unwrap_or_else(|broken| broken.into_inner());
-        Self { before: status(), changed: RefCell::default(), _alone: alone }
+        let before = status();
+        let mut heir = Command::new(std::env::current_exe().unwrap());
+        heir.args(["--ignored", "--exact", "machine::heir"])
+            .env("STEADFAST_AUDIT_RATE", before.rate_limit.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0);
+        let heir = heir.spawn().unwrap();
+        Self { before, changed: RefCell::default(), heir, _alone: alone }
     }
 
     /// `auditctl -a task,never`
@@ -106,6 +128,8 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.put_back();
+        drop(self.heir.stdin.take());
+        let _ = self.heir.wait();
     }
 }
 

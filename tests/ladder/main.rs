@@ -95,8 +95,11 @@ fn where_new_processes_are_not_recorded_it_is_said_and_who_opened_the_file_is_na
     let machine = Machine::take();
     machine.record_no_new_process();
     let guard = Guard::on_disk().file("main.py", GOOD).start();
-    wait_said(&guard, "unavailable", &["-a task,never", "auditctl -d task,never"]);
+    wait_said(&guard, "degraded", &["-a task,never", "auditctl -d task,never"]);
     assert_named(chattr(&guard), &["opener"]);
+    // The rule gone, nothing has to be started again.
+    machine.put_back();
+    wait_exact(&guard);
 }
 
 fn wait_mailed(guard: &Guard, count: usize) {

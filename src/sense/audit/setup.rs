@@ -60,8 +60,6 @@ pub(super) enum Refused {
          them; leave '-e 2' away below /etc/audit, and boot"
     )]
     Locked,
-    #[error("{0}; then restart steadfast")]
-    InTheWay(&'static str),
     #[error("this processor's system calls are not known to steadfast")]
     Processor,
 }
@@ -86,14 +84,12 @@ impl Setup {
         let key = Owner::us(before).key();
         let rules = rules(anchor, &key).ok_or(Refused::Processor)?;
         let mut setup = Self { control, rules, before };
-        let established = match in_the_way(&there) {
-            Some(why) => Err(Refused::InTheWay(why)),
-            None => setup.establish(&status, &[]).map_err(Refused::from),
-        };
+        let established = setup.establish(&status, &[]);
         if established.is_err() {
             setup.undo();
         }
-        established.map(|()| setup)
+        established?;
+        Ok(setup)
     }
 
     /// Adds those of our rules that are not `there`, and has audit on.

@@ -16,6 +16,7 @@ use super::call::{Assembler, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
+use crate::sense::Health;
 use crate::sys::audit::{Received, Stream, signal};
 use crate::sys::priority::interrupt_nobody;
 
@@ -51,6 +52,10 @@ pub(super) struct Listener {
     pending_everywhere: bool,
     next_check: Instant,
     trouble: Option<String>,
+    /// A call of ours was recorded.
+    proven: bool,
+    /// Such calls have to be made by a thread that was made for it.
+    by_another: bool,
 }
 
 impl Listener {
@@ -96,18 +101,20 @@ impl Listener {
             pending_everywhere: false,
             next_check: Instant::now(),
             trouble: None,
+            proven: false,
+            by_another: false,
         })
     }
 
-    /// Listens until told to stop, and says once whether the first record came.
-    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+    /// Listens until told to stop, and says when the first record has come, or is overdue.
+    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<()>) {
         // Records come while whoever is recorded still runs, and while a file is being healed:
         // neither is to be kept from its processor by the reading of them.
         let _ = interrupt_nobody();
-        let first = self.prove();
-        let begun = first.is_ok();
-        let _ = ready.send(first);
-        if begun {
+        if self.prove().is_ok() {
+            self.publish();
+            // Whoever waits may have given up.
+            let _ = ready.send(());
             self.go_round(orders);
         }
         self.setup.take_down();
@@ -126,9 +133,7 @@ impl Listener {
                 return;
             }
             if let Err(error) = self.read() {
-                self.trouble = Some(format!("audit records cannot be read: {error}"));
-                self.publish();
-                return;
+                return self.is_broken(&error);
             }
             self.answer();
             self.check();
@@ -136,21 +141,26 @@ impl Listener {
         }
     }
 
-    /// Makes a call that is recorded, and waits for the record.
-    fn prove(&mut self) -> Result<(), String> {
-        self.setup.renew()?;
-        self.signal(None, FIRST);
+    /// Makes a call that is recorded, and waits a while for the record.
+    fn prove(&mut self) -> std::io::Result<()> {
+        self.trouble = self.setup.renew().err();
+        if self.trouble.is_none() {
+            self.signal(None, FIRST);
+        }
         while !self.asked.is_empty() {
             self.wait();
-            self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;
+            self.read().inspect_err(|error| self.is_broken(error))?;
             let now = Instant::now();
-            if self.asked.iter().any(|(.., deadline)| now >= *deadline) {
-                return Err("no audit record comes, though the kernel took our rules; see \
-                            auditctl -l for rules of somebody else"
-                    .to_owned());
-            }
+            self.asked.retain(|(.., deadline)| now < *deadline);
         }
+        // A thread that was made while nobody new was recorded never is.
+        self.by_another = !self.proven;
         Ok(())
+    }
+
+    fn is_broken(&self, error: &std::io::Error) {
+        let why = format!("audit records cannot be read: {error}");
+        self.shared.state().health = Health::Degraded(why);
     }
 
     fn wait(&self) {
@@ -178,7 +188,16 @@ impl Listener {
     fn signal(&mut self, question: Option<u64>, patience: Duration) {
         self.last_signal = self.last_signal.wrapping_add(1);
         self.asked.push((self.last_signal, question, Instant::now() + patience));
-        signal(self.shared.bell.as_fd(), self.last_signal);
+        let (bell, number) = (self.shared.bell.as_fd(), self.last_signal);
+        if self.by_another {
+            // Refused a thread, it is as if no record came.
+            let signal = || signal(bell, number);
+            std::thread::scope(|scope| {
+                let _ = std::thread::Builder::new().spawn_scoped(scope, signal);
+            });
+        } else {
+            signal(bell, number);
+        }
     }
 
     fn read(&mut self) -> std::io::Result<()> {
@@ -209,6 +228,7 @@ impl Listener {
         if question.is_none() {
             // The first call of ours, made once we listened.
             self.assembler.begins_at(serial);
+            self.begin();
         }
         self.caught.extend(question.map(|question| (question, serial, deadline)));
     }
@@ -228,7 +248,7 @@ impl Listener {
         let late = self.asked.extract_if(.., |(.., deadline)| now >= *deadline);
         let late = late.filter_map(|(_, question, _)| Some((question?, false)));
         for (question, complete) in ready.into_iter().chain(late) {
-            let complete = complete && self.trouble.is_none();
+            let complete = complete && self.trouble.is_none() && self.proven;
             (self.tell)(Told::Caught { question, complete });
         }
         let may = self.everywhere.is_none_or(|at| now.saturating_duration_since(at) >= EVERYWHERE);

@@ -19,6 +19,8 @@ const MISSING: &str = "some are missing from the row; a larger backlog limit and
 const OFF: &str = "audit was off";
 const UNRULED: &str = "audit was off, or rules of ours were gone";
 const SILENT: &str = "audit did not answer";
+const NO_RECORD: &str = "no audit record comes, though the kernel took our rules; if that lasts, \
+                         see auditctl -l for rules of somebody else in front of them";
 const IN_THE_WAY: &str = "audit was not as it should be";
 const UNSEEN: &str = "rules for new processes came or went";
 /// After a loss, the sensor counts as degraded for this long.
@@ -76,6 +78,9 @@ impl Listener {
                 Some(why)
             }
         };
+        if !self.proven && self.trouble.is_none() {
+            self.signal(None, CHECK);
+        }
     }
 
     /// Somebody changed how audit is set up.
@@ -99,6 +104,17 @@ impl Listener {
         }
     }
 
+    /// The first record has come: from now on silence proves something.
+    pub(super) fn begin(&mut self) {
+        if !self.proven && self.by_another {
+            // It took long, and nobody was recorded meanwhile.
+            self.shared.distrust_whoever_lives();
+            self.shared.deeds.missing_until(Instant::now());
+            self.pending_everywhere = true;
+        }
+        self.proven = true;
+    }
+
     pub(super) fn publish(&mut self) {
         let lost = self.lost.filter(|(at, _)| at.elapsed() < SHAKEN);
         let health = match (&self.trouble, lost) {
@@ -106,6 +122,7 @@ impl Listener {
             (None, Some((_, why))) => {
                 Health::Degraded(format!("audit records were lost within the last minute: {why}"))
             }
+            (None, None) if !self.proven => Health::Degraded(NO_RECORD.to_owned()),
             (None, None) => Health::Working,
         };
         self.shared.state().health = health;
