@@ -192,7 +192,7 @@ impl Captures {
             }
         }
         drop(tables);
-        let holds = |actor: &Actor| super::procfs::holds(actor.pid, key.ino).is_some();
+        let holds = |actor: &Actor| super::held::holds(actor.pid, key.ino).is_some();
         older.retain(|(actor, lately)| *lately || holds(actor));
         older.into_iter().map(|(actor, _)| actor).collect()
     }

@@ -39,6 +39,8 @@ pub enum Act {
     Moved,
     /// Something was mounted over it, or over a directory above.
     Covered,
+    /// Something was made in it, or given a name there.
+    Filled,
 }
 
 /// An inode, and a file that it is, was or will be. More than one, where it has several names.
@@ -141,6 +143,8 @@ pub struct Testimony {
     /// Processes that had it open and that audit does not record, because they are older than
     /// its first use.
     pub unrecorded: Vec<Arc<Actor>>,
+    /// Processes that can write to it now, through a descriptor or a mapping.
+    pub writing: Vec<Arc<Actor>>,
 }
 
 /// An event is read this long after what it tells of, at most: somebody may have opened the
@@ -221,7 +225,7 @@ impl Testimony {
 
     /// The process with this pid that did anything to it in these times. An event of the same
     /// time that names the pid means this process.
-    pub(super) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
+    pub(crate) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
         let touched = |seen: &&Witnessed| {
             windows.iter().any(|window| {
                 let Some(inode) = window.inode else { return false };

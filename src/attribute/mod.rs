@@ -7,6 +7,7 @@ mod circle;
 pub mod containers;
 mod deeds;
 mod doer;
+pub mod held;
 pub mod procfs;
 mod suspects;
 pub mod units;

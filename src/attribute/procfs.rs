@@ -190,32 +190,6 @@ pub(super) fn ancestry_from(ppid: u32, born: u64) -> Vec<Ancestor> {
     all
 }
 
-/// Whether the process `pid` holds a descriptor of an inode with this number, on whatever
-/// filesystem; and if it may write through it. Touches no file but in `/proc`.
-#[must_use]
-pub fn holds(pid: u32, ino: u64) -> Option<bool> {
-    let mut found = None;
-    held(pid, |number, writable| {
-        if number == ino {
-            found = Some(found == Some(true) || writable);
-        }
-    });
-    found
-}
-
-/// Calls `each` with the inode number of each descriptor of the process, and whether it can be
-/// written through.
-pub fn held(pid: u32, mut each: impl FnMut(u64, bool)) {
-    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return };
-    for entry in entries.flatten() {
-        let Ok(info) = std::fs::read_to_string(entry.path()) else { continue };
-        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let Some(ino) = field("ino:").and_then(|ino| ino.parse().ok()) else { continue };
-        let flags = field("flags:").and_then(|flags| u32::from_str_radix(flags, 8).ok());
-        each(ino, flags.is_none_or(|flags| flags & libc::O_ACCMODE.cast_unsigned() != 0));
-    }
-}
-
 /// What a process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {

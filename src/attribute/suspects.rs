@@ -156,18 +156,27 @@ fn add<'a>(named: &mut Vec<(&'a Actor, Source)>, actor: &'a Actor, source: Sourc
     }
 }
 
+/// [`opener`], of a change that only who can write makes: they go before those who can only read,
+/// as far as is known of each.
+fn writer(suspects: &[Suspect], openers: &[Arc<Actor>], testimony: &Testimony) -> Named {
+    let can = |actor: &&Arc<Actor>| testimony.writing.iter().any(|other| other.is_same(actor));
+    let (able, others): (Vec<_>, Vec<_>) = openers.iter().partition(can);
+    let openers: Vec<_> = able.into_iter().chain(others).cloned().collect();
+    opener(suspects, &openers)
+}
+
 /// Nobody was seen writing: then it was written through a mapping, by somebody who had opened
 /// it for writing.
 fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>) -> Named {
     let writers = evidence.testimony.writers(evidence.windows);
     let [actor] = writers.actors.as_slice() else {
         let awaited = writers.actors.is_empty() && evidence.testimony.hears(evidence.windows);
-        return Named { awaited, ..opener(suspects, openers) };
+        return Named { awaited, ..writer(suspects, openers, evidence.testimony) };
     };
     let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
     let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
     if !writers.complete || !alone {
-        return opener(suspects, openers);
+        return writer(suspects, openers, evidence.testimony);
     }
     Named {
         actor: Some(actor.as_ref().clone()),

@@ -320,7 +320,7 @@ impl Guard {
     /// Guards the path no longer. The file stays as it is.
     pub(super) fn forget(&mut self, file: FileId) {
         self.feed(Input::Unwatch { file });
-        self.sensors.unwatch(file);
+        self.sensors.unwatch(file, self.wards.get(&file).map(|ward| &ward.patient));
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
         let Some(replica) = ward.patient.replica else { return };

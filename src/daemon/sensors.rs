@@ -1,6 +1,8 @@
 //! All sensors together. Each can fail by itself; the others go on, and `status` says which
 //! does less than it should, and why.
 
+mod openers;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
@@ -97,26 +99,11 @@ impl Sensors {
         {
             lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
         }
-        if ask && patient.facts.kind == FileKind::File {
-            self.ask_openers(patient);
+        if ask && matches!(patient.facts.kind, FileKind::File | FileKind::Directory) {
+            self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);
         lacks
-    }
-
-    /// Has whoever opens the file looked at first.
-    fn ask_openers(&self, patient: &Patient) {
-        let Ok(sensor) = self.permission.as_ref() else { return };
-        let marked = patient
-            .open_parent()
-            .map_err(|e| e.to_string())
-            .and_then(|dir| sensor.watch(dir.as_fd(), patient.name()).map_err(|e| e.to_string()));
-        if let Err(e) = marked {
-            tracing::debug!(
-                "{}: openers cannot be asked: {e}",
-                crate::text::escape_path(&*patient.path)
-            );
-        }
     }
 
     /// Sees to what the sensors need to go on.
@@ -124,22 +111,6 @@ impl Sensors {
         if let Ok(sensor) = self.permission.as_mut() {
             sensor.tend();
         }
-    }
-
-    /// Leaves those who open the file alone, where audit tells of all that they can do to it.
-    /// False where it does not, and nothing was changed.
-    pub fn spare_openers(&self, patient: &Patient) -> bool {
-        if self.audit().is_none_or(|audit| audit.health() != Health::Working) {
-            return false;
-        }
-        let (Ok(permission), Ok(dir)) = (self.permission.as_ref(), patient.open_parent()) else {
-            return false;
-        };
-        let spared = permission.unwatch(dir.as_fd(), patient.name()).is_ok();
-        if let Ok(sensor) = self.fanotify.as_ref() {
-            sensor.spare_openers(dir.as_fd(), patient.name());
-        }
-        spared
     }
 
     fn watch_by_inotify(
@@ -179,7 +150,7 @@ impl Sensors {
         }
         if let Ok(sensor) = self.permission.as_ref() {
             // Where it is refused for the file it was refused before, and said.
-            let _ = sensor.watch(dir.as_fd(), name);
+            let _ = sensor.watch(dir.as_fd(), name, Watched::File);
         }
     }
 
@@ -242,6 +213,7 @@ impl Sensors {
             complete,
             unwatched: windows.iter().filter(unwatched).copied().collect(),
             unrecorded: keys.iter().flat_map(older).collect(),
+            writing: Vec::new(),
         }
     }
 
@@ -257,7 +229,10 @@ impl Sensors {
     }
 
     /// Watches the file no longer.
-    pub fn unwatch(&mut self, file: FileId) {
+    pub fn unwatch(&mut self, file: FileId, patient: Option<&Patient>) {
+        if let Some(patient) = patient {
+            self.leave_openers(patient);
+        }
         self.files.remove(&file);
         if let Ok(sensor) = self.fanotify.as_mut() {
             sensor.unwatch(file);

@@ -4,11 +4,12 @@
 //! not wait for it: the question stands here meanwhile, and after a while it is answered with
 //! what there is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
-use crate::attribute::{Actor, Window};
+use crate::attribute::{Actor, Testimony, Window, held};
 use crate::engine::Input;
 use crate::sense::audit::{PATIENCE, Told};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
@@ -49,7 +50,8 @@ impl Guard {
         seen: Duration,
     ) -> Option<Input> {
         let Some(audit) = self.sensors.audit() else {
-            let testimony = Default::default();
+            let testimony =
+                Testimony { writing: writing(&openers, &windows), ..Default::default() };
             return Some(Input::Openers { file, question, openers, testimony });
         };
         self.questions.last += 1;
@@ -105,6 +107,22 @@ impl Guard {
         let began = self.instant(Duration::ZERO);
         let mut testimony = self.sensors.testify(file, &windows, began, seen);
         testimony.complete &= complete;
+        testimony.writing = writing(&openers, &windows);
         self.feed(Input::Openers { file, question, openers, testimony });
     }
+}
+
+/// So many of those who opened it last are looked at.
+const MOST_WRITERS: usize = 32;
+
+/// Those of them that can write to it now. One alone needs no telling from others.
+fn writing(openers: &[Arc<Actor>], windows: &[Window]) -> Vec<Arc<Actor>> {
+    if openers.len() < 2 {
+        return Vec::new();
+    }
+    let inodes: BTreeSet<u64> = windows.iter().filter_map(|w| Some(w.inode?.ino)).collect();
+    let can = |actor: &&Arc<Actor>| {
+        inodes.iter().any(|ino| held::can_write(actor.pid, actor.start_time, *ino))
+    };
+    openers.iter().take(MOST_WRITERS).filter(can).cloned().collect()
 }

@@ -260,8 +260,7 @@ impl Guarded {
 
     /// A heal is under way, or what was found is not on record yet.
     pub(super) fn is_unfinished(&self) -> bool {
-        let drafted = self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty());
-        self.busy || drafted
+        self.busy || self.incident.as_ref().is_some_and(|incident| incident.is_untold())
     }
 
     /// When the change happened that a look has just shown.

@@ -4,13 +4,29 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Moment;
 use super::draft::Draft;
 use super::failing::Telling;
-use crate::attribute::Window;
+use crate::attribute::{Suspect, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 use crate::text::escape_path;
+
+/// Something new in a protected directory, whose maker was gone when it was noticed: audit may
+/// tell of it.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) name: Vec<u8>,
+    pub(super) time: Timestamp,
+    pub(super) evict: bool,
+    pub(super) suspects: Vec<Suspect>,
+    /// When it was made.
+    pub(super) window: Window,
+    /// The question about it.
+    pub(super) asked: Option<u32>,
+}
 
 /// Evidence that was taken and will be read.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +65,8 @@ pub(super) struct Incident {
     /// Evidence that is still being read, the oldest first.
     awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
+    /// Not recorded yet either.
+    pub(super) newcomers: Vec<Newcomer>,
     /// What was done about the drafts.
     pub(super) responses: Vec<Response>,
     /// What to say once it is known to be whole again.
@@ -90,6 +108,7 @@ impl Incident {
             digests: Vec::new(),
             awaited: VecDeque::new(),
             drafts: Vec::new(),
+            newcomers: Vec::new(),
             responses: Vec::new(),
             cured: None,
             unproven: false,
@@ -134,17 +153,27 @@ impl Incident {
         self.drafts.iter().filter(|draft| draft.asked.is_none())
     }
 
-    /// Whether some drafts wait for an answer.
+    /// Whether anything waits for an answer.
     pub(super) fn awaits_an_answer(&self) -> bool {
         self.drafts.iter().any(|draft| draft.asked.is_some())
+            || self.newcomers.iter().any(|newcomer| newcomer.asked.is_some())
     }
 
-    /// They are asked about now: what they tell of, and when that was.
+    /// Whether anything was noticed that is not on record yet.
+    pub(super) fn is_untold(&self) -> bool {
+        !self.drafts.is_empty() || !self.newcomers.is_empty()
+    }
+
+    /// All of that is asked about now: what it tells of, and when that was.
     pub(super) fn ask(&mut self, question: u32) -> Vec<Window> {
         let mut windows = Vec::new();
         for draft in self.drafts.iter_mut().filter(|draft| draft.asked.is_none()) {
             draft.asked = Some(question);
             windows.extend_from_slice(&draft.windows);
+        }
+        for newcomer in self.newcomers.iter_mut().filter(|newcomer| newcomer.asked.is_none()) {
+            newcomer.asked = Some(question);
+            windows.push(newcomer.window);
         }
         windows
     }

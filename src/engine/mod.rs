@@ -17,6 +17,7 @@ mod guarded;
 mod heal;
 mod incident;
 mod io;
+mod newcomer;
 mod reading;
 mod report;
 mod seen;
@@ -217,6 +218,7 @@ impl Engine {
             return;
         }
         if let Hint::Child(name) = seen.hint {
+            guarded.made(&name, &seen.by);
             if !self.by_path.contains_key(&*guarded.child(&name)) {
                 out.push(Action::CheckStranger { file, name });
             }

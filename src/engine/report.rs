@@ -11,8 +11,8 @@ use super::heal::GRACE;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Evidence, Named, Nature, Suspect, Testimony, name_culprit};
-use crate::judge::{AlertWhen, Unexpected};
+use crate::attribute::{Actor, Evidence, Named, Testimony, name_culprit};
+use crate::judge::AlertWhen;
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
 
@@ -47,27 +47,29 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
+        let newcomers = guarded.newcomers(&mut incident, question, answer.1);
+        for event in newcomers {
+            guarded.record(&mut incident, event, now, out);
+        }
         if guarded.awaits_a_doer(now, &mut incident, question, answer) {
             guarded.incident = Some(incident);
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
             return;
         }
         let drafted = guarded.drafted(&mut incident, question, answer);
-        let all = incident.drafts.is_empty();
+        let all = !incident.is_untold();
         if !drafted.is_empty() && all {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
         }
         if let Some(first) = incident.drafts.iter().map(|draft| draft.round).min() {
             guarded.forget_before(first);
+        }
+        if !all {
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
         for event in drafted {
-            if guarded.may_record(now.mono) {
-                record(&mut incident, event, out);
-            } else {
-                incident.unlisted = incident.unlisted.saturating_add(1);
-            }
+            guarded.record(&mut incident, event, now, out);
         }
         if all && !guarded.busy && guarded.failing.is_none() {
             if let Some(kind) = incident.cured.take() {
@@ -132,7 +134,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(mut incident) = guarded.incident.take() else { return };
         let lasting = now.mono.saturating_sub(incident.opened) >= LONGEST;
-        let untold = !incident.drafts.is_empty() || incident.awaits_evidence(now.mono);
+        let untold = incident.is_untold() || incident.awaits_evidence(now.mono);
         // What cannot be healed is one incident until it can.
         if untold || guarded.failing.is_some() || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
@@ -164,58 +166,6 @@ impl Engine {
         if !guarded.is_quiet() {
             out.push(Action::Look { file });
         }
-    }
-
-    /// A file appeared in a protected directory.
-    pub(super) fn stranger(
-        &mut self,
-        now: Moment,
-        file: FileId,
-        name: Vec<u8>,
-        out: &mut Vec<Action>,
-    ) {
-        let id = self.next_incident_id(now.wall);
-        let Some(guarded) = self.files.get_mut(&file) else { return };
-        if guarded.remember().strangers.contains(&name) {
-            return;
-        }
-        let evict = guarded.protected.policy.unexpected == Unexpected::Quarantine;
-        if !evict {
-            guarded.remember().strangers.insert(name.clone());
-        }
-        let mut incident =
-            guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
-        let by = |s: &&Suspect| matches!(&s.hint, Hint::Child(child) if *child == name);
-        let suspects: Vec<_> =
-            guarded.suspects.iter().map(|seen| &seen.suspect).filter(by).cloned().collect();
-        let nothing = Testimony::default();
-        let evidence = Evidence { testimony: &nothing, windows: &[], nature: Nature::default() };
-        let named = name_culprit(Kind::Created, &suspects, &[], &evidence);
-        let mut event = guarded.event(&incident, now.wall, Kind::Created, Severity::Warning);
-        event = event.about(&guarded.child(&name));
-        event.actor = named.actor;
-        event.attribution = named.attribution;
-        event.others = named.others;
-        event.note = Some(
-            match evict {
-                true => "it does not belong in this protected directory and goes to the quarantine",
-                false => "it does not belong in this protected directory",
-            }
-            .into(),
-        );
-        if guarded.may_record(now.mono) {
-            record(&mut incident, event, out);
-            // With the next ones, if there are many.
-            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
-        } else {
-            incident.unlisted = incident.unlisted.saturating_add(1);
-        }
-        if evict {
-            out.push(Action::Evict { file, name, incident: incident.id.clone() });
-        }
-        guarded.incident = Some(incident);
-        let quiet = guarded.quiet(now.mono);
-        self.timers.set(file, Timer::Settle, now.mono + quiet);
     }
 
     /// The file cannot be looked at for a reason that is nobody's tampering.
@@ -252,7 +202,13 @@ impl Guarded {
         }
     }
 
-    fn event(&self, incident: &Incident, time: Timestamp, kind: Kind, severity: Severity) -> Event {
+    pub(super) fn event(
+        &self,
+        incident: &Incident,
+        time: Timestamp,
+        kind: Kind,
+        severity: Severity,
+    ) -> Event {
         let mut event = Event::new(time, kind, severity).about(&self.protected.path);
         event.incident = Some(incident.id.clone());
         event
@@ -321,6 +277,23 @@ impl Guarded {
                 event
             })
             .collect()
+    }
+
+    /// Puts it on record, unless there are too many. False then.
+    pub(super) fn record(
+        &mut self,
+        incident: &mut Incident,
+        event: Event,
+        now: Moment,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let may = self.may_record(now.mono);
+        if may {
+            record(incident, event, out);
+        } else {
+            incident.unlisted = incident.unlisted.saturating_add(1);
+        }
+        may
     }
 
     fn alert(&self, incident: &Incident, wall: Timestamp, out: &mut Vec<Action>) {

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod created;
 mod disguised;
 mod hot;
 mod ledger;

@@ -1,5 +1,6 @@
 //! A place for files, a state directory and a configuration of its own, and the program.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,26 @@ impl Sandbox {
             None => event.get("path").and_then(Value::as_str).map(Path::new) == Some(path),
         };
         self.events().into_iter().filter(about).collect()
+    }
+
+    /// How many messages of this sort are in the spool; each stands there under its own name.
+    pub fn mailed(&self, sort: &str) -> usize {
+        let mut dirs = vec![self.state().join("spool")];
+        let mut names = BTreeSet::new();
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    dirs.push(entry.path());
+                } else if let Some(id) = name.strip_prefix(&format!("{sort}-")) {
+                    // An item and its receipt begin alike.
+                    names.insert(
+                        id.chars().take("20260101T000000.000000".len()).collect::<String>(),
+                    );
+                }
+            }
+        }
+        names.len()
     }
 
     /// What lies in the quarantine: names and content; a link there leads to evidence that was

@@ -15,6 +15,7 @@ fn none() -> Evidence<'static> {
         complete: false,
         unwatched: Vec::new(),
         unrecorded: Vec::new(),
+        writing: Vec::new(),
     };
     Evidence { testimony: &NOTHING, windows: &[], nature: Nature::default() }
 }
@@ -109,6 +110,7 @@ fn flags_changed(just: bool) -> Testimony {
         complete: true,
         unwatched: Vec::new(),
         unrecorded: vec![actor(1)],
+        writing: Vec::new(),
     }
 }
 
@@ -162,4 +164,19 @@ fn whoever_reads_a_file_is_not_said_to_have_mounted_something_over_it() {
     let named = name_culprit(Kind::Shadowed, &[], &[actor(1)], &none());
     assert!(named.actor.is_none());
     assert_eq!(named.attribution.confidence, Confidence::Unknown);
+}
+
+#[test]
+fn whoever_can_write_goes_before_those_who_came_later_and_can_only_read() {
+    let testimony = Testimony { writing: vec![actor(2)], ..Testimony::default() };
+    let evidence = Evidence { testimony: &testimony, windows: &[], nature: Nature::default() };
+    let openers = [actor(3), actor(2), actor(1)];
+    let named = |kind| {
+        let named = name_culprit(kind, &[], &openers, &evidence);
+        let others: Vec<u32> = named.others.iter().map(|other| other.pid).collect();
+        (named.actor.unwrap().pid, others)
+    };
+    assert_eq!(named(Kind::ContentChanged), (2, vec![3, 1]));
+    // That takes no more than to have it open.
+    assert_eq!(named(Kind::ImmutableCleared), (3, vec![2, 1]));
 }

@@ -86,6 +86,7 @@ pub(super) fn acts(call: &Call) -> Vec<(Act, Option<&Name>)> {
     if call.number == numbers.mount || call.number == MOVE_MOUNT {
         return mounted_on(call).map(|name| (Act::Covered, Some(name))).into_iter().collect();
     }
+    let fills = call.names.iter().any(|name| name.role == Role::Create);
     let act = |name: &Name| match name.role {
         Role::Normal if call.number == FILE_SETATTR => Some(Act::Flags),
         Role::Normal if numbers.opens.contains(&call.number) => Some(Act::OpenedForWriting),
@@ -96,7 +97,8 @@ pub(super) fn acts(call: &Call) -> Vec<(Act, Option<&Name>)> {
             (true, false) => Act::Moved,
             (false, false) => Act::Removed,
         }),
-        Role::Create | Role::Parent => None,
+        Role::Parent => fills.then_some(Act::Filled),
+        Role::Create => None,
     };
     call.names.iter().filter_map(|name| Some((act(name)?, Some(name)))).collect()
 }

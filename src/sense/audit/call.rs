@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::record::Record;
+use super::setup::PREFIX as KEY;
 use crate::judge::FileTime;
 
 const SYSCALL: u16 = 1300;
@@ -82,7 +83,21 @@ pub enum Heard {
     /// A system call.
     Call(Box<Call>),
     /// Somebody changed how audit is set up.
-    Configuration,
+    Configuration(Change),
+}
+
+/// What was changed of how audit is set up, as far as records may be missing for it: by the time
+/// that anybody looks it may be as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was switched off.
+    Off,
+    /// A rule for new processes came or went: some may not be recorded as long as they live.
+    Processes,
+    /// A rule of somebody else for system calls, or for types of records, came or went.
+    Rules,
+    /// Nothing of the kind.
+    Other,
 }
 
 /// See the module.
@@ -100,7 +115,7 @@ impl Assembler {
         self.serials.saw(record.serial, now);
         let serial = record.serial;
         match kind {
-            CONFIG_CHANGE => return Some(Heard::Configuration),
+            CONFIG_CHANGE => return Some(Heard::Configuration(change(&record))),
             SYSCALL => {
                 if let Some(call) = begin(&record) {
                     self.pending.insert(serial, (now, call));
@@ -148,6 +163,18 @@ impl Assembler {
             self.pending.pop_first();
             self.lost = true;
         }
+    }
+}
+
+fn change(record: &Record<'_>) -> Change {
+    const TASK: u32 = 1;
+    let ours = || record.bytes("key").is_some_and(|key| key.starts_with(KEY.as_bytes()));
+    match (record.get("res"), record.get("audit_enabled"), record.number("list")) {
+        (Some("0"), ..) => Change::Other,
+        (_, Some("0"), _) => Change::Off,
+        (_, _, Some(TASK)) => Change::Processes,
+        (_, _, Some(_)) if !ours() => Change::Rules,
+        _ => Change::Other,
     }
 }
 

@@ -10,8 +10,9 @@
 //! ones have come in then. The kernel's counter of lost records, gaps in their numbers and an
 //! overrun of the socket are watched, and what was done at such a time is never proof.
 //!
-//! Audit records no process that is older than the first use of audit since the boot. Where
-//! that may be so, see [`AuditSensor::first_recorded`].
+//! Audit records no process that is older than the first use of audit since the boot, and none
+//! that was started while a rule forbade it. Where that may be so, see
+//! [`AuditSensor::first_recorded`].
 
 mod act;
 mod call;
@@ -28,6 +29,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -39,6 +41,7 @@ use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use crate::judge::FileTime;
 use crate::sys::audit::Control;
+use crate::sys::clock;
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
 use inodes::Inodes;
@@ -79,7 +82,6 @@ pub struct AuditSensor {
     shared: Arc<Shared>,
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
-    first_recorded: u64,
 }
 
 /// What both threads use.
@@ -91,6 +93,8 @@ struct Shared {
     tags: Mutex<Tags>,
     anchor: PathBuf,
     bell: OwnedFd,
+    /// Processes that started before this clock tick may not be recorded.
+    first_recorded: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -122,7 +126,7 @@ impl AuditSensor {
     /// nothing happens.
     ///
     /// # Errors
-    /// Where the kernel refuses, or no record comes.
+    /// Where the kernel refuses.
     pub fn start(
         captures: Arc<Captures>,
         anchor: &Path,
@@ -146,23 +150,19 @@ impl AuditSensor {
             tags: Mutex::new(Tags::new(Control::open().map_err(refused)?, anchor)),
             anchor: anchor.to_owned(),
             bell: bell.map_err(|e| failed(e.into()))?,
+            first_recorded: AtomicU64::new(0),
         });
         std::fs::create_dir_all(anchor).map_err(failed)?;
         let listener = Listener::set_up(Arc::clone(&shared), captures, Box::new(tell))?;
-        let first_recorded = listener.first_recorded();
         let (orders, inbox) = channel();
         let (ready, wait) = channel();
         // Made after audit is on: an older thread would not be recorded.
         let thread = std::thread::Builder::new().name("audit".to_owned());
         let thread = thread.spawn(move || listener.listen(&inbox, &ready)).map_err(failed)?;
-        let sensor = Self { shared, orders, thread: Some(thread), first_recorded };
-        match wait.recv_timeout(FIRST) {
-            Ok(Ok(())) => Ok(sensor),
-            Ok(Err(why)) => Err(why),
-            Err(_) => Err("no audit record comes, though the kernel took our rules; is there a \
-                           rule of somebody else (-a task,never) in front of them?"
-                .to_owned()),
-        }
+        let sensor = Self { shared, orders, thread: Some(thread) };
+        // Where none comes it goes on trying, and says so by its health.
+        let _ = wait.recv_timeout(FIRST + HANGS);
+        Ok(sensor)
     }
 
     /// Has what is at `path` now recorded: of it, and of all below it.
@@ -217,7 +217,7 @@ impl AuditSensor {
     /// Processes that started before this clock tick may not be recorded at all.
     #[must_use]
     pub fn first_recorded(&self) -> u64 {
-        self.first_recorded
+        self.shared.first_recorded.load(Ordering::Relaxed)
     }
 
     /// How it does.
@@ -264,6 +264,12 @@ impl Registrar {
 }
 
 impl Shared {
+    /// Any process that there is now may not be recorded.
+    fn distrust_whoever_lives(&self) {
+        let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
+        self.first_recorded.store(now, Ordering::Relaxed);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|broken| broken.into_inner())
     }

@@ -21,7 +21,10 @@ use crate::sys::audit::{Change, Comparison, Control, Field, Rule, SIGNAL, Status
 use crate::sys::pidfd;
 
 const LOCK: &str = "/run/steadfast-audit.lock";
-const PREFIX: &str = "steadfast-";
+/// [`Status::enabled`] once `auditctl -e 2` was called.
+const LOCKED: u32 = 2;
+/// How the keys of our rules begin.
+pub(super) const PREFIX: &str = "steadfast-";
 /// Records that may wait before whoever makes one has to. The kernel's own default is 64.
 const BACKLOG: u32 = 8192;
 /// Writes and changes of attributes, in the kernel's classes of system calls.
@@ -53,8 +56,8 @@ pub(super) enum Refused {
     )]
     Kernel(#[from] std::io::Error),
     #[error(
-        "the audit rules are locked (-e 2) until the next boot; start steadfast before they are \
-         locked, or leave the lock away"
+        "the audit rules are locked (-e 2) until the next boot, and steadfast's are not among \
+         them; leave '-e 2' away below /etc/audit, and boot"
     )]
     Locked,
     #[error("this processor's system calls are not known to steadfast")]
@@ -67,28 +70,26 @@ impl Setup {
         let _lock = lock();
         let mut control = Control::open()?;
         let status = control.status()?;
-        if status.enabled == 2 {
-            return Err(Refused::Locked);
-        }
+        may_change(&status)?;
         let mut before = Before { enabled: status.enabled, backlog: status.backlog_limit };
-        for rule in control.rules()? {
+        let there = control.rules()?;
+        for rule in &there {
             let Some(owner) = rule.its_key().and_then(|key| Owner::parse(&key)) else { continue };
             // Whatever has been set since, this is how it was.
             before = owner.before;
             if !owner.lives() {
-                control.delete(&rule)?;
+                control.delete(rule)?;
             }
         }
         let key = Owner::us(before).key();
         let rules = rules(anchor, &key).ok_or(Refused::Processor)?;
         let mut setup = Self { control, rules, before };
-        match setup.establish(&status, &[]) {
-            Ok(()) => Ok(setup),
-            Err(error) => {
-                setup.undo();
-                Err(error.into())
-            }
+        let established = setup.establish(&status, &[]);
+        if established.is_err() {
+            setup.undo();
         }
+        established?;
+        Ok(setup)
     }
 
     /// Adds those of our rules that are not `there`, and has audit on.
@@ -114,27 +115,21 @@ impl Setup {
     /// # Errors
     /// What keeps the records from coming, in words.
     pub(super) fn renew(&mut self) -> Result<bool, String> {
-        let mut renew = || -> std::io::Result<(bool, Vec<Rule>)> {
+        let mut renew = || -> Result<(bool, Vec<Rule>), Refused> {
             let status = self.control.status()?;
             let there = self.control.rules()?;
             let missing = self.rules.iter().any(|rule| !there.contains(&rule.as_listed()));
             if missing || status.enabled == 0 {
+                may_change(&status)?;
                 self.establish(&status, &there)?;
             }
             Ok((!missing && status.enabled != 0, there))
         };
         let (whole, there) = renew().map_err(|e| format!("the audit rules cannot be kept: {e}"))?;
-        if there.iter().any(Rule::silences_processes) {
-            return Err("a rule of somebody else (-a task,never) keeps new processes from being \
-                        recorded; delete it: auditctl -d task,never"
-                .to_owned());
+        match in_the_way(&there) {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(whole),
         }
-        if there.iter().any(Rule::excludes_records) {
-            return Err("a rule of somebody else keeps types of audit records back; see \
-                        auditctl -l, and delete those for the list 'exclude'"
-                .to_owned());
-        }
-        Ok(whole)
     }
 
     /// Deletes our rules, and puts audit back if nobody else of us is left.
@@ -163,6 +158,25 @@ impl Setup {
             let _ = self.control.set(Change::Enabled(0));
         }
     }
+}
+
+/// A rule of somebody else that keeps our records from coming, in words.
+fn in_the_way(there: &[Rule]) -> Option<&'static str> {
+    if there.iter().any(Rule::silences_processes) {
+        return Some(
+            "a rule of somebody else (-a task,never) keeps new processes from being recorded; \
+             delete it: auditctl -d task,never",
+        );
+    }
+    there.iter().any(Rule::excludes_records).then_some(
+        "a rule of somebody else keeps types of audit records back; see auditctl -l, and delete \
+         those for the list 'exclude'",
+    )
+}
+
+/// Whether rules can still come and go.
+fn may_change(status: &Status) -> Result<(), Refused> {
+    if status.enabled == LOCKED { Err(Refused::Locked) } else { Ok(()) }
 }
 
 /// Whose rule it is.
@@ -242,6 +256,15 @@ fn rules(anchor: &Path, key: &str) -> Option<Vec<Rule>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_are_locked_are_left_alone_and_the_refusal_says_what_to_do() {
+        let status =
+            |enabled| Status { enabled, daemon: 0, rate_limit: 0, backlog_limit: 64, lost: 0 };
+        assert!(may_change(&status(0)).is_ok() && may_change(&status(1)).is_ok());
+        let refused = may_change(&status(LOCKED)).unwrap_err().to_string();
+        assert!(refused.contains("locked (-e 2)") && refused.contains("leave '-e 2' away"));
+    }
 
     #[test]
     fn a_key_tells_whose_rule_it_is_and_how_audit_was() {

@@ -15,9 +15,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::call::{Assembler, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
-use crate::attribute::{Actor, Captures, Doer, fastest_round};
+use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
+use crate::sense::Health;
 use crate::sys::audit::{Received, Stream, signal};
-use crate::sys::clock;
 use crate::sys::priority::interrupt_nobody;
 
 /// Records read before orders and deadlines have their turn.
@@ -34,7 +34,6 @@ pub(super) struct Listener {
     stream: Stream,
     assembler: Assembler,
     us: u32,
-    first_recorded: u64,
     /// Our own calls whose records have not come yet: number, question, deadline.
     asked: Vec<(u32, Option<u64>, Instant)>,
     /// Questions whose record has come: question, serial number, deadline.
@@ -43,6 +42,8 @@ pub(super) struct Listener {
     last_lost: u32,
     lost: Option<(Instant, &'static str)>,
     last_actor: Option<(Doer, Arc<Actor>)>,
+    /// Who last put something into which directory, and when that was noted.
+    filling: Option<(Arc<Actor>, Vec<Touched>, Instant)>,
     /// For so long a pid is nobody else's.
     round: Duration,
     /// When strangers were looked at.
@@ -51,6 +52,10 @@ pub(super) struct Listener {
     pending_everywhere: bool,
     next_check: Instant,
     trouble: Option<String>,
+    /// A call of ours was recorded.
+    proven: bool,
+    /// Such calls have to be made by a thread that was made for it.
+    by_another: bool,
 }
 
 impl Listener {
@@ -72,7 +77,9 @@ impl Listener {
         };
         let since_boot = std::fs::read_to_string("/proc/cmdline")
             .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "audit=1"));
-        let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
+        if !since_boot {
+            shared.distrust_whoever_lives();
+        }
         Ok(Self {
             shared,
             captures,
@@ -81,35 +88,33 @@ impl Listener {
             stream,
             assembler: Assembler::default(),
             us: std::process::id(),
-            first_recorded: if since_boot { 0 } else { now },
             asked: Vec::new(),
             caught: Vec::new(),
             last_signal: 0,
             last_lost: status.lost,
             lost: None,
             last_actor: None,
+            filling: None,
             round: fastest_round(),
             strangers: VecDeque::new(),
             everywhere: None,
             pending_everywhere: false,
             next_check: Instant::now(),
             trouble: None,
+            proven: false,
+            by_another: false,
         })
     }
 
-    pub(super) fn first_recorded(&self) -> u64 {
-        self.first_recorded
-    }
-
-    /// Listens until told to stop, and says once whether the first record came.
-    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<Result<(), String>>) {
+    /// Listens until told to stop, and says when the first record has come, or is overdue.
+    pub(super) fn listen(mut self, orders: &Receiver<Order>, ready: &Sender<()>) {
         // Records come while whoever is recorded still runs, and while a file is being healed:
         // neither is to be kept from its processor by the reading of them.
         let _ = interrupt_nobody();
-        let first = self.prove();
-        let begun = first.is_ok();
-        let _ = ready.send(first);
-        if begun {
+        if self.prove().is_ok() {
+            self.publish();
+            // Whoever waits may have given up.
+            let _ = ready.send(());
             self.go_round(orders);
         }
         self.setup.take_down();
@@ -128,9 +133,7 @@ impl Listener {
                 return;
             }
             if let Err(error) = self.read() {
-                self.trouble = Some(format!("audit records cannot be read: {error}"));
-                self.publish();
-                return;
+                return self.is_broken(&error);
             }
             self.answer();
             self.check();
@@ -138,21 +141,26 @@ impl Listener {
         }
     }
 
-    /// Makes a call that is recorded, and waits for the record.
-    fn prove(&mut self) -> Result<(), String> {
-        self.setup.renew()?;
-        self.signal(None, FIRST);
+    /// Makes a call that is recorded, and waits a while for the record.
+    fn prove(&mut self) -> std::io::Result<()> {
+        self.trouble = self.setup.renew().err();
+        if self.trouble.is_none() {
+            self.signal(None, FIRST);
+        }
         while !self.asked.is_empty() {
             self.wait();
-            self.read().map_err(|e| format!("audit records cannot be read: {e}"))?;
+            self.read().inspect_err(|error| self.is_broken(error))?;
             let now = Instant::now();
-            if self.asked.iter().any(|(.., deadline)| now >= *deadline) {
-                return Err("no audit record comes, though the kernel took our rules; see \
-                            auditctl -l for rules of somebody else"
-                    .to_owned());
-            }
+            self.asked.retain(|(.., deadline)| now < *deadline);
         }
+        // A thread that was made while nobody new was recorded never is.
+        self.by_another = !self.proven;
         Ok(())
+    }
+
+    fn is_broken(&self, error: &std::io::Error) {
+        let why = format!("audit records cannot be read: {error}");
+        self.shared.state().health = Health::Degraded(why);
     }
 
     fn wait(&self) {
@@ -180,7 +188,16 @@ impl Listener {
     fn signal(&mut self, question: Option<u64>, patience: Duration) {
         self.last_signal = self.last_signal.wrapping_add(1);
         self.asked.push((self.last_signal, question, Instant::now() + patience));
-        signal(self.shared.bell.as_fd(), self.last_signal);
+        let (bell, number) = (self.shared.bell.as_fd(), self.last_signal);
+        if self.by_another {
+            // Refused a thread, it is as if no record came.
+            let signal = || signal(bell, number);
+            std::thread::scope(|scope| {
+                let _ = std::thread::Builder::new().spawn_scoped(scope, signal);
+            });
+        } else {
+            signal(bell, number);
+        }
     }
 
     fn read(&mut self) -> std::io::Result<()> {
@@ -189,16 +206,14 @@ impl Listener {
             let heard = match self.stream.receive()? {
                 Received::Nothing => return Ok(()),
                 Received::Lost => {
-                    self.lose_records(now, "too many waited to be read");
+                    self.lose_records(now, upkeep::TOO_MANY);
                     None
                 }
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),
             };
             match heard {
                 Some(Heard::Call(call)) => self.hear(&call, now),
-                Some(Heard::Configuration) => {
-                    self.next_check = self.next_check.min(now + EVERYWHERE);
-                }
+                Some(Heard::Configuration(change)) => self.reconfigured(change, now),
                 None => {}
             }
         }
@@ -213,6 +228,7 @@ impl Listener {
         if question.is_none() {
             // The first call of ours, made once we listened.
             self.assembler.begins_at(serial);
+            self.begin();
         }
         self.caught.extend(question.map(|question| (question, serial, deadline)));
     }
@@ -232,7 +248,7 @@ impl Listener {
         let late = self.asked.extract_if(.., |(.., deadline)| now >= *deadline);
         let late = late.filter_map(|(_, question, _)| Some((question?, false)));
         for (question, complete) in ready.into_iter().chain(late) {
-            let complete = complete && self.trouble.is_none();
+            let complete = complete && self.trouble.is_none() && self.proven;
             (self.tell)(Told::Caught { question, complete });
         }
         let may = self.everywhere.is_none_or(|at| now.saturating_duration_since(at) >= EVERYWHERE);

@@ -259,7 +259,7 @@ fn a_chattr_that_is_gone_before_its_events_are_read_is_named_nevertheless() {
         )
         .unwrap();
         let dir = open_dir(room.dir.path()).unwrap();
-        asked.watch(dir.as_fd(), OsStr::new("f")).unwrap();
+        asked.watch(dir.as_fd(), OsStr::new("f"), Watched::File).unwrap();
         let mut named = 0;
         for change in ["+i", "-i"].into_iter().cycle().take(20) {
             let mut chattr = Command::new("chattr");

@@ -22,6 +22,7 @@
 mod desk;
 mod stand_in;
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
-use super::{Health, SenseError};
+use super::{Health, SenseError, Watched};
 use crate::attribute::{Captures, InodeKey};
 use crate::sys::open::open_path_at;
 use desk::Desk;
@@ -98,22 +99,51 @@ impl PermissionSensor {
         }
     }
 
-    /// Asks about opens of what `name` in `dir` is now. A symlink is marked itself.
+    /// Asks about opens of what `name` in `dir` is now, or of all that is in it or comes to be. A
+    /// symlink is marked itself.
     ///
     /// # Errors
     /// Where it cannot be marked.
-    pub fn watch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
-        let marked = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.mark(fd.as_fd()));
-        marked.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
+    pub fn watch(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        what: Watched,
+    ) -> Result<(), SenseError> {
+        let gatekeeper = &self.desk.gatekeeper;
+        Self::change(dir, name, |fd| match what {
+            Watched::Directory => gatekeeper.mark_children(fd),
+            Watched::File => {
+                // Hardly ever was it to be left alone.
+                let _ = gatekeeper.heed(fd);
+                gatekeeper.mark(fd)
+            }
+        })
     }
 
-    /// Asks no longer about what `name` in `dir` is now.
+    /// Asks no longer about what is in the directory `name` in `dir`, for its own sake.
     ///
     /// # Errors
     /// Where it is not there, or was not watched.
-    pub fn unwatch(&self, dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> Result<(), SenseError> {
-        let done = open_path_at(dir, name).and_then(|fd| self.desk.gatekeeper.unmark(fd.as_fd()));
-        done.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
+    pub fn unwatch_children(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), SenseError> {
+        Self::change(dir, name, |fd| self.desk.gatekeeper.unmark_children(fd))
+    }
+
+    /// Asks about opens of the file `name` in `dir` no longer, until it is watched again.
+    ///
+    /// # Errors
+    /// Where it is not there, or was not watched.
+    pub fn leave_alone(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), SenseError> {
+        Self::change(dir, name, |fd| self.desk.gatekeeper.ignore(fd))
+    }
+
+    fn change(
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        change: impl Fn(BorrowedFd<'_>) -> std::io::Result<()>,
+    ) -> Result<(), SenseError> {
+        let changed = open_path_at(dir, name).and_then(|fd| change(fd.as_fd()));
+        changed.map_err(|source| SenseError::watch(WHAT, name.as_ref(), source))
     }
 
     /// Sees to it that another process answers if this one stands still. To be called once in a

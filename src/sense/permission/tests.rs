@@ -26,7 +26,7 @@ fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
         let (dir, path) = file(room.path(), "f", b"x");
         let sensor =
             PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
-        sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+        sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
         let mut pids = Vec::new();
         for _ in 0..20 {
             let mut child =
@@ -43,10 +43,41 @@ fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
             assert_eq!(actor.ancestry[0].pid, std::process::id());
         }
         assert_eq!(sensor.health(), Health::Working);
-        sensor.unwatch(dir.as_fd(), "f".as_ref()).unwrap();
+        sensor.leave_alone(dir.as_fd(), "f".as_ref()).unwrap();
         assert!(Command::new("cat").arg(&path).status().unwrap().success());
         let now = captures.openers_since(InodeKey { dev: stat.dev, ino: stat.ino }, start);
         assert_eq!(now.len(), 20);
+    }
+}
+
+#[test]
+fn who_opens_or_makes_a_file_in_a_watched_directory_is_named_unless_the_file_is_to_be_left_alone() {
+    for room in rooms() {
+        let start = Instant::now();
+        let captures = Arc::new(Captures::new());
+        let (dir, path) = file(room.path(), "f", b"x");
+        let up = crate::sys::open::open_dir(room.path().parent().unwrap()).unwrap();
+        let (up, name) = (up.as_fd(), room.path().file_name().unwrap());
+        let sensor =
+            PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
+        sensor.watch(up, name, Watched::Directory).unwrap();
+        let made = room.path().join("made");
+        let opened = |path: &std::path::Path| {
+            let script = r#"exec <>"$0""#;
+            let mut child = Command::new("sh").args(["-c", script]).arg(path).spawn().unwrap();
+            assert!(child.wait().unwrap().success());
+            let stat = crate::sys::stat::stat(path).unwrap();
+            let key = InodeKey { dev: stat.dev, ino: stat.ino };
+            captures.openers_since(key, start).iter().filter(|a| a.pid == child.id()).count()
+        };
+        assert_eq!((opened(&path), opened(&made)), (1, 1));
+        sensor.leave_alone(dir.as_fd(), "made".as_ref()).unwrap_err();
+        sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
+        sensor.leave_alone(dir.as_fd(), "f".as_ref()).unwrap();
+        assert_eq!((opened(&path), opened(&made)), (0, 1));
+        sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
+        sensor.unwatch_children(up, name).unwrap();
+        assert_eq!((opened(&path), opened(&made)), (1, 0));
     }
 }
 
@@ -58,7 +89,7 @@ fn our_own_opens_are_let_through_unseen() {
         let (dir, path) = file(room.path(), "f", b"x");
         let sensor =
             PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
-        sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+        sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let stat = crate::sys::stat::stat(&path).unwrap();
         let key = InodeKey { dev: stat.dev, ino: stat.ino };
@@ -73,7 +104,7 @@ fn dropping_the_sensor_releases_everybody_and_ends_the_threads() {
         let (dir, path) = file(room.path(), "f", b"x");
         let sensor =
             PermissionSensor::with_patience(Arc::clone(&captures), LONG, bell(), nobody()).unwrap();
-        sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+        sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
         let script = "for i in 1 2 3 4 5 6 7 8 9; do read x < \"$0\"; done; true";
         let mut children: Vec<_> = (0..8)
             .map(|_| Command::new("sh").args(["-c", script]).arg(&path).spawn().unwrap())
@@ -103,7 +134,7 @@ fn a_worker_that_hangs_is_relieved_and_no_opener_waits_for_it() {
         nobody(),
     )
     .unwrap();
-    sensor.watch(dir.as_fd(), "f".as_ref()).unwrap();
+    sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
     let hung = captures.hold();
     let open = || Command::new("cat").arg(&path).status().unwrap().success();
     assert!(open() && open());

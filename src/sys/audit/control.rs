@@ -24,6 +24,9 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 /// The kernel takes some milliseconds for each rule that somebody deletes, and one at a time.
 const PATIENCE: i64 = 2000;
+/// Room for the rules of a machine, a kibibyte or two each: the kernel does not wait for long until
+/// they are read.
+const ROOM: usize = 4 << 20;
 /// No machine has more answers to one question.
 const MOST_ANSWERS: usize = 1 << 20;
 
@@ -65,6 +68,10 @@ impl Control {
     /// `EPROTONOSUPPORT` on a kernel without audit; what is not allowed is refused later.
     pub fn open() -> io::Result<Self> {
         let socket = open(0, SockFlag::empty())?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
+            // Without CAP_NET_ADMIN as much as everybody may have.
+            let _ = setsockopt(&socket, sockopt::RcvBuf, &ROOM);
+        }
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE))?;
         Ok(Self { socket, sequence: 0 })
     }

@@ -20,6 +20,11 @@ use super::{init, mark, own, read, record};
 /// another thread can still take it, while this one is thought about.
 const BUFFER: usize = 40;
 
+const CHILDREN: MaskFlags = MaskFlags::FAN_OPEN_PERM.union(MaskFlags::FAN_EVENT_ON_CHILD);
+/// Writing to the file changes nothing about it.
+const IGNORED: MarkFlags =
+    MarkFlags::FAN_MARK_IGNORED_MASK.union(MarkFlags::FAN_MARK_IGNORED_SURV_MODIFY);
+
 /// A permission group that asks about opens. Its queue is unlimited: it has no more questions
 /// than processes wait, and one that finds it full would be let through unasked.
 #[derive(Debug)]
@@ -85,9 +90,28 @@ impl Gatekeeper {
         mark(&self.group, MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_PERM, fd)
     }
 
-    /// Asks no longer.
-    pub fn unmark(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        mark(&self.group, MarkFlags::FAN_MARK_REMOVE, MaskFlags::FAN_OPEN_PERM, fd)
+    /// Asks about opens of whatever is in the directory behind `fd`, or comes to be, and is no
+    /// directory: whoever makes a file by opening it waits too.
+    pub fn mark_children(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        mark(&self.group, MarkFlags::FAN_MARK_ADD, CHILDREN, fd)
+    }
+
+    /// [`Self::mark_children`] no longer.
+    pub fn unmark_children(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        mark(&self.group, MarkFlags::FAN_MARK_REMOVE, CHILDREN, fd)
+    }
+
+    /// Asks no longer, not for its directory's sake either, until [`Self::heed`].
+    pub fn ignore(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        mark(&self.group, MarkFlags::FAN_MARK_REMOVE, MaskFlags::FAN_OPEN_PERM, fd)?;
+        let how = MarkFlags::FAN_MARK_ADD | IGNORED;
+        mark(&self.group, how, MaskFlags::FAN_OPEN_PERM, fd)
+    }
+
+    /// [`Self::ignore`] no longer.
+    pub fn heed(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let how = MarkFlags::FAN_MARK_REMOVE | IGNORED;
+        mark(&self.group, how, MaskFlags::FAN_OPEN_PERM, fd)
     }
 
     /// Takes all marks off: nobody is asked any more, but who waits goes on waiting.

@@ -30,9 +30,31 @@ fn feed(assembler: &mut Assembler, records: &[(u16, String)]) -> Vec<Call> {
     heard
         .filter_map(|heard| match heard {
             Heard::Call(call) => Some(*call),
-            Heard::Configuration => None,
+            Heard::Configuration(_) => None,
         })
         .collect()
+}
+
+#[test]
+fn what_may_keep_records_back_is_told_from_what_does_not() {
+    let told = |body: &str| {
+        let text = format!("audit(1795251497.217:9): {body}");
+        Assembler::default().take(CONFIG_CHANGE, text.as_bytes(), Instant::now())
+    };
+    for (body, change) in [
+        ("op=set audit_enabled=0 old=1 auid=0 ses=3 res=1", Change::Off),
+        ("op=set audit_enabled=0 old=2 auid=0 ses=3 res=0", Change::Other),
+        ("op=set audit_enabled=1 old=0 auid=0 ses=3 res=1", Change::Other),
+        ("op=set audit_backlog_limit=8192 old=64 auid=0 ses=3 res=1", Change::Other),
+        ("auid=0 ses=3 op=add_rule key=(null) list=1 res=1", Change::Processes),
+        ("auid=0 ses=3 op=remove_rule key=(null) list=1 res=1", Change::Processes),
+        ("auid=0 ses=3 op=add_rule key=\"watch\" list=4 res=1", Change::Rules),
+        ("auid=0 ses=3 op=add_rule key=(null) list=5 res=1", Change::Rules),
+        ("auid=0 ses=3 op=add_rule key=\"steadfast-7-8-0-64\" list=4 res=1", Change::Other),
+        ("", Change::Other),
+    ] {
+        assert_eq!(told(body), Some(Heard::Configuration(change)), "{body}");
+    }
 }
 
 #[test]

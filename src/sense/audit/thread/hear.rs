@@ -15,6 +15,8 @@ use crate::sys::clock;
 
 /// Whoever changes flags so soon after it opened a file changed those of that file.
 const JUST: Duration = Duration::from_millis(500);
+/// For so long a process that put something into a directory is not noted again.
+const FILLS: Duration = Duration::from_millis(100);
 const A_SECOND: Duration = Duration::from_secs(1);
 /// So many processes that changed flags of files which may not be ours are looked at a second.
 const MOST_STRANGERS: usize = 50;
@@ -46,16 +48,31 @@ impl Listener {
                 false => self.opened_by(&actor, call.time),
             };
             match told {
-                // Another sensor tells of mounts.
-                true if matches!(act, Act::OpenedForWriting | Act::Covered) => {}
+                // Another sensor tells of mounts, and of what is new in a directory.
+                true if matches!(act, Act::OpenedForWriting | Act::Covered | Act::Filled) => {}
                 true => looks.extend(of.iter().map(|touched| touched.file)),
                 false => self.look_where_opened(&of, &inherited, &mut looks),
+            }
+            if act == Act::Filled && self.is_filling(&actor, &of, now) {
+                continue;
             }
             let (actor, began, ended) = (Arc::clone(&actor), call.time, clock::wall());
             let deed = Deed { act, told, of, just, inherited, actor, began, over: now, ended };
             self.shared.deeds.add(deed);
         }
         self.call_for(looks);
+    }
+
+    /// Whether it is known that this process fills this directory just now. Whoever makes
+    /// thousands of files there is not to push everything else out of memory.
+    fn is_filling(&mut self, actor: &Arc<Actor>, of: &[Touched], now: Instant) -> bool {
+        let known = self.filling.as_ref().is_some_and(|(who, where_, at)| {
+            Arc::ptr_eq(who, actor) && where_ == of && now.saturating_duration_since(*at) < FILLS
+        });
+        if !known {
+            self.filling = Some((Arc::clone(actor), of.to_vec(), now));
+        }
+        known
     }
 
     /// Has these files looked at.

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
 
 use super::super::{Order, PATIENCE};
 use super::Listener;
-use crate::attribute::{InodeKey, LATE, SLACK, procfs};
+use crate::attribute::{InodeKey, LATE, SLACK, held};
+
+/// Whoever asks while records are known to be kept back is answered within this time.
+const TROUBLED: Duration = Duration::from_millis(250);
 
 impl Listener {
     /// False when it is time to stop.
@@ -30,7 +34,10 @@ impl Listener {
                     // Whoever asked may have gone on without.
                     let _ = done.send(());
                 }
-                Ok(Order::Ask(question)) => self.signal(Some(question), PATIENCE),
+                Ok(Order::Ask(question)) => {
+                    let clear = self.proven && self.trouble.is_none();
+                    self.signal(Some(question), if clear { PATIENCE } else { TROUBLED });
+                }
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -46,9 +53,9 @@ impl Listener {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != self.us) {
-            let mut held: Vec<InodeKey> = Vec::new();
-            procfs::held(pid, |ino, _| held.extend(inodes.get(&ino).into_iter().flatten()));
-            for key in held {
+            let mut own: Vec<InodeKey> = Vec::new();
+            held::held(pid, |ino, _| own.extend(inodes.get(&ino).into_iter().flatten()));
+            for key in own {
                 self.captures.held(pid, key);
             }
         }

@@ -2,13 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use super::Listener;
+use super::{EVERYWHERE, Listener};
 use crate::attribute::fastest_round;
 use crate::sense::Health;
 use crate::sense::audit::Told;
+use crate::sense::audit::call::Change;
 
 /// How often audit itself is looked at when nothing happens.
 const CHECK: Duration = Duration::from_secs(5);
+/// Why records were lost.
+pub(super) const TOO_MANY: &str = "too many waited to be read";
+const DROPPED: &str = "the kernel dropped some; a larger backlog limit and no rate limit help: \
+                       auditctl -b 16384 -r 0";
+const MISSING: &str = "some are missing from the row; a larger backlog limit and no rate limit \
+                       help: auditctl -b 16384 -r 0";
+const OFF: &str = "audit was off";
+const UNRULED: &str = "audit was off, or rules of ours were gone";
+const SILENT: &str = "audit did not answer";
+const NO_RECORD: &str = "no audit record comes, though the kernel took our rules; if that lasts, \
+                         see auditctl -l for rules of somebody else in front of them";
+const IN_THE_WAY: &str = "audit was not as it should be";
+const UNSEEN: &str = "rules for new processes came or went";
 /// After a loss, the sensor counts as degraded for this long.
 const SHAKEN: Duration = Duration::from_secs(60);
 
@@ -30,15 +44,15 @@ impl Listener {
     pub(super) fn count_losses(&mut self) {
         let now = Instant::now();
         if self.assembler.lost(now) {
-            self.lose_records(now, "some are missing from the row");
+            self.lose_records(now, MISSING);
         }
         match self.setup.status() {
             Ok(status) if status.lost != self.last_lost => {
                 self.last_lost = status.lost;
-                self.lose_records(now, "the kernel dropped some");
+                self.lose_records(now, DROPPED);
             }
             Ok(_) => {}
-            Err(_) => self.lose(now, "audit did not answer"),
+            Err(_) => self.lose(now, SILENT),
         }
     }
 
@@ -54,24 +68,61 @@ impl Listener {
         self.trouble = match self.setup.renew() {
             Ok(true) => None,
             Ok(false) => {
-                self.lose_records(now, "audit was off, or rules of ours were gone");
+                self.lose_records(now, UNRULED);
                 None
             }
             Err(why) => {
-                self.lose(now, "audit is not as it should be");
+                self.lose(now, IN_THE_WAY);
+                // Whoever was started meanwhile may not be recorded, for good.
+                self.shared.distrust_whoever_lives();
                 Some(why)
             }
         };
+        if !self.proven && self.trouble.is_none() {
+            self.signal(None, CHECK);
+        }
+    }
+
+    /// Somebody changed how audit is set up.
+    pub(super) fn reconfigured(&mut self, change: Change, now: Instant) {
+        self.next_check = self.next_check.min(now + EVERYWHERE);
+        match change {
+            Change::Off => {
+                self.lose_records(now, OFF);
+                self.next_check = now;
+            }
+            Change::Processes => {
+                self.lose(now, UNSEEN);
+                self.shared.distrust_whoever_lives();
+            }
+            // Most rules keep nothing back; but nothing is proven by silence until now.
+            Change::Rules => {
+                self.shared.deeds.missing_until(now);
+                self.pending_everywhere = true;
+            }
+            Change::Other => {}
+        }
+    }
+
+    /// The first record has come: from now on silence proves something.
+    pub(super) fn begin(&mut self) {
+        if !self.proven && self.by_another {
+            // It took long, and nobody was recorded meanwhile.
+            self.shared.distrust_whoever_lives();
+            self.shared.deeds.missing_until(Instant::now());
+            self.pending_everywhere = true;
+        }
+        self.proven = true;
     }
 
     pub(super) fn publish(&mut self) {
         let lost = self.lost.filter(|(at, _)| at.elapsed() < SHAKEN);
         let health = match (&self.trouble, lost) {
             (Some(why), _) => Health::Degraded(why.clone()),
-            (None, Some((_, why))) => Health::Degraded(format!(
-                "audit records were lost within the last minute ({why}); a larger backlog limit \
-                 and no rate limit help: auditctl -b 16384 -r 0"
-            )),
+            (None, Some((_, why))) => {
+                Health::Degraded(format!("audit records were lost within the last minute: {why}"))
+            }
+            (None, None) if !self.proven => Health::Degraded(NO_RECORD.to_owned()),
             (None, None) => Health::Working,
         };
         self.shared.state().health = health;
