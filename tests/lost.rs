@@ -12,7 +12,7 @@ mod common;
 mod http;
 
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,37 @@ fn make_and_remove(dir: &Path, number: u64) {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// A flood in directories, a thread for each, for as long as `work` takes and at least three
+/// seconds; how many events a second it made. Names are given and taken, which is the fastest.
+fn flood(dirs: &[PathBuf], from: &Path, work: impl FnOnce()) -> f64 {
+    let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for dir in dirs {
+            let (over, made) = (&over, &made);
+            scope.spawn(move || {
+                for number in 0_u64.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let path = dir.join(format!("sibling-{number}"));
+                    std::fs::hard_link(from, &path).unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                    made.fetch_add(2, Ordering::Relaxed);
+                }
+            });
+        }
+        work();
+        while began.elapsed() < Duration::from_secs(3) {
+            std::thread::yield_now();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    made.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+}
+
 #[test]
-fn a_flood_of_events_on_siblings_keeps_no_protected_file_from_being_healed() {
+fn a_flood_of_strangers_in_a_protected_directory_keeps_no_protected_file_from_being_healed() {
     skip_unless!(not_root());
     let guard = guarded_directory("");
     let file = guard.file();
@@ -86,6 +115,40 @@ fn a_flood_of_events_on_siblings_keeps_no_protected_file_from_being_healed() {
     // Of the queue, and of audit.
     assert!(lost <= 2 * each, "{lost} lines of lost events");
     guard.wait_whole_at(&file);
+}
+
+#[test]
+fn a_flood_of_events_on_siblings_loses_no_tampering_and_keeps_nobody_waiting() {
+    skip_unless!(not_root());
+    let dirs = ["a", "b"];
+    let name = |number: usize| format!("{}/{number:02}.conf", dirs[number % 2]);
+    let names: Vec<_> = (0..20).map(name).collect();
+    let builder = names.iter().fold(Guard::on_disk(), |all, name| all.file(name, GOOD));
+    let guard = builder.bystander("seed", b"").start();
+    let began = Instant::now();
+    let rate = flood(&dirs.map(|dir| guard.path(dir)), &guard.path("seed"), || {
+        for name in &names {
+            let file = guard.path(name);
+            guard.write_surely(&file, |file| file.write_all_at(MARKER, 2));
+            guard.wait_whole_at(&file);
+            assert_eq!(ask(&guard.control(), "/livez").0, 200);
+            assert_eq!(ask(&guard.control(), "/readyz").0, 200);
+        }
+    });
+    eprintln!("{rate:.0} events a second");
+    guard.wait_settled();
+    // Each is on record, and what ran over is not in every line.
+    for file in names.iter().map(|name| guard.path(name)) {
+        guard.wait_whole_at(&file);
+        let changed = |event: &serde_json::Value| event["kind"] == "content-changed";
+        let told = || guard.events_about(&file).iter().any(changed).then_some(());
+        poll(told, || format!("{} is not told of\n{}", file.display(), guard.story()));
+    }
+    let lost = guard.events().iter().filter(|event| event["kind"] == "events-lost").count();
+    let each = 2 + began.elapsed().as_secs() as usize / 10;
+    // Of the queue, and of audit.
+    assert!(lost <= 2 * each, "{lost} lines of lost events");
+    common::assert_code(&guard.steadfast(&["journal", "verify"]), 0, "journal verify");
 }
 
 /// How many events the kernel keeps for a reader that does not read.
