@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::api::{Shortcoming, State};
 use super::guard::Guard;
 use super::service::{Feeder, Service};
@@ -18,6 +20,7 @@ pub(super) struct Life {
     pub(super) state: State,
     /// What has not been compared since the start, and when to ask next.
     uncompared: Vec<FileId>,
+    begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
     on_ready: Option<super::start::OnReady>,
@@ -33,6 +36,7 @@ impl Life {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
+            begun: Timestamp::now(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
             service,
@@ -69,6 +73,9 @@ impl Guard {
         if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
             self.life.state = State::Watching;
             self.health.start.rest();
+            // A run that ends before its first round has still seen everything.
+            self.sweep.compared(self.life.begun);
+            self.beat();
             self.publish();
             let life = &mut self.life;
             self.health.with_status(|status| {
