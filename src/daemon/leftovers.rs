@@ -6,6 +6,7 @@
 //! it is, and goes to the quarantine with a line in the journal. What lies in the quarantine and
 //! not in its index is entered again. What cannot be moved now is found by the next start.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::store::Store;
 use crate::alert::Item;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence, Record, Replica};
-use crate::judge::{AlertWhen, Facts, FileKind};
+use crate::judge::{AlertWhen, Facts, FileKind, FileTime, render_facts};
 use crate::record::{self, Event, Filter, Kind, Severity};
 use crate::respond::{self, Make};
 use crate::sys;
@@ -25,6 +26,9 @@ use crate::text::escape_path;
 
 /// A larger copy is told by its size and metadata alone, so that no start waits for it, in bytes.
 const MOST_READ: u64 = 64 << 20;
+/// What is said of a content is said of the file that had it this long afterwards, in seconds; the
+/// same content later is another tampering.
+const SAID_WITHIN: i64 = 10;
 
 /// Clears what is left over of `before`, the paths that were protected when this run began, and
 /// `records`, those that are now. Returns what is to be written.
@@ -38,7 +42,14 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
     };
     let now = Timestamp::now();
     let incident = format!("restart-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
-    let mut clearing = Clearing { store, records, incident, found: Vec::new() };
+    let mut clearing = Clearing {
+        store,
+        records,
+        incident,
+        told: Vec::new(),
+        kept: Vec::new(),
+        said: OnceCell::new(),
+    };
     let slots = slots(&store.state, before.iter().chain(records));
     slots.iter().for_each(|slot| super::selftest::clear_slot(slot));
     let adopted = clearing.adopt(&evidence, &slots);
@@ -71,8 +82,13 @@ struct Clearing<'a> {
     store: &'a Store,
     records: &'a [Record],
     incident: String,
-    /// What is told, and the evidence that it is about.
-    found: Vec<(Event, Option<Evidence>)>,
+    /// What is told.
+    told: Vec<Event>,
+    /// The evidence that was found.
+    kept: Vec<Evidence>,
+    /// What the runs that ended suddenly still had time to say: of which path, which content it
+    /// had, and when last. Read when it is needed.
+    said: OnceCell<HashMap<(PathBuf, String), Timestamp>>,
 }
 
 impl Clearing<'_> {
@@ -97,7 +113,7 @@ impl Clearing<'_> {
             Ok(evidence) => {
                 let what = "it was taken out of a protected place by an earlier run, which ended \
                             suddenly and had no time to say so";
-                self.tell(what, evidence);
+                self.tell(what, evidence, stat.ctime);
             }
             Err(e) => tracing::error!("{e}"),
         }
@@ -141,7 +157,8 @@ impl Clearing<'_> {
             }
             let what = "it was taken to the quarantine by an earlier run, which ended suddenly and \
                         had no time to enter it there";
-            self.tell(what, evidence.clone());
+            let stat = sys::stat::stat(&evidence.lies_at());
+            self.tell(what, evidence.clone(), stat.map(|stat| stat.ctime).unwrap_or_default());
         }
         unlisted
     }
@@ -166,26 +183,56 @@ impl Clearing<'_> {
     /// A heal that gave a path its name back took nothing out, and may not be on record either.
     fn tell_of_placed(&mut self) {
         for record in self.records {
-            let told = |(_, kept): &(Event, Option<Evidence>)| {
-                kept.as_ref().is_some_and(|kept| kept.path == record.path)
-            };
+            let found = |kept: &Evidence| kept.path == record.path;
             if let Some(replica) = &record.replica
                 && has_inode(&record.path, replica.ino)
-                && !self.found.iter().any(told)
+                && !self.kept.iter().any(found)
             {
                 let event = self.event(&record.path).noting(
                     "it was put right just before an earlier run ended, which had no time to say \
                      by whom it was changed",
                 );
-                self.found.push((event, None));
+                self.told.push(event);
             }
         }
     }
 
-    fn tell(&mut self, what: &str, evidence: Evidence) {
-        let place = escape_path(&evidence.location);
-        let event = self.event(&evidence.path).noting(format!("{what}; it is kept at {place}"));
-        self.found.push((event, Some(evidence)));
+    /// Evidence was found, `taken` then. What the run that took it out has said of it need not be
+    /// said again.
+    fn tell(&mut self, what: &str, evidence: Evidence, taken: FileTime) {
+        let place = &evidence.location;
+        let found = snapshot(&evidence.lies_at(), Content::Hash(0, MOST_READ), &|_| ())
+            .map(|found| found.facts);
+        let digest = found.as_ref().ok().and_then(|facts| facts.sha256);
+        let said = digest.is_some_and(|digest| {
+            let said = self.said.get_or_init(|| self.what_was_said());
+            let last = said.get(&(evidence.path.clone(), digest.to_string()));
+            last.is_some_and(|at| at.as_second().saturating_add(SAID_WITHIN) >= taken.sec)
+        });
+        if !said {
+            let mut event = self.event(&evidence.path);
+            event.after = found.map(|facts| render_facts(&facts)).unwrap_or_default();
+            event.after.retain(|fact, _| fact == "size" || fact == "sha256");
+            self.told.push(event.noting(format!("{what}; it is kept at {}", escape_path(place))));
+        }
+        self.kept.push(evidence);
+    }
+
+    /// The paths and digests of which the journal tells since a run last ended well.
+    fn what_was_said(&self) -> HashMap<(PathBuf, String), Timestamp> {
+        let mut said = HashMap::new();
+        let entries = record::read(&self.store.state, Filter::default());
+        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
+            let Event { kind, path, after, time, .. } = entry.event;
+            if kind == Kind::Stopped {
+                said.clear();
+            }
+            if let (Some(path), Some(digest)) = (path, after.get("sha256").and_then(|d| d.as_str()))
+            {
+                said.insert((path.to_path(), digest.to_owned()), time);
+            }
+        }
+        said
     }
 
     fn event(&self, path: &Path) -> Event {
@@ -200,15 +247,13 @@ impl Clearing<'_> {
             let of = self.records.iter().find(|record| Some(&record.path) == path.as_ref());
             of.is_some_and(|record| record.policy.alert == AlertWhen::Never)
         };
-        let events: Vec<Event> =
-            self.found.iter().map(|(event, _)| event.clone()).filter(|e| !silent(e)).collect();
+        let events: Vec<Event> = self.told.iter().filter(|e| !silent(e)).cloned().collect();
         let (incident, not_before) = (self.incident, Timestamp::now());
         let message = (!events.is_empty())
             .then(|| Note::Message { item: Item { incident, not_before, events }, waits: false });
-        let evidence = self.found.iter().filter_map(|(_, kept)| kept.clone()).map(Note::Evidence);
-        let evidence: Vec<Note> = evidence.collect();
-        let events = self.found.into_iter().map(|(event, _)| Note::Event(Box::new(event)));
-        evidence.into_iter().chain(events).chain(message).collect()
+        let evidence = self.kept.into_iter().map(Note::Evidence);
+        let events = self.told.into_iter().map(|event| Note::Event(Box::new(event)));
+        evidence.chain(events).chain(message).collect()
     }
 }
 
