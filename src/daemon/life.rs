@@ -105,6 +105,22 @@ impl Guard {
         Ok(())
     }
 
+    /// Leaves to the next run what it needs to go on where this one ends. True where the service
+    /// manager is about to start it.
+    pub(super) fn hand_over(&self) -> bool {
+        if !Service::is_managed() {
+            return false;
+        }
+        if self.wards().all(|(file, _)| self.engine.is_quiet(file)) {
+            super::handover::settled();
+        }
+        let starts_again = super::service::starts_again();
+        if let (true, Some(audit)) = (starts_again, self.sensors.audit()) {
+            audit.leave();
+        }
+        starts_again
+    }
+
     /// Lets those who ask see how things are.
     pub(super) fn publish(&mut self) {
         let mut sensors = self.sensors.status();

@@ -15,6 +15,7 @@ use super::control::{At, Control, ControlError};
 use super::failures::Failure;
 use super::globs::Globs;
 use super::guard::Guard;
+use super::handover::Heritage;
 use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
@@ -119,6 +120,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     // Nothing is touched where another daemon has the state, or answers on the socket.
     let free = Store::probe(&config.daemon);
     let control = open_control(config, &health, &reports, service.handed(CONTROL));
+    let heritage = Heritage::of(service.rest());
     let (wanted, control) = together(wanted, free, control)?;
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
@@ -130,7 +132,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
-        (store, globs),
+        (store, globs, heritage),
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready, (service, feeder)),
@@ -153,10 +155,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for note in left_over {
         guard.scribe.tell(note);
     }
-    for record in plan.records {
-        guard.guard(record);
-    }
+    guard.guard_all(plan.records);
     guard.sensors.scan();
+    guard.sensors.let_go();
     guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
@@ -215,7 +216,7 @@ fn known(state: &Path) -> Result<(Vec<Record>, Patterns), BaselineError> {
 }
 
 fn assemble(
-    (store, globs): (Store, Globs),
+    (store, globs, heritage): (Store, Globs, Heritage),
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
@@ -230,7 +231,7 @@ fn assemble(
     let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
-    let sensors = Sensors::start(reports.clone(), &state);
+    let sensors = Sensors::start(reports.clone(), &state, heritage);
     let stager = workers::stager(
         Arc::clone(&vault),
         (evidence, scribe.sender()),
@@ -308,6 +309,7 @@ fn finish(guard: Guard, control: Control) {
     // Should the database have to be written anew after this, nobody is there to ask.
     guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
+    let starts_again = guard.hand_over();
     let Guard { stager, reader, scribe, health, .. } = guard;
     let deadline = Instant::now() + WORKERS;
     if ![reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended) {
@@ -316,7 +318,10 @@ fn finish(guard: Guard, control: Control) {
         );
         health.counts.failure(Failure::UnfinishedAtStop);
     }
-    let stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
+    let mut stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
+    if starts_again {
+        stopped.note = Some("to start again: what happens until then is queued".to_owned());
+    }
     scribe.tell(Note::Event(Box::new(stopped)));
     if !scribe.flush(PATIENCE) {
         tracing::error!("not everything could be written before the end");

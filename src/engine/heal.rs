@@ -127,6 +127,7 @@ impl Engine {
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
         let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
+        let bygone = guarded.bygone(now, seen);
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
         let incident =
@@ -144,6 +145,7 @@ impl Engine {
         let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
         incident.window = content;
         incident.replaced = replaced;
+        incident.bygone = bygone;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
         if !guarded.told && differs && !(failing && known(incident)) {
             incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
@@ -151,7 +153,7 @@ impl Engine {
         for difference in found {
             let window = if difference.kind == Kind::ContentChanged { content } else { window };
             let draft = Draft::of(now, round, window, difference);
-            incident.draft(Draft { replaced, ..draft });
+            incident.draft(Draft { replaced, bygone, ..draft });
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
@@ -346,6 +348,7 @@ impl Draft {
             after: difference.after,
             note: None,
             span: None,
+            bygone: None,
             taken: None,
             windows: vec![window],
             replaced: false,
@@ -363,6 +366,7 @@ impl Draft {
             replaced: false,
             note: Some("no event told of it".to_owned()),
             span: Some(Span { from: whole_before, to: now.wall }),
+            bygone: None,
             taken: None,
         }
     }

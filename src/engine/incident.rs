@@ -27,6 +27,8 @@ pub(super) struct Draft {
     pub(super) note: Option<String>,
     /// Between what times it happened, where no event told of it.
     pub(super) span: Option<Span>,
+    /// It was before this run.
+    pub(super) bygone: Option<Bygone>,
     /// When what it tells of was taken out of the path, where it was read only then.
     pub(super) taken: Option<Duration>,
     /// When it happened, as closely as is known, and to which inode: each time that it was
@@ -34,6 +36,14 @@ pub(super) struct Draft {
     pub(super) windows: Vec<Window>,
     /// The look that showed it, each time, showed another inode: it came with that.
     pub(super) replaced: bool,
+}
+
+/// A change was before this run, and events told of it that waited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bygone {
+    pub(super) span: Span,
+    /// Nothing else was done that might explain it.
+    pub(super) complete: bool,
 }
 
 impl Draft {
@@ -86,6 +96,7 @@ pub(super) struct Awaited {
     pub(super) window: Window,
     /// It came with another inode.
     pub(super) replaced: bool,
+    pub(super) bygone: Option<Bygone>,
 }
 
 /// See the module.
@@ -107,6 +118,8 @@ pub(super) struct Incident {
     pub(super) window: Window,
     /// It came with another inode.
     pub(super) replaced: bool,
+    /// They were before this run.
+    pub(super) bygone: Option<Bygone>,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
@@ -154,6 +167,7 @@ impl Incident {
             inode: None,
             window: Window::default(),
             replaced: false,
+            bygone: None,
             said: Vec::new(),
             digests: Vec::new(),
             awaited: VecDeque::new(),
@@ -187,6 +201,7 @@ impl Incident {
                 }
                 known.after.extend(draft.after);
                 known.replaced &= draft.replaced;
+                known.bygone = known.bygone.or(draft.bygone);
                 for window in draft.windows {
                     known.add(window);
                 }
@@ -233,7 +248,8 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
         self.evidence += 1;
-        self.awaited.push_back(Awaited { round, at, window: self.window, replaced: self.replaced });
+        let Self { window, replaced, bygone, .. } = *self;
+        self.awaited.push_back(Awaited { round, at, window, replaced, bygone });
     }
 
     /// The oldest evidence that was awaited was read, or will not be: which it was, if what it

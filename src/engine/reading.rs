@@ -23,7 +23,9 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at, window, replaced }), Some(facts)) = (untold, facts) {
+        if let (Some(Awaited { round, at, window, replaced, bygone }), Some(facts)) =
+            (untold, facts)
+        {
             let protected = &guarded.protected;
             let found = differences(&protected.facts, facts, &protected.policy);
             if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
@@ -32,7 +34,7 @@ impl Engine {
                 let taken = Some(at.mono);
                 let window = Window { until: at.file_time(), sharp: false, ..window };
                 let draft = Draft::of(at, round, window, content);
-                incident.draft(Draft { note, taken, replaced, ..draft });
+                incident.draft(Draft { note, taken, replaced, bygone, ..draft });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {

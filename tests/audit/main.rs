@@ -8,6 +8,7 @@
 mod common;
 
 mod disguised;
+mod handover;
 mod hot;
 mod ledger;
 mod lifecycle;

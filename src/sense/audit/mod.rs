@@ -26,7 +26,7 @@ mod thread;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,7 +38,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use crate::judge::FileTime;
-use crate::sys::audit::Control;
+use crate::sys::audit::{Control, Stream};
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
 use inodes::Inodes;
@@ -80,6 +80,7 @@ pub struct AuditSensor {
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
     first_recorded: u64,
+    stream: OwnedFd,
 }
 
 /// What both threads use.
@@ -111,21 +112,24 @@ pub struct Registrar(Arc<Shared>);
 #[derive(Debug)]
 enum Order {
     Tag { file: FileId, path: PathBuf },
+    Had { file: FileId, key: InodeKey },
     Forget { file: FileId },
     Scan(Sender<()>),
     Ask(u64),
+    Leave,
     Stop,
 }
 
 impl AuditSensor {
     /// Adds our rules, turns audit on and listens. `anchor` is a directory of ours in which
-    /// nothing happens.
+    /// nothing happens; `past` are the sockets of earlier runs, whose records are heard first.
     ///
     /// # Errors
     /// Where the kernel refuses, or no record comes.
     pub fn start(
         captures: Arc<Captures>,
         anchor: &Path,
+        past: Vec<Stream>,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Self, String> {
         let failed = |source| {
@@ -148,14 +152,15 @@ impl AuditSensor {
             bell: bell.map_err(|e| failed(e.into()))?,
         });
         std::fs::create_dir_all(anchor).map_err(failed)?;
-        let listener = Listener::set_up(Arc::clone(&shared), captures, Box::new(tell))?;
+        let (listener, stream) =
+            Listener::set_up(Arc::clone(&shared), captures, past, Box::new(tell))?;
         let first_recorded = listener.first_recorded();
         let (orders, inbox) = channel();
         let (ready, wait) = channel();
         // Made after audit is on: an older thread would not be recorded.
         let thread = std::thread::Builder::new().name("audit".to_owned());
         let thread = thread.spawn(move || listener.listen(&inbox, &ready)).map_err(failed)?;
-        let sensor = Self { shared, orders, thread: Some(thread), first_recorded };
+        let sensor = Self { shared, orders, thread: Some(thread), first_recorded, stream };
         match wait.recv_timeout(FIRST) {
             Ok(Ok(())) => Ok(sensor),
             Ok(Err(why)) => Err(why),
@@ -168,6 +173,22 @@ impl AuditSensor {
     /// Has what is at `path` now recorded: of it, and of all below it.
     pub fn watch(&self, file: FileId, path: &Path) {
         self.order(Order::Tag { file, path: path.to_owned() });
+    }
+
+    /// This inode had the path when the run before last saw to it.
+    pub fn had(&self, file: FileId, key: InodeKey) {
+        self.order(Order::Had { file, key });
+    }
+
+    /// Where the records come in, for whoever keeps it open while the daemon starts again.
+    #[must_use]
+    pub fn stream(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Leaves our rules in force at the end: another run follows at once.
+    pub fn leave(&self) {
+        self.order(Order::Leave);
     }
 
     /// For whoever makes replicas.

@@ -2,17 +2,18 @@
 
 mod hear;
 mod orders;
+mod past;
 mod upkeep;
 
-use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::call::{Assembler, Heard};
+use super::call::{Assembler, Call, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, fastest_round};
@@ -32,6 +33,12 @@ pub(super) struct Listener {
     tell: Box<dyn Fn(Told) + Send>,
     setup: Setup,
     stream: Stream,
+    /// Those of earlier runs, with what waits in them…
+    past: Vec<Stream>,
+    /// …and what came in before all files were known, where there are such.
+    early: Option<BTreeMap<u64, Box<Call>>>,
+    /// Our rules are to stay when we go.
+    leaves: bool,
     assembler: Assembler,
     us: u32,
     first_recorded: u64,
@@ -54,14 +61,17 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// And its stream once more.
     pub(super) fn set_up(
         shared: Arc<Shared>,
         captures: Arc<Captures>,
+        past: Vec<Stream>,
         tell: Box<dyn Fn(Told) + Send>,
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, OwnedFd), String> {
         // The stream first: it is what most often is refused, and then nothing was changed.
         let refused = |e| super::setup::Refused::Kernel(e).to_string();
         let stream = Stream::open().map_err(refused)?;
+        let twin = stream.as_fd().try_clone_to_owned().map_err(refused)?;
         let mut setup = Setup::begin(&shared.anchor).map_err(|e| e.to_string())?;
         let status = match setup.status() {
             Ok(status) => status,
@@ -73,12 +83,15 @@ impl Listener {
         let since_boot = std::fs::read_to_string("/proc/cmdline")
             .is_ok_and(|line| line.split_ascii_whitespace().any(|word| word == "audit=1"));
         let now = clock::ticks_of_wall(clock::wall()).unwrap_or(u64::MAX);
-        Ok(Self {
+        let listener = Self {
             shared,
             captures,
             tell,
             setup,
             stream,
+            early: (!past.is_empty()).then(BTreeMap::new),
+            past,
+            leaves: false,
             assembler: Assembler::default(),
             us: std::process::id(),
             first_recorded: if since_boot { 0 } else { now },
@@ -94,7 +107,8 @@ impl Listener {
             pending_everywhere: false,
             next_check: Instant::now(),
             trouble: None,
-        })
+        };
+        Ok((listener, twin))
     }
 
     pub(super) fn first_recorded(&self) -> u64 {
@@ -112,7 +126,9 @@ impl Listener {
         if begun {
             self.go_round(orders);
         }
-        self.setup.take_down();
+        if !self.leaves {
+            self.setup.take_down();
+        }
     }
 
     fn go_round(&mut self, orders: &Receiver<Order>) {
@@ -195,7 +211,7 @@ impl Listener {
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),
             };
             match heard {
-                Some(Heard::Call(call)) => self.hear(&call, now),
+                Some(Heard::Call(call)) => self.hear_in_turn(call, now),
                 Some(Heard::Configuration) => {
                     self.next_check = self.next_check.min(now + EVERYWHERE);
                 }

@@ -9,6 +9,7 @@
 //! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
 //! mapping; anything on a filesystem that changes elsewhere.
 
+mod bygone;
 mod groups;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use bygone::Bygone;
 use groups::{Groups, Inode};
 
 use super::index::{self, Index, Part};

@@ -19,18 +19,21 @@ impl Listener {
                     // What was done to it before was not recorded: see it whole once more.
                     self.pending_everywhere = true;
                 }
+                Ok(Order::Had { file, key }) => self.shared.had(file, key),
                 Ok(Order::Forget { file }) => {
                     self.shared.state().inodes.forget(file);
                     self.shared.tags().forget(file);
                 }
                 Ok(Order::Scan(done)) => {
                     self.scan();
+                    self.hear_the_past();
                     // A look from now on is later than the last order by its own account too.
                     std::thread::sleep(LATE + SLACK);
                     // Whoever asked may have gone on without.
                     let _ = done.send(());
                 }
                 Ok(Order::Ask(question)) => self.signal(Some(question), PATIENCE),
+                Ok(Order::Leave) => self.leaves = true,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
