@@ -239,6 +239,73 @@ fn a_mapping_made_before_the_protection_harms_nothing_on_btrfs() {
     old_mapping(place!("btrfs"));
 }
 
+/// A shared mapping that was written to before: another write through it moves no time.
+fn silent_mapping(place: Place) {
+    let map = "import mmap, sys\n\
+        with open(sys.argv[1], 'r+b') as file: bytes = mmap.mmap(file.fileno(), 0)\n\
+        bytes[0:1] = bytes[0:1]\n\
+        print(flush=True)\n\
+        input()\n\
+        bytes[2:10] = b'TAMPERED'\n\
+        print(flush=True)\n\
+        input()\n";
+    let mut mapper = None;
+    let guard = Guard::on(place)
+        .file("main.py", GOOD)
+        .prepare(|dir| {
+            let mut child = Command::new("python3")
+                .args(["-c", map])
+                .arg(dir.join("main.py"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .current_dir("/")
+                .spawn()
+                .unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            output.read_line(&mut String::new()).unwrap();
+            mapper = Some((child, output));
+        })
+        .start();
+    let (mut child, mut output) = mapper.expect("prepared");
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"\n").unwrap();
+    let written = output.read_line(&mut String::new());
+    // Where the filesystem kept the write from it, it is gone.
+    if written.is_ok_and(|got| got > 0) {
+        common::poll(|| guard.quarantine_holds(MARKER).then_some(()), || guard.story());
+    }
+    guard.wait_whole();
+    drop(input);
+    let _ = child.wait().unwrap();
+    guard.wait_settled();
+    guard.wait_whole();
+}
+
+#[test]
+fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_ext4() {
+    skip_unless!(not_root().or_else(|| common::missing(&["python3"])));
+    silent_mapping(place!("ext4"));
+}
+
+#[test]
+fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_xfs() {
+    skip_unless!(not_root().or_else(|| common::missing(&["python3"])));
+    silent_mapping(place!("xfs"));
+}
+
+#[test]
+fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_btrfs() {
+    skip_unless!(not_root().or_else(|| common::missing(&["python3"])));
+    silent_mapping(place!("btrfs"));
+}
+
+#[test]
+fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_tmpfs() {
+    skip_unless!(not_root().or_else(|| common::missing(&["python3"])));
+    silent_mapping(place!("tmpfs"));
+}
+
 // Mounts.
 
 #[test]

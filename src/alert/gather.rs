@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::item::Item;
 use super::mass::{LONGEST, Mass};
-use super::spool::Item;
 use crate::engine::Moment;
 use crate::record::{Event, Kind};
 

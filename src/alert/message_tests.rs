@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::attribute::{Ancestor, Attribution, Source};
+use crate::record::Kind;
 use crate::record::{Response, Severity};
 
 fn place() -> Place {

@@ -26,9 +26,11 @@ pub mod deliver;
 mod files;
 mod gather;
 mod handing;
+mod item;
 mod mailer;
 mod mass;
 mod message;
+mod outcome;
 mod password;
 mod pickup;
 mod receipt;
@@ -40,9 +42,10 @@ mod waiting;
 mod wording;
 
 pub use gather::{Gatherer, Turnout};
+pub use item::Item;
 pub use message::{Message, Place, compose};
 pub use password::PasswordError;
-pub use spool::{Item, News, Spool, SpoolError};
+pub use spool::{News, Spool, SpoolError};
 
 pub use deliver::check_password;
 pub use supervisor::{Supervisor, Turn, spawn};

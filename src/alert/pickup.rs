@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::files::{self, Stamp};
+use super::item::{self, Item, Stored};
 use super::receipt::{self, Receipt, backoff, has_come};
-use super::spool::{self, Item, Stored};
+use super::spool;
 use crate::text::escape;
 
 /// The daemon's items and this process's receipts.
@@ -113,12 +114,12 @@ impl Pickup {
         }
         let names = files::names(&self.items)?;
         let listed: std::collections::BTreeSet<&str> =
-            names.iter().filter_map(|name| spool::incident_of(name)).collect();
+            names.iter().filter_map(|name| item::incident_of(name)).collect();
         let receipts = &self.receipts;
         self.slots.retain(|incident, _| {
             let stays = listed.contains(incident.as_str());
             if !stays {
-                let _ = files::remove(receipts, &spool::file_name(incident));
+                let _ = files::remove(receipts, &item::file_name(incident));
             }
             stays
         });
@@ -133,16 +134,16 @@ impl Pickup {
 
     /// Looks at one name in `items/`; `true` if it holds an unknown revision.
     fn look(&mut self, name: &[u8]) -> io::Result<bool> {
-        let incident = spool::incident_of(name);
+        let incident = item::incident_of(name);
         let stamp = match incident {
-            Some(incident) => files::stamp(&self.items, &spool::file_name(incident))?,
+            Some(incident) => files::stamp(&self.items, &item::file_name(incident))?,
             None => None,
         };
         let known = incident.and_then(|incident| self.slots.get(incident));
         if known.is_some_and(|slot| slot.stamp == stamp) || self.rubbish.get(name) == Some(&stamp) {
             return Ok(false);
         }
-        match spool::read_stored(&self.items, incident) {
+        match item::read_stored(&self.items, incident) {
             Ok(None) => Ok(false),
             Ok(Some(stored)) => Ok(self.take_in(stamp, &stored)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -179,7 +180,7 @@ impl Pickup {
     }
 
     fn read_receipt(&self, incident: &str, revision: &str) -> Receipt {
-        let name = spool::file_name(incident);
+        let name = item::file_name(incident);
         let read = files::read(&self.receipts, &name, receipt::MAX_BYTES)
             .and_then(|bytes| bytes.map(|bytes| Receipt::parse(&bytes)).transpose());
         match read {
@@ -201,7 +202,7 @@ impl Pickup {
             let due = self.slots.iter().filter(|(_, slot)| slot.is_due(now));
             let (incident, slot) = due.min_by_key(|(_, slot)| slot.not_before)?;
             let (incident, revision) = (incident.clone(), slot.revision.clone());
-            match spool::read_stored(&self.items, Some(&incident)) {
+            match item::read_stored(&self.items, Some(&incident)) {
                 Ok(Some(stored)) if stored.revision == revision => {
                     let slot = self.slots.get(&incident)?;
                     return Some(Due {
@@ -279,7 +280,7 @@ impl Pickup {
 
     fn save_unsaved(&mut self) {
         for (incident, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.unsaved) {
-            let name = spool::file_name(incident);
+            let name = item::file_name(incident);
             match files::replace(&self.receipts, &name, &slot.receipt.to_bytes()) {
                 Ok(()) => slot.unsaved = false,
                 Err(error) => tracing::warn!(
@@ -293,7 +294,7 @@ impl Pickup {
     /// Removes receipts whose items are gone.
     fn forget_orphans(&self) {
         for name in files::names(&self.receipts).unwrap_or_default() {
-            let incident = spool::incident_of(&name);
+            let incident = item::incident_of(&name);
             if !incident.is_some_and(|incident| self.slots.contains_key(incident)) {
                 let flags = rustix::fs::AtFlags::empty();
                 let _ = rustix::fs::unlinkat(&self.receipts, name.as_slice(), flags);

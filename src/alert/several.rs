@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::message::{Message, Place, Story, outcome};
+use super::message::{Message, Place, Story};
+use super::outcome::outcome;
 use super::wording::{bounded, clock, command_line, moment, process, quote};
 use crate::record::{Event, Kind};
 

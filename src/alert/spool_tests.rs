@@ -2,7 +2,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::*;
-use crate::record::{Kind, Severity};
+use crate::alert::item::Stored;
+use crate::record::{Event, Kind, Severity};
 
 fn event(second: i64) -> Event {
     let time = Timestamp::from_second(second).unwrap();

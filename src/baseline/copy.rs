@@ -18,6 +18,10 @@ use crate::text::{escape_path, size};
 /// How much is read and written at a time, bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// Told of each stretch that is written over, at which byte it begins and how long it is, just
+/// before that happens.
+pub type Before<'a> = &'a mut dyn FnMut(u64, u64) -> io::Result<()>;
+
 /// Which side of a copy failed.
 pub(super) enum CopyError {
     Read(io::Error),
@@ -69,7 +73,18 @@ pub fn copy_sparse(from: &File, limit: u64, to: &mut File) -> io::Result<()> {
 pub(super) fn copy(
     from: &File,
     limit: u64,
+    to: Option<&mut File>,
+    progress: &dyn Fn(u64),
+) -> Result<(Digest, u64), CopyError> {
+    copy_over(from, limit, to, &mut |_, _| Ok(()), progress)
+}
+
+/// [`copy`] over content that is not to go unseen.
+pub(super) fn copy_over(
+    from: &File,
+    limit: u64,
     mut to: Option<&mut File>,
+    before: Before<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<(Digest, u64), CopyError> {
     let mut hasher = Hasher::new();
@@ -85,6 +100,7 @@ pub(super) fn copy(
             buffer.fill(0);
         }
         if let (true, Some(to)) = (hole, to.as_deref_mut()) {
+            before(at, end - at).map_err(CopyError::Write)?;
             skip(to, end - at, &buffer).map_err(CopyError::Write)?;
         }
         while at < end {
@@ -98,6 +114,7 @@ pub(super) fn copy(
             }
             hasher.update(bytes);
             if let (false, Some(to)) = (hole, to.as_deref_mut()) {
+                before(at, got as u64).map_err(CopyError::Write)?;
                 to.write_all(bytes).map_err(CopyError::Write)?;
             }
             at += got as u64;

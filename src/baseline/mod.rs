@@ -19,7 +19,7 @@ mod surroundings;
 mod vault;
 mod watch;
 
-pub use copy::{NoRoom, copy_sparse};
+pub use copy::{Before, NoRoom, copy_sparse};
 pub use db::Baseline;
 pub use error::BaselineError;
 pub use evidence::Evidence;

@@ -269,9 +269,10 @@ impl Guard {
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
             registrar.replica_at(file, &replica.path);
         }
+        let held = self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
             let dev = ward.patient.seal.map(|seal| seal.dev);
-            self.sweep.add(file, dev, !ward.eventless);
+            self.sweep.add(file, dev, !ward.eventless && !held);
         }
         self.stage(file);
         if self.next_id.is_multiple_of(LISTEN_EVERY) {

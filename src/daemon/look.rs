@@ -1,6 +1,5 @@
 //! Looking at a file: what has its name, what the last events tell of it, and what else it has.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
@@ -10,9 +9,7 @@ use crate::baseline::{Content, Snapshot};
 use crate::config::special;
 use crate::engine::{Input, Inspection, Sight};
 use crate::judge::FileKind;
-use crate::respond::Patient;
 use crate::sense::{FileId, Hint, Observation};
-use crate::sys;
 
 /// So many strangers in one directory are told one by one.
 const MOST_STRANGERS: usize = 1000;
@@ -63,13 +60,10 @@ impl Guard {
     }
 
     pub(super) fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, String>> {
-        let ward = self.ward(file)?;
-        let path = &ward.patient.path;
-        Some(match snapshot(path, Content::Skip, &|_| ()) {
+        let path = self.ward(file)?.patient.path.clone();
+        Some(match snapshot(&path, Content::Skip, &|_| ()) {
             Ok(Snapshot { facts, stat }) => {
-                let writers = facts.kind == FileKind::File
-                    && ward.patient.facts.keeps_immutable()
-                    && has_writers(&ward.patient);
+                let writers = facts.kind == FileKind::File && self.is_held(file);
                 Ok(Inspection { facts, stat, writers })
             }
             Err(e) => Err(e.to_string()),
@@ -102,13 +96,4 @@ impl Guard {
             self.feed(Input::Stranger { file, name });
         }
     }
-}
-
-/// Whether anybody has the file open for writing. If that cannot be told, nobody has.
-fn has_writers(patient: &Patient) -> bool {
-    let open = || {
-        let dir = patient.open_parent()?;
-        sys::open::open_read_at(dir.as_fd(), patient.name())
-    };
-    open().and_then(|fd| sys::lease::has_writers(fd.as_fd())).unwrap_or(false)
 }

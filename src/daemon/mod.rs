@@ -49,6 +49,7 @@ mod ward;
 mod witness;
 mod workers;
 mod writer;
+mod writers;
 
 pub use lock::LockError;
 pub use selftest::tamper;

@@ -40,6 +40,8 @@ pub struct Ward {
     pub eventless: bool,
     /// Its openers are not looked at until then: there are too many.
     pub spared: Option<Instant>,
+    /// Somebody has had it open for writing since before it was locked.
+    pub held: bool,
     /// The incident that evidence of it belongs to.
     pub incident: Option<String>,
     /// Why it is protected less well than it should be.
@@ -72,6 +74,7 @@ impl Ward {
             replica_watched: false,
             eventless: false,
             spared: None,
+            held: false,
             incident: None,
             shortcomings: Vec::new(),
         }

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Patient;
@@ -19,8 +19,14 @@ use crate::sys;
 
 /// At most this much of the tampered content is copied to the quarantine, in bytes.
 const EVIDENCE_LIMIT: u64 = 64 << 20;
-/// Whoever writes on and on while the content is copied is not waited for longer than so often.
-const COPIES: usize = 3;
+/// How much is compared with the evidence at a time, in bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// A copy of the tampered content.
+struct Evidence {
+    path: PathBuf,
+    file: File,
+}
 
 /// Rewrites the file in place and returns the look at the end and where the copy of the
 /// tampered content lies; `None` when what has the path is not a regular file with the
@@ -45,28 +51,48 @@ pub(super) fn rewrite(
     vault
         .require_room(&digest, &held, patient.parent())
         .map_err(|e| io::Error::other(e.to_string()))?;
-    let evidence = keep_last(inode.as_fd(), slot)?;
+    // Most who write are refused from here on; for the others there is `Evidence::catch_up`.
+    let _ = sys::flags::set_immutable(inode.as_fd(), true);
+    let evidence = keep(inode.as_fd(), slot)?;
     reach(Point::RewriteKept);
-    fill(patient, inode.as_fd(), vault)?;
+    fill_over(patient, inode.as_fd(), vault, evidence.as_ref())?;
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }
     reach(Point::RewriteLocked);
-    Ok(Some((patient.look_in(&parent, patient.name())?, evidence)))
+    let look = patient.look_in(&parent, patient.name())?;
+    Ok(Some((look, evidence.map(|evidence| evidence.path))))
 }
 
 /// Gives an inode the known-good content and metadata, but for the flags that would forbid an
 /// exchange.
 pub(super) fn fill(patient: &Patient, inode: BorrowedFd<'_>, vault: &Vault) -> io::Result<()> {
+    fill_over(patient, inode, vault, None)
+}
+
+/// [`fill`], of an inode that others may be writing to: what is written over is evidence first.
+fn fill_over(
+    patient: &Patient,
+    inode: BorrowedFd<'_>,
+    vault: &Vault,
+    evidence: Option<&Evidence>,
+) -> io::Result<()> {
     let told = |e: VaultError| io::Error::other(e.to_string());
     sys::flags::unlock(inode)?;
     reach(Point::RewriteUnlocked);
     let mut file = File::from(sys::open::reopen_write(inode)?);
+    let there = File::from(sys::open::reopen_read(inode)?);
+    let mut before = |at, length| match evidence {
+        Some(evidence) => evidence.catch_up(&there, at, length),
+        None => Ok(()),
+    };
+    let size = patient.facts.size;
     if let Some(digest) = patient.facts.sha256 {
-        vault.copy_verified(&digest, patient.facts.size, &mut file).map_err(told)?;
+        vault.copy_over(&digest, size, &mut file, &mut before).map_err(told)?;
     }
     reach(Point::RewriteCopied);
-    file.set_len(patient.facts.size)?;
+    before(size, u64::MAX - size)?;
+    file.set_len(size)?;
     set_metadata(&patient.facts, inode)?;
     reach(Point::RewriteDressed);
     file.sync_all()?;
@@ -83,30 +109,12 @@ pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
     let slot = from.parent().unwrap_or(Path::new("/"));
     let dir = sys::open::open_dir(slot)?;
     let inode = sys::open::open_path_at(dir.as_fd(), from.file_name().unwrap_or_default())?;
-    keep(inode.as_fd(), slot)
-}
-
-/// A copy of the content, made again where somebody wrote meanwhile: what is written after it,
-/// and before the file is filled, leaves no trace. The bit keeps most from writing; where there
-/// are no flags that cannot be helped.
-fn keep_last(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
-    for _ in 1..COPIES {
-        let _ = sys::flags::set_immutable(inode, true);
-        let before = sys::stat::stat_fd(inode)?.mtime;
-        let copy = keep(inode, slot)?;
-        if sys::stat::stat_fd(inode)?.mtime == before {
-            return Ok(copy);
-        }
-        if let Some(outdated) = copy {
-            let _ = std::fs::remove_file(outdated);
-        }
-    }
-    keep(inode, slot)
+    Ok(keep(inode.as_fd(), slot)?.map(|evidence| evidence.path))
 }
 
 /// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
 /// fit the disk, or has no slot that is ours, is not worth failing the heal for.
-fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
+fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Evidence>> {
     let from = File::from(sys::open::reopen_read(inode)?);
     // No symlink in place of the slot leads the copy elsewhere.
     let Ok(dir) = sys::open::open_dir(slot) else { return Ok(None) };
@@ -114,14 +122,85 @@ fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<PathBuf>> {
     let name = format!("{REWRITTEN}-{now:x}-{ino:x}");
     let held = sys::open::self_path(dir.as_fd()).join(&name);
     let copied = File::options()
+        .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&held)
-        .and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to));
-    if copied.is_err() {
+        .and_then(|mut to| copy_sparse(&from, EVIDENCE_LIMIT, &mut to).map(|()| to));
+    let Ok(file) = copied else {
         let _ = std::fs::remove_file(&held);
         return Ok(None);
+    };
+    Ok(Some(Evidence { path: slot.join(name), file }))
+}
+
+impl Evidence {
+    /// Takes in what somebody wrote to these bytes since they were copied. Between this and the
+    /// writing over them, microseconds later, a write leaves no trace.
+    fn catch_up(&self, there: &File, at: u64, length: u64) -> io::Result<()> {
+        let (mut now, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let end = at.saturating_add(length).min(EVIDENCE_LIMIT).min(there.metadata()?.len());
+        let mut at = at;
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let had = read_full(&self.file, kept.get_mut(..want).unwrap_or_default(), at)?;
+            let has = read_full(there, now.get_mut(..want).unwrap_or_default(), at)?;
+            let bytes = now.get(..has).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            // No room for it is no reason to leave the file as it is.
+            if Some(bytes) != kept.get(..had) && self.file.write_all_at(bytes, at).is_err() {
+                break;
+            }
+            at += has as u64;
+        }
+        Ok(())
     }
-    Ok(Some(slot.join(name)))
+}
+
+/// As many bytes as there are, up to the buffer's length.
+fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::test::disk;
+
+    fn evidence_of(first: &[u8], then: &[u8]) -> Vec<u8> {
+        let room = disk();
+        let path = room.path().join("file");
+        std::fs::write(&path, first).unwrap();
+        let there = File::open(&path).unwrap();
+        let evidence = keep(there.as_fd(), room.path()).unwrap().unwrap();
+        std::fs::write(&path, then).unwrap();
+        evidence.catch_up(&there, 0, 4).unwrap();
+        evidence.catch_up(&there, 4, u64::MAX - 4).unwrap();
+        std::fs::read(evidence.path).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_after_the_copy_and_before_the_heal_is_evidence_too() {
+        assert_eq!(evidence_of(b"first", b"first"), b"first");
+        assert_eq!(evidence_of(b"first", b"other"), b"other");
+        assert_eq!(evidence_of(b"first", b"longer than it was"), b"longer than it was");
+        assert_eq!(evidence_of(b"first", b"cut"), b"cutst");
+        assert_eq!(evidence_of(b"", b"something"), b"something");
+        let large = vec![b'x'; 3 * CHUNK + 1];
+        let mut other = large.clone();
+        *other.last_mut().unwrap() = b'y';
+        assert!(evidence_of(&large, &other) == other);
+    }
 }

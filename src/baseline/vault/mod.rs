@@ -9,24 +9,24 @@
 //! without it.
 
 mod error;
+mod incoming;
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation};
 
 use super::NoRoom;
-use super::copy::{CopyError, copy, occupied, require_room};
+use super::copy::{Before, CopyError, copy_over, occupied, require_room};
 use crate::fault::{Point, reach};
 use crate::judge::{Digest, FileKind, FileTime};
+use crate::sys::flags;
 use crate::sys::open::{open_dir, open_path_at, open_read_at, reopen_read, self_path};
-use crate::sys::{flags, rename};
 
 pub use error::VaultError;
 
@@ -100,47 +100,6 @@ impl Vault {
         self.path.join(digest.to_string())
     }
 
-    /// Keeps the content of a file, `limit` bytes at most and with its holes, and returns its
-    /// digest and length in bytes. Content that is here already is not kept twice; a damaged copy
-    /// of it is replaced. `progress` is called with the bytes that were read since the last time.
-    ///
-    /// # Errors
-    ///
-    /// [`VaultError::Source`], [`VaultError::NoRoom`] or [`VaultError::Io`]; then nothing was
-    /// added.
-    pub fn store(
-        &self,
-        content: &File,
-        limit: u64,
-        progress: &dyn Fn(u64),
-    ) -> Result<(Digest, u64), VaultError> {
-        let need = occupied(content).map_err(VaultError::Source)?;
-        if let Err(full) = require_room(self.dir(), &self.path, need) {
-            // What is here already needs none.
-            let (digest, size) = copy(content, limit, None, progress)
-                .map_err(|(CopyError::Read(e) | CopyError::Write(e))| VaultError::Source(e))?;
-            return match self.verify(&digest) {
-                Ok(found) if found == size => Ok((digest, size)),
-                _ => Err(full.into()),
-            };
-        }
-        let mut incoming = self.incoming()?;
-        reach(Point::VaultMade);
-        let copied = copy(content, limit, Some(&mut incoming.file), progress);
-        let (digest, size) = copied.map_err(|error| match error {
-            CopyError::Read(source) => VaultError::Source(source),
-            CopyError::Write(source) => self.unwritten(source, need),
-        })?;
-        reach(Point::VaultCopied);
-        if matches!(self.verify(&digest), Ok(found) if found == size) {
-            return Ok((digest, size));
-        }
-        incoming.file.sync_all().map_err(|source| self.unwritten(source, need))?;
-        reach(Point::VaultSynced);
-        self.admit(incoming, &digest)?;
-        Ok((digest, size))
-    }
-
     /// Checks that the disk of `target`, which is known as `dir`, has room for the content of
     /// `digest` in the place of what `target` holds.
     ///
@@ -182,7 +141,22 @@ impl Vault {
         size: u64,
         target: &mut File,
     ) -> Result<(), VaultError> {
-        self.check(digest, Some(size), Some(target)).map(|_| ())
+        self.copy_over(digest, size, target, &mut |_, _| Ok(()))
+    }
+
+    /// [`Vault::copy_verified`] over content that is not to go unseen: `before` has a look at it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vault::copy_verified`], and [`VaultError::Target`] with what `before` returns.
+    pub fn copy_over(
+        &self,
+        digest: &Digest,
+        size: u64,
+        target: &mut File,
+        before: Before<'_>,
+    ) -> Result<(), VaultError> {
+        self.check(digest, Some(size), Some(target), before).map(|_| ())
     }
 
     /// Reads the content of `digest` to its end and returns its length in bytes.
@@ -191,7 +165,7 @@ impl Vault {
     ///
     /// [`VaultError::Damaged`] where the content is not what it should be, and the others.
     pub fn verify(&self, digest: &Digest) -> Result<u64, VaultError> {
-        self.check(digest, None, None)
+        self.check(digest, None, None, &mut |_, _| Ok(()))
     }
 
     /// Removes the content of `digest`; says whether it was there.
@@ -242,6 +216,7 @@ impl Vault {
         digest: &Digest,
         size: Option<u64>,
         target: Option<&mut File>,
+        before: Before<'_>,
     ) -> Result<u64, VaultError> {
         let name = digest.to_string();
         let reading = |source| self.failed("read", &name, source);
@@ -252,45 +227,11 @@ impl Vault {
         }
         // No more than was there at first, should somebody make it longer meanwhile.
         let (found, copied) =
-            copy(&file, length, target, &|_| ()).map_err(|error| match error {
+            copy_over(&file, length, target, before, &|_| ()).map_err(|error| match error {
                 CopyError::Read(source) => reading(source),
                 CopyError::Write(source) => VaultError::Target(source),
             })?;
         if found == *digest && copied == length { Ok(length) } else { Err(self.damaged(digest)) }
-    }
-
-    /// A new file that nobody else has. It is locked, so that [`Vault::open`] in another
-    /// process knows it to be in use.
-    fn incoming(&self) -> Result<Incoming<'_>, VaultError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{INCOMING}{}-{count}", std::process::id());
-        let make = || {
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o400)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(self_path(self.dir().as_fd()).join(&name))?;
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            Ok(file)
-        };
-        let file = make().map_err(|source| self.failed("make a file in", "", source))?;
-        Ok(Incoming { vault: self, name, file })
-    }
-
-    /// Gives a whole file its name, in the place of a damaged one if need be.
-    fn admit(&self, incoming: Incoming<'_>, digest: &Digest) -> Result<(), VaultError> {
-        let name = digest.to_string();
-        let held = self.dir();
-        let dir = held.as_fd();
-        self.unlock(&name)
-            .and_then(|()| rename::rename(dir, OsStr::new(&incoming.name), dir, OsStr::new(&name)))
-            .map_err(|source| self.failed("add", &name, source))?;
-        reach(Point::VaultNamed);
-        lock(&incoming.file).map_err(|source| self.failed("set +i on", &name, source))?;
-        reach(Point::VaultLocked);
-        self.sync()
     }
 
     fn unlock(&self, name: &str) -> io::Result<()> {
@@ -343,39 +284,14 @@ impl Vault {
         VaultError::Damaged { digest: *digest, path: self.path_of(digest) }
     }
 
-    /// A copy of `need` bytes could not be written.
-    fn unwritten(&self, source: io::Error, need: u64) -> VaultError {
-        match (source.kind(), require_room(self.dir(), &self.path, need)) {
-            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, Err(full)) => full.into(),
-            _ => self.failed("write a copy to", "", source),
-        }
-    }
-
     fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> VaultError {
         let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
         VaultError::Io { doing, path, source }
     }
 }
 
-/// A file on its way in; what has not been renamed by then is removed on drop.
-struct Incoming<'a> {
-    vault: &'a Vault,
-    name: String,
-    file: File,
-}
-
-impl Drop for Incoming<'_> {
-    fn drop(&mut self) {
-        let _ = rustix::fs::unlinkat(self.vault.dir(), &self.name, AtFlags::empty());
-    }
-}
-
 fn digest_of(name: &str) -> Option<Digest> {
     Digest::parse(name).filter(|digest| digest.to_string() == name)
-}
-
-fn lock(file: &File) -> io::Result<()> {
-    tolerate(flags::set_immutable(file.as_fd(), true))
 }
 
 /// No such bit, or no right to set it: the vault works without.

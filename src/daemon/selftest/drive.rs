@@ -242,7 +242,7 @@ impl Guard {
         let wards = &self.wards;
         self.sweep.rest(proven, now, |file, proven| {
             let rests = |ward: &Ward| ward.patient.seal.is_some_and(|s| proven.contains(&s.dev));
-            wards.get(&file).is_some_and(|ward| !ward.eventless && rests(ward))
+            wards.get(&file).is_some_and(|ward| !ward.eventless && !ward.held && rests(ward))
         });
         self.tell_news(news);
         let selftest = Some(Box::new(test));

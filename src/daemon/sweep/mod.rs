@@ -16,7 +16,7 @@ use super::workers::Reading;
 use crate::baseline::Heartbeat;
 use crate::engine::{Input, Sight};
 use crate::record::{Event, Kind, Severity};
-use crate::sense::{By, FileId, Hint, Observation, Sensor};
+use crate::sense::FileId;
 use crate::sys;
 
 pub use lanes::Sweep;
@@ -65,6 +65,9 @@ impl Guard {
         let (slice, ended) = lane.slice();
         for file in slice {
             self.look_again(file, thorough);
+            if thorough {
+                self.read_if_held(file);
+            }
         }
         self.sweep.next_slice = self.now().mono + PAUSE;
         if ended {
@@ -130,14 +133,7 @@ impl Guard {
     /// The content sweep: a look cannot see content, so every file is treated as written.
     fn read_everything(&mut self) {
         for file in self.sweep.files() {
-            self.observe(Observation {
-                at: std::time::Instant::now(),
-                sensor: Sensor::Sweep,
-                file,
-                hint: Hint::Written,
-                by: By::Nobody,
-                retired: false,
-            });
+            self.read_again(file);
         }
         self.check_copies();
     }
