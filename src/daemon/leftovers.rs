@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::said::Said;
 use super::scribe::Note;
 use super::store::Store;
 use crate::alert::Item;
@@ -26,10 +27,6 @@ use crate::text::escape_path;
 
 /// A larger copy is told by its size and metadata alone, so that no start waits for it, in bytes.
 const MOST_READ: u64 = 64 << 20;
-/// What is said of a content is said of the file that had it this long afterwards, in seconds; the
-/// same content later is another tampering.
-const SAID_WITHIN: i64 = 10;
-
 /// Clears what is left over of `before`, the paths that were protected when this run began, and
 /// `records`, those that are now. Returns what is to be written.
 pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec<Note> {
@@ -62,6 +59,7 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
         clearing.see_to(path);
     }
     clearing.tell_of_placed();
+    clearing.tell_of_entered(evidence);
     clearing.notes()
 }
 
@@ -86,9 +84,8 @@ struct Clearing<'a> {
     told: Vec<Event>,
     /// The evidence that was found.
     kept: Vec<Evidence>,
-    /// What the runs that ended suddenly still had time to say: of which path, which content it
-    /// had, and when last. Read when it is needed.
-    said: OnceCell<HashMap<(PathBuf, String), Timestamp>>,
+    /// Read when it is needed.
+    said: OnceCell<Said>,
 }
 
 impl Clearing<'_> {
@@ -197,42 +194,59 @@ impl Clearing<'_> {
         }
     }
 
+    /// Evidence that was entered, and of which the run that took it out may have had no time to
+    /// tell: that was after it was last said that everything is well.
+    fn tell_of_entered(&mut self, evidence: Vec<Evidence>) {
+        let beat = self.store.baseline.heartbeat().ok().flatten();
+        let late = |one: &Evidence| {
+            let beat = beat.as_ref().and_then(|beat| beat.of(&one.path));
+            beat.is_none_or(|at| one.taken_at >= at) && one.incident != respond::BY_COMMAND
+        };
+        let late: Vec<Evidence> = evidence.into_iter().filter(late).collect();
+        let Some(first) = late.iter().map(|one| one.taken_at).min() else { return };
+        let said = self.said.get_or_init(|| Said::since(&self.store.state, Some(first)));
+        let mut untold = Vec::new();
+        for one in late {
+            let found = snapshot(&one.lies_at(), Content::Hash(0, MOST_READ), &|_| ()).ok();
+            let taken = sys::stat::stat(&one.lies_at()).map(|stat| stat.ctime);
+            let facts = found.map(|found| found.facts);
+            let good = self.good(&one.path);
+            if !said.tells_of(&one, facts.as_ref(), good, taken.unwrap_or_default()) {
+                untold.push((one, facts));
+            }
+        }
+        for (one, facts) in untold {
+            let what = "it was put right by an earlier run, which ended suddenly and had no time to \
+                        say so";
+            self.tell_what(what, &one, facts.as_ref());
+            if let Some(told) = self.told.last_mut() {
+                told.incident = Some(one.incident);
+            }
+        }
+    }
+
+    fn good(&self, path: &Path) -> Option<&Facts> {
+        self.records.iter().find(|record| record.path == path).map(|record| &record.facts)
+    }
+
     /// Evidence was found, `taken` then. What the run that took it out has said of it need not be
     /// said again.
     fn tell(&mut self, what: &str, evidence: Evidence, taken: FileTime) {
-        let place = &evidence.location;
-        let found = snapshot(&evidence.lies_at(), Content::Hash(0, MOST_READ), &|_| ())
-            .map(|found| found.facts);
-        let digest = found.as_ref().ok().and_then(|facts| facts.sha256);
-        let said = digest.is_some_and(|digest| {
-            let said = self.said.get_or_init(|| self.what_was_said());
-            let last = said.get(&(evidence.path.clone(), digest.to_string()));
-            last.is_some_and(|at| at.as_second().saturating_add(SAID_WITHIN) >= taken.sec)
-        });
-        if !said {
-            let mut event = self.event(&evidence.path);
-            event.after = found.map(|facts| render_facts(&facts)).unwrap_or_default();
-            event.after.retain(|fact, _| fact == "size" || fact == "sha256");
-            self.told.push(event.noting(format!("{what}; it is kept at {}", escape_path(place))));
+        let found = snapshot(&evidence.lies_at(), Content::Hash(0, MOST_READ), &|_| ()).ok();
+        let facts = found.map(|found| found.facts);
+        let said = self.said.get_or_init(|| Said::since(&self.store.state, None));
+        if !said.tells_of(&evidence, facts.as_ref(), self.good(&evidence.path), taken) {
+            self.tell_what(what, &evidence, facts.as_ref());
         }
         self.kept.push(evidence);
     }
 
-    /// The paths and digests of which the journal tells since a run last ended well.
-    fn what_was_said(&self) -> HashMap<(PathBuf, String), Timestamp> {
-        let mut said = HashMap::new();
-        let entries = record::read(&self.store.state, Filter::default());
-        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
-            let Event { kind, path, after, time, .. } = entry.event;
-            if kind == Kind::Stopped {
-                said.clear();
-            }
-            if let (Some(path), Some(digest)) = (path, after.get("sha256").and_then(|d| d.as_str()))
-            {
-                said.insert((path.to_path(), digest.to_owned()), time);
-            }
-        }
-        said
+    fn tell_what(&mut self, what: &str, evidence: &Evidence, facts: Option<&Facts>) {
+        let mut event = self.event(&evidence.path);
+        event.after = facts.map(render_facts).unwrap_or_default();
+        event.after.retain(|fact, _| fact == "size" || fact == "sha256");
+        let place = escape_path(&evidence.location);
+        self.told.push(event.noting(format!("{what}; it is kept at {place}")));
     }
 
     fn event(&self, path: &Path) -> Event {

@@ -33,6 +33,7 @@ mod reload;
 mod reserve;
 mod restock;
 mod restore;
+mod said;
 mod scribe;
 mod selftest;
 mod sensors;
