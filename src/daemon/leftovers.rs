@@ -27,6 +27,11 @@ use crate::text::escape_path;
 
 /// A larger copy is told by its size and metadata alone, so that no start waits for it, in bytes.
 const MOST_READ: u64 = 64 << 20;
+const TAKEN_OUT: &str = "it was taken out of a protected place by an earlier run, which ended \
+                         suddenly and had no time to say so";
+const CHANGED_COPY: &str = "a copy that lay ready to put it right has a content that is not known \
+                            to be good, and was not used";
+
 /// Clears what is left over of `before`, the paths that were protected when this run began, and
 /// `records`, those that are now. Returns what is to be written.
 pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec<Note> {
@@ -92,7 +97,8 @@ impl Clearing<'_> {
     fn see_to(&mut self, left: &Path) {
         let Ok(stat) = sys::stat::stat(left) else { return };
         let name = left.file_name().unwrap_or_default();
-        let (ours, of) = match respond::make_of(name, stat.ino) {
+        let make = respond::make_of(name, stat.ino);
+        let (ours, of) = match make {
             Make::Unfinished => (true, None),
             Make::Copy => (self.is_known_good(left), None),
             Make::Taken(of) => (false, of),
@@ -108,9 +114,11 @@ impl Clearing<'_> {
         let kept = self.store.quarantine.take(left, &path, &self.incident);
         match kept {
             Ok(evidence) => {
-                let what = "it was taken out of a protected place by an earlier run, which ended \
-                            suddenly and had no time to say so";
-                self.tell(what, evidence, stat.ctime);
+                let (kind, what) = match make {
+                    Make::Copy => (Kind::SensorDegraded, CHANGED_COPY),
+                    _ => (Kind::Restored, TAKEN_OUT),
+                };
+                self.tell(kind, what, evidence, stat.ctime);
             }
             Err(e) => tracing::error!("{e}"),
         }
@@ -155,7 +163,8 @@ impl Clearing<'_> {
             let what = "it was taken to the quarantine by an earlier run, which ended suddenly and \
                         had no time to enter it there";
             let stat = sys::stat::stat(&evidence.lies_at());
-            self.tell(what, evidence.clone(), stat.map(|stat| stat.ctime).unwrap_or_default());
+            let taken = stat.map(|stat| stat.ctime).unwrap_or_default();
+            self.tell(Kind::Restored, what, evidence.clone(), taken);
         }
         unlisted
     }
@@ -218,7 +227,7 @@ impl Clearing<'_> {
         for (one, facts) in untold {
             let what = "it was put right by an earlier run, which ended suddenly and had no time to \
                         say so";
-            self.tell_what(what, &one, facts.as_ref());
+            self.tell_what(Kind::Restored, what, &one, facts.as_ref());
             if let Some(told) = self.told.last_mut() {
                 told.incident = Some(one.incident);
             }
@@ -231,18 +240,18 @@ impl Clearing<'_> {
 
     /// Evidence was found, `taken` then. What the run that took it out has said of it need not be
     /// said again.
-    fn tell(&mut self, what: &str, evidence: Evidence, taken: FileTime) {
+    fn tell(&mut self, kind: Kind, what: &str, evidence: Evidence, taken: FileTime) {
         let found = snapshot(&evidence.lies_at(), Content::Hash(0, MOST_READ), &|_| ()).ok();
         let facts = found.map(|found| found.facts);
         let said = self.said.get_or_init(|| Said::since(&self.store.state, None));
         if !said.tells_of(&evidence, facts.as_ref(), self.good(&evidence.path), taken) {
-            self.tell_what(what, &evidence, facts.as_ref());
+            self.tell_what(kind, what, &evidence, facts.as_ref());
         }
         self.kept.push(evidence);
     }
 
-    fn tell_what(&mut self, what: &str, evidence: &Evidence, facts: Option<&Facts>) {
-        let mut event = self.event(&evidence.path);
+    fn tell_what(&mut self, kind: Kind, what: &str, evidence: &Evidence, facts: Option<&Facts>) {
+        let mut event = Event { kind, ..self.event(&evidence.path) };
         event.after = facts.map(render_facts).unwrap_or_default();
         event.after.retain(|fact, _| fact == "size" || fact == "sha256");
         let place = escape_path(&evidence.location);

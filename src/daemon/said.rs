@@ -38,7 +38,8 @@ impl Said {
                 said.contents.clear();
                 said.all = Some(time);
             }
-            let Some(path) = path.map(|path| path.to_path()) else { continue };
+            // Of some evidence nobody knows any more where it stood.
+            let path = path.map_or(PathBuf::new(), |path| path.to_path());
             if let Some(digest) = after.get("sha256").and_then(|digest| digest.as_str()) {
                 said.contents.insert((path.clone(), digest.to_owned()), time);
             }
@@ -60,12 +61,15 @@ impl Said {
             return true;
         }
         let digest = found.and_then(|facts| facts.sha256);
-        match digest.filter(|digest| good.is_some_and(|good| good.sha256 != Some(*digest))) {
-            Some(digest) => {
-                let last = self.contents.get(&(evidence.path.clone(), digest.to_string()));
-                last.is_some_and(|at| at.as_second().saturating_add(SAID_WITHIN) >= taken.sec)
-            }
-            None => self.incidents.contains(&(evidence.incident.clone(), evidence.path.clone())),
-        }
+        let tampered = |digest| good.is_some_and(|good| good.sha256 != Some(digest));
+        let content = digest.is_some_and(|digest| {
+            let digest = digest.to_string();
+            let own = |path: &Path| evidence.path.as_os_str().is_empty() || path == evidence.path;
+            let mut said =
+                self.contents.iter().filter(|((path, of), _)| own(path) && *of == digest);
+            said.any(|(_, at)| at.as_second().saturating_add(SAID_WITHIN) >= taken.sec)
+        });
+        let incident = || (evidence.incident.clone(), evidence.path.clone());
+        content || (!digest.is_some_and(tampered) && self.incidents.contains(&incident()))
     }
 }
