@@ -33,6 +33,7 @@ fn an_incident_is_mailed_once_to_everybody_and_leaves_the_spool() {
     let mail = server.mail();
     assert_eq!(mail.receivers(), ["a@example.com", "b@example.com"]);
     assert_eq!(mail.header("From"), "Guard <guard@example.com>");
+    assert_eq!(mail.header("MIME-Version"), "1.0");
     assert_eq!(mail.header("Auto-Submitted"), "auto-generated");
     assert!(mail.header("Message-ID").starts_with("<one."));
     assert!(mail.subject().contains("/srv/app/main.py changed"), "{}", mail.subject());

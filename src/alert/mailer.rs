@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use lettre::address::Address;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Mailbox, Message as Mail};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -162,6 +162,7 @@ impl Mailer {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
             ))
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN);
         if identity.follow_up {
             mail = mail.in_reply_to(thread);

@@ -16,7 +16,7 @@ use super::wording::{
     rank, took, user, value,
 };
 use crate::attribute::{Actor, Confidence};
-use crate::record::{Event, PathText, Response};
+use crate::record::{Event, Kind, PathText, Response};
 
 /// The longest path in a subject, and in a body, characters.
 const SUBJECT_PATH: usize = 80;
@@ -244,6 +244,13 @@ impl<'a> Story<'a> {
         let path = first.to_path();
         let path = quote(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()));
         let _ = writeln!(body, "  steadfast who {path}\n      who has touched it, and when");
+        if self.head.kind == Kind::Created {
+            let _ = writeln!(
+                body,
+                "  steadfast accept {path}\n      if it belongs there; otherwise remove it"
+            );
+            return;
+        }
         let _ = writeln!(body, "  steadfast diff --last {path}\n      what they tried to change");
         let is_wrong = [Outcome::Failed, Outcome::Open, Outcome::Contested].map(Some);
         if is_wrong.contains(&self.outcome) {

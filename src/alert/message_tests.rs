@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::*;
 use crate::attribute::{Ancestor, Attribution, Source};
-use crate::record::Kind;
 use crate::record::{Response, Severity};
 
 fn place() -> Place {
@@ -179,4 +178,11 @@ fn no_incident_is_too_large_for_a_message() {
 #[test]
 fn no_events_make_no_panic() {
     assert!(compose(&place(), &[]).subject.starts_with("[steadfast web1]"));
+}
+
+#[test]
+fn what_appeared_is_to_be_accepted_or_removed_and_has_no_known_good_copy() {
+    let body = compose(&place(), &[event(Kind::Created, b"/srv/app/new")]).body;
+    assert!(body.contains("steadfast accept /srv/app/new"), "{body}");
+    assert!(!body.contains("restore") && !body.contains("diff"), "{body}");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Outcome;
 use super::args::{DEFAULT_CONFIG, Output};
-use super::screen::{BAD, GOOD, Screen, count};
+use super::screen::{BAD, GOOD, Screen, WARNING, count};
 use crate::config::{Config, LoadError, resolve};
 use crate::record;
 use crate::text::{escape, escape_path};
@@ -28,6 +28,12 @@ pub(super) fn config(screen: &Screen, file: Option<&Path>) -> anyhow::Result<Out
         screen.remark(&format!("on this host, {problem}"));
     }
     let paths = count(resolution.files.len(), "path", "paths");
+    if resolution.problems.iter().any(|problem| !problem.is_warning()) {
+        let said = "no problem in the file itself, but on this host the daemon would refuse it";
+        screen
+            .styled(WARNING, format_args!("{}: {said}; {paths} to protect", escape_path(file)))?;
+        return Ok(Outcome::Fine);
+    }
     screen.styled(GOOD, format_args!("{}: no problem; {paths} to protect", escape_path(file)))?;
     Ok(Outcome::Fine)
 }

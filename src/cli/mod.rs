@@ -31,7 +31,7 @@ use clap::Parser;
 
 use self::args::{Cli, Command, ConfigCommand, DEFAULT_CONFIG, JournalCommand};
 use self::screen::Screen;
-use crate::config::{Config, LoadError};
+use crate::config::{Config, LoadError, socket_in};
 use crate::daemon::api;
 
 /// How a command ended that could do its work.
@@ -101,7 +101,14 @@ fn dispatch(cli: Cli, screen: &Screen) -> anyhow::Result<Outcome> {
         crate::sense::stand_in()?;
         return Ok(Outcome::Fine);
     }
-    let config = load(file)?;
+    let config = match load(file) {
+        Err(wrong) => {
+            let Command::Status { output } = cli.command else { return Err(wrong) };
+            let socket = socket_in(file.unwrap_or(Path::new(DEFAULT_CONFIG)));
+            return status::despite(screen, &socket, wrong, output);
+        }
+        right => right?,
+    };
     let change = |command, paths, reason| change::change(screen, &config, command, paths, reason);
     match cli.command {
         Command::Run { protect, no_deliver } => {

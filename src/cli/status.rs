@@ -1,5 +1,6 @@
 //! `status`: how the daemon does.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -17,11 +18,26 @@ use crate::text::{escape, escape_path};
 const LISTED: usize = 50;
 
 pub(super) fn status(screen: &Screen, config: &Config, output: Output) -> anyhow::Result<Outcome> {
-    let status = client::status(&config.daemon.control)?;
+    show(screen, &client::status(&config.daemon.control)?, output)
+}
+
+/// What a daemon that runs says, though the configuration as it is now is wrong.
+pub(super) fn despite(
+    screen: &Screen,
+    socket: &Path,
+    wrong: anyhow::Error,
+    output: Output,
+) -> anyhow::Result<Outcome> {
+    let Ok(status) = client::status(socket) else { return Err(wrong) };
+    screen.remark(&wrong.to_string());
+    show(screen, &status, output)
+}
+
+fn show(screen: &Screen, status: &api::Status, output: Output) -> anyhow::Result<Outcome> {
     if output.json {
-        screen.json(&status)?;
+        screen.json(status)?;
     } else {
-        screen.lines(&render(&status, &TimeZone::system()))?;
+        screen.lines(&render(status, &TimeZone::system()))?;
     }
     Ok(Outcome::Fine)
 }
@@ -53,6 +69,12 @@ fn render(status: &api::Status, zone: &TimeZone) -> String {
             [&sensor.name, &sensor.state, &sensor.why].map(|text| escape(text.as_bytes()));
         let gap = if why.is_empty() { 0 } else { 13_usize.saturating_sub(state.len()) };
         text += &format!("  {name:<16} {style}{state}{style:#}{:gap$}{why}\n", "");
+    }
+    if !status.own.is_empty() {
+        text += &format!("\n{STRONG}its own files{STRONG:#}, watched and left as they are\n");
+    }
+    for path in &status.own {
+        text += &format!("  {}\n", escape_path(path.to_path()));
     }
     if let Some(test) = &status.selftest {
         let time = test.time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S");
@@ -102,6 +124,7 @@ mod tests {
             }],
             worst_case_notice_ms: 1000,
             selftest: None,
+            own: vec![PathText::new(Path::new("/usr/bin/steadfast"))],
         };
         let plain = anstream::adapter::strip_str(&render(&status, &TimeZone::UTC)).to_string();
         assert_eq!(
@@ -113,6 +136,9 @@ mod tests {
              sensors\n\
              \x20 fanotify         working\n\
              \x20 open-permission  unavailable  the kernel\\x1b[2J refused it\n\
+             \n\
+             its own files, watched and left as they are\n\
+             \x20 /usr/bin/steadfast\n\
              \n\
              protected less well than they should be\n\
              \x20 /tmp/f\\n  tmpfs has no immutable bit\n"

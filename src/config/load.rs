@@ -73,6 +73,16 @@ impl Config {
     }
 }
 
+/// The control socket that the file at `path` names, though it may be wrong in all else, or the
+/// usual one: a daemon that had a right one before may still answer there.
+#[must_use]
+pub fn socket_in(path: &Path) -> PathBuf {
+    let text = read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let table = text.and_then(|text| text.parse::<toml::Table>().ok());
+    let named = table.as_ref().and_then(|table| table.get("daemon")?.get("control")?.as_str());
+    PathBuf::from(named.unwrap_or(USUAL_SOCKET))
+}
+
 /// A bounded read of a regular file; a named pipe in its place does not block.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;

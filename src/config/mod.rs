@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use duration::{parse_duration, show_duration};
 pub use glob::is_glob;
-pub use load::{LoadError, USUAL_FILE, USUAL_SOCKET};
+pub use load::{LoadError, USUAL_FILE, USUAL_SOCKET, socket_in};
 pub use problem::{Problem, Problems};
 pub use resolve::{
     Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,

@@ -128,6 +128,10 @@ impl Guard {
         let trouble = self.scribe.trouble();
         sensors.push(super::shortcoming::journal(trouble));
         sensors.push(super::shortcoming::state(self.scribe.worry()));
+        if self.in_force.config.email.is_some() {
+            sensors.push(super::shortcoming::mail(self.scribe.undelivered()));
+        }
+        sensors.push(super::shortcoming::configuration(self.in_force.refused.clone()));
         sensors.push(self.canaries.status());
         let well = sensors.iter().all(super::api::SensorStatus::is_well);
         let broken = self.engine.broken();
@@ -146,7 +150,8 @@ impl Guard {
             State::Watching if !well => State::Degraded,
             state => state,
         };
-        let protected = self.wards.len() - self.canaries.files().count();
+        let own: Vec<PathText> = self.own_files().iter().map(|path| PathText::new(path)).collect();
+        let protected = self.wards.len() - self.canaries.files().count() - own.len();
         let open_incidents = self.engine.open_incidents() - tested;
         self.health.with_status(|status| {
             status.state = state;
@@ -155,6 +160,7 @@ impl Guard {
             status.selftest = self.canaries.last().cloned();
             status.worst_case_notice_ms = self.sweep.worst_case_ms();
             status.shortcomings = shortcomings;
+            status.own = own;
             status.sensors = sensors;
             self.life.service.tell(status);
         });

@@ -7,9 +7,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::guard::Guard;
+use super::handover;
 use super::sensors::Sensors;
 use crate::baseline::Record;
-use crate::engine::Past;
+use crate::engine::{Input, Past};
 use crate::sense::{FileId, Observation};
 
 impl Guard {
@@ -35,6 +36,14 @@ impl Guard {
         }
     }
 
+    /// Has it held against the baseline.
+    pub(super) fn begin_with(&mut self, file: FileId, whole_at: Timestamp, past: Past) {
+        if let Some(ward) = self.wards.get(&file) {
+            let protected = Box::new(ward.protected(whole_at));
+            self.feed(Input::Watch { file, protected, past });
+        }
+    }
+
     /// When it was last known to be whole, before this run.
     pub(super) fn whole_before(&self, record: &Record) -> Timestamp {
         let beat = self.last_beat.as_ref().and_then(|beat| beat.of(&record.path));
@@ -54,6 +63,18 @@ pub(super) struct Recalled {
 }
 
 impl Sensors {
+    /// Has the service manager keep the groups that it does not keep yet.
+    pub(super) fn keep_groups(&mut self) {
+        let Ok(sensor) = &self.fanotify else { return };
+        handover::keep_events(sensor.fds().skip(self.kept));
+        self.kept = sensor.fds().count();
+    }
+
+    /// What earlier runs left was taken up, all of it.
+    pub(super) fn let_go(&mut self) {
+        self.heritage.let_go();
+    }
+
     /// Whether an earlier run left its queue.
     pub(super) fn has_past(&self) -> bool {
         self.fanotify.is_ok() && self.heritage.events.is_there()

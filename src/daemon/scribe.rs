@@ -13,6 +13,7 @@ use super::discarded::Discarded;
 use super::failures::Failure;
 use super::health::Health;
 use super::keeper::{Keeper, Worry};
+use super::outbox::{Outbox, Undelivered};
 use super::workers::join_until;
 use super::writer::Writer;
 use crate::alert::{Item, Spool, Supervisor};
@@ -50,6 +51,10 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// One of steadfast's own files is this.
+    Own(Box<Record>),
+    /// One of steadfast's own files is gone for good.
+    OwnGone(PathBuf),
     /// All that is protected, should the database have to be written anew.
     Records(Vec<Record>),
     /// These patterns are in force.
@@ -112,6 +117,7 @@ pub struct Scribe {
     notes: Sender<Note>,
     trouble: Arc<Mutex<Option<String>>>,
     worry: Worry,
+    undelivered: Undelivered,
     thread: Option<JoinHandle<Desk>>,
 }
 
@@ -124,12 +130,14 @@ impl Scribe {
         let (notes, inbox) = channel();
         let trouble = Arc::new(Mutex::new(None));
         let worry = desk.keeper.worry();
-        let mut writer = Writer::new(desk, health, Arc::clone(&trouble));
+        let outbox = Outbox::default();
+        let undelivered = outbox.shown();
+        let mut writer = Writer::new(desk, health, Arc::clone(&trouble), outbox);
         let thread = std::thread::Builder::new().name("scribe".into()).spawn(move || {
             writer.run(&inbox);
             writer.desk
         })?;
-        Ok(Self { notes, trouble, worry, thread: Some(thread) })
+        Ok(Self { notes, trouble, worry, undelivered, thread: Some(thread) })
     }
 
     /// Hands over something to be written.
@@ -154,6 +162,12 @@ impl Scribe {
     #[must_use]
     pub fn worry(&self) -> Option<String> {
         self.worry.lock().ok()?.clone()
+    }
+
+    /// Why messages do not arrive, while they do not.
+    #[must_use]
+    pub fn undelivered(&self) -> Option<String> {
+        self.undelivered.lock().ok()?.clone()
     }
 
     /// Waits until everything handed over so far is on the disk, but no longer than `patience`.

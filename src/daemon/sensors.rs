@@ -36,7 +36,7 @@ pub struct Sensors {
     /// What an earlier run left.
     pub(super) heritage: Heritage,
     /// How many groups the service manager keeps for the next one.
-    kept: usize,
+    pub(super) kept: usize,
     pub(super) fanotify: Result<FanotifySensor, String>,
     permission: Result<PermissionSensor, String>,
     audit: Result<AuditSensor, String>,
@@ -85,20 +85,9 @@ impl Sensors {
         sensors
     }
 
-    /// Has the service manager keep the groups that it does not keep yet.
-    fn keep_groups(&mut self) {
-        let Ok(sensor) = &self.fanotify else { return };
-        handover::keep_events(sensor.fds().skip(self.kept));
-        self.kept = sensor.fds().count();
-    }
-
-    /// What earlier runs left was taken up, all of it.
-    pub fn let_go(&mut self) {
-        self.heritage.let_go();
-    }
-
-    /// Has `file` watched by every sensor that can, and says what they cannot do for it.
-    pub fn watch(&mut self, file: FileId, patient: &Patient) -> Vec<String> {
+    /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
+    /// opens it is looked at first if `ask` says so.
+    pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
         if !self.files.contains(&file) {
             self.files.push(file);
         }
@@ -124,7 +113,7 @@ impl Sensors {
         {
             lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
         }
-        if patient.facts.kind == FileKind::File {
+        if ask && patient.facts.kind == FileKind::File {
             self.ask_openers(patient);
         }
         self.expect(file, &patient.path);

@@ -32,6 +32,16 @@ pub(super) fn state(worry: Option<String>) -> SensorStatus {
     line("state", worry)
 }
 
+/// Whether messages arrive, as a line of `status`.
+pub(super) fn mail(undelivered: Option<String>) -> SensorStatus {
+    line("mail", undelivered)
+}
+
+/// Whether the configuration in force is the one on the disk, as a line of `status`.
+pub(super) fn configuration(refused: Option<String>) -> SensorStatus {
+    line("configuration", refused)
+}
+
 /// The self-test as a line of `status`.
 pub(super) fn selftest(trouble: Option<String>) -> SensorStatus {
     line("selftest", trouble)

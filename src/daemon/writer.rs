@@ -11,8 +11,9 @@ use super::backlog::Backlog;
 use super::discarded::{Discarded, Discards};
 use super::failures::Failure;
 use super::health::Health;
+use super::outbox::Outbox;
 use super::scribe::{Afterwards, Delivery, Desk, Note};
-use crate::alert::{Gatherer, Item, News, Turn, Turnout};
+use crate::alert::{Gatherer, Item, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Evidence, Heartbeat};
 use crate::engine::Moment;
@@ -43,6 +44,7 @@ pub(super) struct Writer {
     /// What was said last of a thing that goes wrong each time.
     warned: BTreeMap<&'static str, String>,
     trouble: Arc<Mutex<Option<String>>>,
+    outbox: Outbox,
     dropped: u64,
     /// The last try to write failed.
     failing: bool,
@@ -65,6 +67,7 @@ impl Writer {
         desk: Desk,
         health: Arc<Health>,
         trouble: Arc<Mutex<Option<String>>>,
+        outbox: Outbox,
     ) -> Self {
         Self {
             desk,
@@ -77,6 +80,7 @@ impl Writer {
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
             trouble,
+            outbox,
             dropped: 0,
             failing: false,
             behind: false,
@@ -292,7 +296,13 @@ impl Writer {
             }
         }
         match self.desk.spool.collect() {
-            Ok(news) => news.into_iter().for_each(|news| self.told(news)),
+            Ok(news) => {
+                for news in news {
+                    if let Some(event) = self.outbox.learn(news, &self.health.counts) {
+                        self.line(event);
+                    }
+                }
+            }
             Err(e) => self.warn("spool", Some(e.to_string())),
         }
         if !self.pruned || Instant::now() >= self.prune_again {
@@ -338,19 +348,6 @@ impl Writer {
         told.into_iter().for_each(|event| self.line(event));
     }
 
-    /// What became of a message.
-    fn told(&mut self, news: News) {
-        let counts = &self.health.counts;
-        match news {
-            News::Delivered { .. } => counts.delivered(),
-            News::Failed { .. } => counts.undelivered(false),
-            News::Rejected { .. } => counts.undelivered(true),
-        }
-        if let Some(event) = undelivered(news) {
-            self.line(event);
-        }
-    }
-
     fn prune(&mut self) -> Result<(), String> {
         if self.desk.baseline.is_touched() {
             self.pruned = false;
@@ -385,20 +382,6 @@ fn name_containers(names: &mut Names, event: &mut Event) {
     actors.for_each(|actor| names.complete(actor));
 }
 
-fn undelivered(news: News) -> Option<Event> {
-    let (incident, note) = match news {
-        News::Delivered { .. } => return None,
-        News::Failed { incident, attempts, error, next_try } => (
-            Some(incident),
-            format!(
-                "mail could not be delivered, attempt {attempts}: {error}; next try in {} s",
-                next_try.duration_since(Timestamp::now()).as_secs().max(0)
-            ),
-        ),
-        News::Rejected { name, why } => {
-            (None, format!("{name} in the mail spool is no message and was set aside: {why}"))
-        }
-    };
-    let event = Failure::AlertFailed.event(note)?;
-    Some(Event { incident, ..event })
-}
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -53,6 +53,8 @@ pub struct Journal {
     unclean: bool,
     /// The file does not end with a newline: somebody else wrote there.
     ragged: bool,
+    /// It had the append-only bit when it was last looked at, or needs none.
+    locked: bool,
     troubles: Vec<Trouble>,
     /// What a look at the files says as long as nobody else touches them.
     pub(super) marks: Marks,
@@ -98,9 +100,11 @@ impl Journal {
             head,
             unclean: false,
             ragged: false,
+            locked: true,
             troubles: Vec::new(),
             marks: Marks::new(),
         };
+        journal.locked = !matches!(is_append_only(journal.file.as_fd()), Ok(Some(false)));
         journal.measure().map_err(|error| journal.failed("read", error))?;
         // One too many is left where a rotation was cut short.
         journal.drop_surplus();
@@ -199,11 +203,20 @@ impl Journal {
             self.measure().map_err(|error| self.failed("read", error))?;
         }
         if let Ok(Some(false)) = is_append_only(self.file.as_fd()) {
-            self.troubles.push(Trouble::NotAppendOnly);
-            set_append_only(self.file.as_fd(), true)
-                .map_err(|error| self.failed("set +a on", error))?;
-            self.mark_current();
+            self.lock_again().map_err(|error| self.failed("set +a on", error))?;
         }
+        Ok(())
+    }
+
+    /// The append-only bit is not there: somebody cleared it, or it could not be set before.
+    fn lock_again(&mut self) -> io::Result<()> {
+        let again = set_append_only(self.file.as_fd(), true)?;
+        if std::mem::replace(&mut self.locked, again) {
+            self.troubles.push(Trouble::NotAppendOnly { again });
+        } else if !again {
+            self.troubles.push(Trouble::Unlocked);
+        }
+        self.mark_current();
         Ok(())
     }
 

@@ -65,13 +65,29 @@ const REFUSED: &str = "steadfast_failures_total{failure=\"configuration-refused\
 fn refused(guard: &Guard, spoil: impl FnOnce()) -> Value {
     let right = std::fs::read_to_string(guard.config()).unwrap();
     let before = metrics(&guard.control())[REFUSED];
+    let seq = guard.last_seq();
     spoil();
     guard.signal(Signal::HUP);
     let told = || (metrics(&guard.control())[REFUSED] > before).then_some(());
     poll(told, || guard.log());
+    // Whoever asks how it is hears of it, be the file as wrong as it may.
+    if let Some(in_force) = configuration(guard) {
+        assert_eq!(in_force["state"], "degraded", "{in_force}");
+    }
     guard.configure(&right);
-    let last = || guard.events().pop().filter(|event| event["kind"] == "configuration-refused");
+    // That the file was changed is on record too.
+    let refused = |event: &Value| event["kind"] == "configuration-refused";
+    let last =
+        || guard.events().into_iter().rfind(refused).filter(|e| e["seq"].as_u64() > Some(seq));
     poll(last, || guard.story())
+}
+
+/// What `status` says of the configuration, where the file still tells which daemon is meant.
+fn configuration(guard: &Guard) -> Option<Value> {
+    let output = guard.steadfast(&["status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+    let sensors = status["sensors"].as_array()?.clone();
+    sensors.into_iter().find(|sensor| sensor["name"] == "configuration")
 }
 
 fn is_locked(path: &Path) -> bool {
@@ -158,9 +174,12 @@ fn a_wrong_file_is_refused_with_every_problem_and_changes_nothing() {
         || guard.story(),
     );
     assert_eq!(metrics(&guard.control())[REFUSED], 4.0);
+    let refused = configuration(&guard).unwrap();
+    assert!(refused["why"].as_str().unwrap().contains("is gone"), "{refused}");
     // And once it is right again, it holds.
     configure(&guard, &["a", "b"], "", MAIL);
     assert_eq!(reload(&guard)["kind"], "configuration-loaded");
+    assert_eq!(configuration(&guard).unwrap()["state"], "working");
     assert_healed(&guard, &guard.path("b"));
 }
 

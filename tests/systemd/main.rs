@@ -10,6 +10,7 @@ mod common;
 
 mod boot;
 mod meanwhile;
+mod own;
 mod reload;
 mod restarts;
 mod room;

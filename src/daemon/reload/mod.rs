@@ -39,6 +39,8 @@ pub(super) struct InForce {
     pub(super) file: Option<PathBuf>,
     pub(super) listener: HealthListener,
     pub(super) reports: Mailer<Report>,
+    /// Why the file as it is now is not in force, where that is so.
+    pub(super) refused: Option<String>,
     /// A reload is under way; another was asked for meanwhile.
     pub(super) busy: bool,
     pub(super) again: bool,
@@ -96,6 +98,8 @@ impl Guard {
 
     fn refuse_configuration(&mut self, why: &str) {
         tracing::error!("the configuration stays as it was: {why}");
+        self.in_force.refused =
+            Some(format!("the file as it is now was refused, the one before is in force: {why}"));
         self.health.counts.failure(Failure::ConfigurationRefused);
         let note = format!("the configuration stays as it was: {why}");
         if let Some(event) = Failure::ConfigurationRefused.event(note) {
@@ -124,6 +128,7 @@ impl Guard {
         let mut added = 0_usize;
         let mut events = Vec::new();
         for record in taken {
+            self.give_up_own(&record.path);
             // Somebody may have protected it by command meanwhile.
             if self.engine.id_of(&record.path).is_none() {
                 added += 1;
@@ -162,6 +167,7 @@ impl Guard {
         tracing::info!("configuration loaded: {told}; {removed} released");
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.use_settings(config, listener);
+        self.look_for_own(false);
     }
 
     fn use_settings(&mut self, config: Config, listener: Option<Option<std::net::TcpListener>>) {
@@ -171,7 +177,7 @@ impl Guard {
         }
         self.globs.renew(&config);
         self.scribe.tell(Note::Patterns(self.globs.texts()));
-        self.in_force.config = config;
+        (self.in_force.config, self.in_force.refused) = (config, None);
         // Anew each time: what stands in files of its own may have changed, such as the password.
         self.scribe.tell(Note::Delivery(self.in_force.delivery()));
         self.doubt_sensors();
