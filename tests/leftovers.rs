@@ -40,9 +40,15 @@ fn assert_tidy(guard: &Guard, slot: &Path) {
         || unknown().is_empty().then_some(()),
         || format!("left in the slot: {:?}\n{}", unknown(), guard.story()),
     );
-    let entries: BTreeSet<PathBuf> =
-        database(guard).evidence(None).unwrap().into_iter().map(|one| one.location).collect();
-    assert_eq!(names_in(&guard.state().join("quarantine")), entries, "{}", guard.story());
+    let quarantine = guard.state().join("quarantine");
+    let entries = || -> BTreeSet<PathBuf> {
+        database(guard).evidence(None).unwrap().into_iter().map(|one| one.location).collect()
+    };
+    // What a start finds is entered while it is on guard already.
+    poll(
+        || (names_in(&quarantine) == entries()).then_some(()),
+        || format!("{:?}, not {:?}\n{}", names_in(&quarantine), entries(), guard.story()),
+    );
     let verify = guard.steadfast(&["journal", "verify"]);
     common::assert_code(&verify, 0, "journal verify");
 }

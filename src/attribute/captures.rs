@@ -21,7 +21,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -211,6 +211,19 @@ impl Captures {
         };
         let found = found.or_else(|| Some((self.captured_and_gone(pid)?, Source::OpenPermission)));
         match found {
+            Some((actor, source)) => By::Process { actor, source },
+            None => By::Gone { pid },
+        }
+    }
+
+    /// The process of an event that waited for long. What was captured under its pid since may be
+    /// another; only a pidfd of its own tells.
+    #[must_use]
+    pub fn by_late_event(&self, pid: u32, pidfd: Option<OwnedFd>) -> By {
+        if pid == 0 {
+            return By::Nobody;
+        }
+        match pidfd.and_then(|pidfd| self.alive(pid, pidfd.as_fd())) {
             Some((actor, source)) => By::Process { actor, source },
             None => By::Gone { pid },
         }

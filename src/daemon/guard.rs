@@ -28,7 +28,7 @@ use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Origin, Record, Vault};
-use crate::engine::{Engine, Input, Moment};
+use crate::engine::{Engine, Input, Moment, Past};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
 
@@ -246,6 +246,14 @@ impl Guard {
 
     /// Guards one more path.
     pub(super) fn guard(&mut self, record: Record) -> FileId {
+        let whole_at = self.whole_before(&record);
+        let file = self.take_in(record);
+        self.begin_with(file, whole_at, Past::Unknown);
+        file
+    }
+
+    /// Has it watched, and what a heal needs made ready.
+    pub(super) fn take_in(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
         let slot = self.slot(&record.path, record.origin);
@@ -271,11 +279,6 @@ impl Guard {
             self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
-        let whole_at = self.whole_before(&record);
-        if let Some(ward) = self.wards.get(&file) {
-            let protected = Box::new(ward.protected(whole_at));
-            self.feed(Input::Watch { file, protected });
-        }
         if self.next_id.is_multiple_of(LISTEN_EVERY) {
             self.listen(false);
         }
@@ -298,14 +301,6 @@ impl Guard {
         if let Some(ward) = self.ward_mut(file) {
             ward.slot = slot.map(Into::into);
         }
-    }
-
-    /// When it was last known to be whole, before this run.
-    fn whole_before(&self, record: &Record) -> Timestamp {
-        let beat = self.last_beat.as_ref().and_then(|beat| beat.of(&record.path));
-        // A clock that was set back makes it worthless.
-        let beat = beat.filter(|at| *at <= Timestamp::now());
-        beat.map_or(record.protected_at, |at| at.max(record.protected_at))
     }
 
     /// Has every sensor watch the file, and notes what they cannot do for it.
@@ -339,8 +334,7 @@ impl Guard {
         let whole_at = Timestamp::now();
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.patient.seal = None;
-        let protected = Box::new(ward.protected(whole_at));
-        self.feed(Input::Watch { file, protected });
+        self.begin_with(file, whole_at, Past::Unknown);
     }
 
     /// Counts what went wrong with the daemon itself, and puts it on record.

@@ -6,18 +6,20 @@
 //! it is, and goes to the quarantine with a line in the journal. What lies in the quarantine and
 //! not in its index is entered again. What cannot be moved now is found by the next start.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::said::Said;
 use super::scribe::Note;
 use super::store::Store;
 use crate::alert::Item;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence, Record, Replica};
-use crate::judge::{AlertWhen, Facts, FileKind};
+use crate::judge::{AlertWhen, Facts, FileKind, FileTime, render_facts};
 use crate::record::{self, Event, Filter, Kind, Severity};
 use crate::respond::{self, Make};
 use crate::sys;
@@ -25,6 +27,10 @@ use crate::text::escape_path;
 
 /// A larger copy is told by its size and metadata alone, so that no start waits for it, in bytes.
 const MOST_READ: u64 = 64 << 20;
+const TAKEN_OUT: &str = "it was taken out of a protected place by an earlier run, which ended \
+                         suddenly and had no time to say so";
+const CHANGED_COPY: &str = "a copy that lay ready to put it right has a content that is not known \
+                            to be good, and was not used";
 
 /// Clears what is left over of `before`, the paths that were protected when this run began, and
 /// `records`, those that are now. Returns what is to be written.
@@ -38,7 +44,14 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
     };
     let now = Timestamp::now();
     let incident = format!("restart-{}", now.strftime("%Y%m%dT%H%M%S.%6f"));
-    let mut clearing = Clearing { store, records, incident, found: Vec::new() };
+    let mut clearing = Clearing {
+        store,
+        records,
+        incident,
+        told: Vec::new(),
+        kept: Vec::new(),
+        said: OnceCell::new(),
+    };
     let slots = slots(&store.state, before.iter().chain(records));
     slots.iter().for_each(|slot| super::selftest::clear_slot(slot));
     let adopted = clearing.adopt(&evidence, &slots);
@@ -51,6 +64,7 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
         clearing.see_to(path);
     }
     clearing.tell_of_placed();
+    clearing.tell_of_entered(evidence);
     clearing.notes()
 }
 
@@ -71,15 +85,20 @@ struct Clearing<'a> {
     store: &'a Store,
     records: &'a [Record],
     incident: String,
-    /// What is told, and the evidence that it is about.
-    found: Vec<(Event, Option<Evidence>)>,
+    /// What is told.
+    told: Vec<Event>,
+    /// The evidence that was found.
+    kept: Vec<Evidence>,
+    /// Read when it is needed.
+    said: OnceCell<Said>,
 }
 
 impl Clearing<'_> {
     fn see_to(&mut self, left: &Path) {
         let Ok(stat) = sys::stat::stat(left) else { return };
         let name = left.file_name().unwrap_or_default();
-        let (ours, of) = match respond::make_of(name, stat.ino) {
+        let make = respond::make_of(name, stat.ino);
+        let (ours, of) = match make {
             Make::Unfinished => (true, None),
             Make::Copy => (self.is_known_good(left), None),
             Make::Taken(of) => (false, of),
@@ -95,9 +114,11 @@ impl Clearing<'_> {
         let kept = self.store.quarantine.take(left, &path, &self.incident);
         match kept {
             Ok(evidence) => {
-                let what = "it was taken out of a protected place by an earlier run, which ended \
-                            suddenly and had no time to say so";
-                self.tell(what, evidence);
+                let (kind, what) = match make {
+                    Make::Copy => (Kind::SensorDegraded, CHANGED_COPY),
+                    _ => (Kind::Restored, TAKEN_OUT),
+                };
+                self.tell(kind, what, evidence, stat.ctime);
             }
             Err(e) => tracing::error!("{e}"),
         }
@@ -141,7 +162,9 @@ impl Clearing<'_> {
             }
             let what = "it was taken to the quarantine by an earlier run, which ended suddenly and \
                         had no time to enter it there";
-            self.tell(what, evidence.clone());
+            let stat = sys::stat::stat(&evidence.lies_at());
+            let taken = stat.map(|stat| stat.ctime).unwrap_or_default();
+            self.tell(Kind::Restored, what, evidence.clone(), taken);
         }
         unlisted
     }
@@ -166,26 +189,73 @@ impl Clearing<'_> {
     /// A heal that gave a path its name back took nothing out, and may not be on record either.
     fn tell_of_placed(&mut self) {
         for record in self.records {
-            let told = |(_, kept): &(Event, Option<Evidence>)| {
-                kept.as_ref().is_some_and(|kept| kept.path == record.path)
-            };
+            let found = |kept: &Evidence| kept.path == record.path;
             if let Some(replica) = &record.replica
                 && has_inode(&record.path, replica.ino)
-                && !self.found.iter().any(told)
+                && !self.kept.iter().any(found)
             {
                 let event = self.event(&record.path).noting(
                     "it was put right just before an earlier run ended, which had no time to say \
                      by whom it was changed",
                 );
-                self.found.push((event, None));
+                self.told.push(event);
             }
         }
     }
 
-    fn tell(&mut self, what: &str, evidence: Evidence) {
+    /// Evidence that was entered, and of which the run that took it out may have had no time to
+    /// tell: that was after it was last said that everything is well.
+    fn tell_of_entered(&mut self, evidence: Vec<Evidence>) {
+        let beat = self.store.baseline.heartbeat().ok().flatten();
+        let late = |one: &Evidence| {
+            let beat = beat.as_ref().and_then(|beat| beat.of(&one.path));
+            beat.is_none_or(|at| one.taken_at >= at) && one.incident != respond::BY_COMMAND
+        };
+        let late: Vec<Evidence> = evidence.into_iter().filter(late).collect();
+        let Some(first) = late.iter().map(|one| one.taken_at).min() else { return };
+        let said = self.said.get_or_init(|| Said::since(&self.store.state, Some(first)));
+        let mut untold = Vec::new();
+        for one in late {
+            let found = snapshot(&one.lies_at(), Content::Hash(0, MOST_READ), &|_| ()).ok();
+            let taken = sys::stat::stat(&one.lies_at()).map(|stat| stat.ctime);
+            let facts = found.map(|found| found.facts);
+            let good = self.good(&one.path);
+            if !said.tells_of(&one, facts.as_ref(), good, taken.unwrap_or_default()) {
+                untold.push((one, facts));
+            }
+        }
+        for (one, facts) in untold {
+            let what = "it was put right by an earlier run, which ended suddenly and had no time to \
+                        say so";
+            self.tell_what(Kind::Restored, what, &one, facts.as_ref());
+            if let Some(told) = self.told.last_mut() {
+                told.incident = Some(one.incident);
+            }
+        }
+    }
+
+    fn good(&self, path: &Path) -> Option<&Facts> {
+        self.records.iter().find(|record| record.path == path).map(|record| &record.facts)
+    }
+
+    /// Evidence was found, `taken` then. What the run that took it out has said of it need not be
+    /// said again.
+    fn tell(&mut self, kind: Kind, what: &str, evidence: Evidence, taken: FileTime) {
+        let found = snapshot(&evidence.lies_at(), Content::Hash(0, MOST_READ), &|_| ()).ok();
+        let facts = found.map(|found| found.facts);
+        let said = self.said.get_or_init(|| Said::since(&self.store.state, None));
+        if !said.tells_of(&evidence, facts.as_ref(), self.good(&evidence.path), taken) {
+            self.tell_what(kind, what, &evidence, facts.as_ref());
+        }
+        self.kept.push(evidence);
+    }
+
+    fn tell_what(&mut self, kind: Kind, what: &str, evidence: &Evidence, facts: Option<&Facts>) {
+        let mut event = Event { kind, ..self.event(&evidence.path) };
+        event.after = facts.map(render_facts).unwrap_or_default();
+        event.after.retain(|fact, _| fact == "size" || fact == "sha256");
         let place = escape_path(&evidence.location);
-        let event = self.event(&evidence.path).noting(format!("{what}; it is kept at {place}"));
-        self.found.push((event, Some(evidence)));
+        self.told.push(event.noting(format!("{what}; it is kept at {place}")));
     }
 
     fn event(&self, path: &Path) -> Event {
@@ -200,15 +270,13 @@ impl Clearing<'_> {
             let of = self.records.iter().find(|record| Some(&record.path) == path.as_ref());
             of.is_some_and(|record| record.policy.alert == AlertWhen::Never)
         };
-        let events: Vec<Event> =
-            self.found.iter().map(|(event, _)| event.clone()).filter(|e| !silent(e)).collect();
+        let events: Vec<Event> = self.told.iter().filter(|e| !silent(e)).cloned().collect();
         let (incident, not_before) = (self.incident, Timestamp::now());
         let message = (!events.is_empty())
             .then(|| Note::Message { item: Item { incident, not_before, events }, waits: false });
-        let evidence = self.found.iter().filter_map(|(_, kept)| kept.clone()).map(Note::Evidence);
-        let evidence: Vec<Note> = evidence.collect();
-        let events = self.found.into_iter().map(|(event, _)| Note::Event(Box::new(event)));
-        evidence.into_iter().chain(events).chain(message).collect()
+        let evidence = self.kept.into_iter().map(Note::Evidence);
+        let events = self.told.into_iter().map(|event| Note::Event(Box::new(event)));
+        evidence.chain(events).chain(message).collect()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::api::{Shortcoming, State};
 use super::guard::Guard;
 use super::service::{Feeder, Service};
@@ -18,6 +20,7 @@ pub(super) struct Life {
     pub(super) state: State,
     /// What has not been compared since the start, and when to ask next.
     uncompared: Vec<FileId>,
+    begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
     on_ready: Option<super::start::OnReady>,
@@ -33,6 +36,7 @@ impl Life {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
+            begun: Timestamp::now(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
             service,
@@ -71,6 +75,9 @@ impl Guard {
             crate::sys::memory::give_back();
             self.life.state = State::Watching;
             self.health.start.rest();
+            // A run that ends before its first round has still seen everything.
+            self.sweep.compared(self.life.begun);
+            self.beat();
             self.publish();
             let life = &mut self.life;
             self.health.with_status(|status| {
@@ -98,6 +105,22 @@ impl Guard {
             let _told_already = self.turn()?;
         }
         Ok(())
+    }
+
+    /// Leaves to the next run what it needs to go on where this one ends. True where the service
+    /// manager is about to start it.
+    pub(super) fn hand_over(&self) -> bool {
+        if !Service::is_managed() {
+            return false;
+        }
+        if self.wards().all(|(file, _)| self.engine.is_quiet(file)) {
+            super::handover::settled();
+        }
+        let starts_again = super::service::starts_again();
+        if let (true, Some(audit)) = (starts_again, self.sensors.audit()) {
+            audit.leave();
+        }
+        starts_again
     }
 
     /// Lets those who ask see how things are.

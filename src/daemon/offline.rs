@@ -235,7 +235,7 @@ fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> 
 fn evict(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let slot = respond::slot_directory(path, &store.state)?;
     let taken = respond::take_out(path, &slot)?;
-    let evidence = store.quarantine.take(&taken, path, "restored-by-command")?;
+    let evidence = store.quarantine.take(&taken, path, respond::BY_COMMAND)?;
     store.baseline.add_evidence(&evidence)?;
     let event = Event::new(Timestamp::now(), Kind::Created, Severity::Warning)
         .about(path)
@@ -268,7 +268,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     heal(Cure::PutBackParents);
     let outcome = heal(Cure::Replace);
     if let Some(from) = &outcome.evidence {
-        let evidence = store.quarantine.take(from, path, "restored-by-command")?;
+        let evidence = store.quarantine.take(from, path, respond::BY_COMMAND)?;
         store.baseline.add_evidence(&evidence)?;
     }
     let stat = outcome.conclude().map_err(anyhow::Error::msg)?;

@@ -16,7 +16,7 @@ use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
-use crate::judge::FileKind;
+use crate::judge::{FileKind, Stat};
 use crate::respond::{self, Outcome};
 use crate::sense::FileId;
 use crate::sys;
@@ -304,17 +304,19 @@ impl Guard {
         }
     }
 
-    /// Trusts a replica of an earlier run only as it left it. One that took the path just before
-    /// that run ended has the file read before it is believed.
+    /// Trusts a replica of an earlier run only as it left it. One that is not there was used by a
+    /// heal which that run had no time to note: then another inode is no news, and the file is
+    /// read before it is believed.
     pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
-        let Some(replica) = &ward.patient.replica else { return };
-        if super::leftovers::is_ready(replica) {
+        let patient = &mut ward.patient;
+        if patient.replica.as_ref().is_some_and(super::leftovers::is_ready) {
             return;
         }
-        if super::leftovers::has_inode(&ward.patient.path, replica.ino) {
-            ward.patient.seal = None;
+        patient.replica = None;
+        let sealed = |seal: &Stat| super::leftovers::has_inode(&patient.path, seal.ino);
+        if !patient.seal.as_ref().is_some_and(sealed) {
+            patient.seal = None;
         }
-        ward.patient.replica = None;
     }
 
     fn evict(&mut self, file: FileId, name: &[u8], incident: &str) {

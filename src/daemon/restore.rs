@@ -16,7 +16,7 @@ use crate::sense::FileId;
 impl Guard {
     /// Puts the known-good copy at the path because a person says so.
     pub(super) fn restore(&mut self, file: FileId) -> (bool, String) {
-        self.set_incident(file, "restored-by-command".into());
+        self.set_incident(file, respond::BY_COMMAND.into());
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
         let patient = ward.patient.clone();
         let slot = ward.slot.clone().unwrap_or_else(|| Path::new("").into());

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::api::SensorStatus;
+use super::handover::{self, Heritage};
 use super::wake::Mailer;
 use super::workers::Report;
 use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
@@ -34,11 +35,15 @@ const ANCHOR: &str = "audit";
 
 /// See the module.
 pub struct Sensors {
-    captures: Arc<Captures>,
-    fanotify: Result<FanotifySensor, String>,
+    pub(super) captures: Arc<Captures>,
+    /// What an earlier run left.
+    pub(super) heritage: Heritage,
+    /// How many groups the service manager keeps for the next one.
+    pub(super) kept: usize,
+    pub(super) fanotify: Result<FanotifySensor, String>,
     permission: Result<PermissionSensor, String>,
     audit: Result<AuditSensor, String>,
-    inotify: Option<Result<InotifySensor, String>>,
+    pub(super) inotify: Option<Result<InotifySensor, String>>,
     mounts: Result<MountsSensor, String>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
@@ -48,13 +53,21 @@ pub struct Sensors {
 impl Sensors {
     /// Starts what this kernel and our privileges allow.
     #[must_use]
-    pub fn start(reports: Mailer<Report>, state: &Path) -> Self {
+    pub fn start(reports: Mailer<Report>, state: &Path, mut heritage: Heritage) -> Self {
         let captures = Arc::new(Captures::new());
+        // While those live who are named in it.
+        heritage.events.read(&captures);
         let (mailer, hot) = (reports.clone(), reports.clone());
-        let audit = AuditSensor::start(Arc::clone(&captures), &state.join(ANCHOR), move |told| {
-            mailer.send(Report::Audit(told));
-        });
+        let records = std::mem::take(&mut heritage.records);
+        let tell = move |told| mailer.send(Report::Audit(told));
+        let anchor = state.join(ANCHOR);
+        let audit = AuditSensor::start(Arc::clone(&captures), &anchor, records, tell);
+        if let Ok(audit) = &audit {
+            handover::keep_records(audit.stream());
+        }
         let mut sensors = Self {
+            heritage,
+            kept: 0,
             fanotify: FanotifySensor::new().map_err(|e| e.to_string()),
             permission: PermissionSensor::start(
                 Arc::clone(&captures),
@@ -71,6 +84,7 @@ impl Sensors {
             files: HashSet::new(),
         };
         sensors.tend();
+        sensors.keep_groups();
         sensors
     }
 
@@ -87,6 +101,7 @@ impl Sensors {
             Ok(sensor) => sensor.watch(file, &patient.path, kind).map_err(|e| e.to_string()),
             Err(why) => Err(why.clone()),
         };
+        self.keep_groups();
         if let Err(why) = by_fanotify
             && let Err(other) = self.watch_by_inotify(file, &patient.path, kind)
         {
@@ -103,6 +118,9 @@ impl Sensors {
             self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);
+        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, patient.seal) {
+            audit.had(file, InodeKey { dev: seal.dev, ino: seal.ino });
+        }
         lacks
     }
 
@@ -278,6 +296,7 @@ impl Sensors {
     /// table changed is told only once, by the poll that waited for it.
     pub fn read(&mut self, at: Instant, mounts_changed: bool, out: &mut Vec<Observation>) -> bool {
         let mut lost = false;
+        self.heritage.events.read(&self.captures);
         if let Ok(sensor) = self.fanotify.as_mut() {
             lost |= sensor.read(at, out).lost;
         }

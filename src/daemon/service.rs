@@ -4,11 +4,13 @@
 //! nothing is said. It is told when everything has been compared with the baseline and not
 //! before, and its watchdog is fed only while every thread gets on with its work.
 
-use std::os::fd::OwnedFd;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
@@ -21,6 +23,12 @@ const MORE_TIME: Duration = Duration::from_secs(60);
 const OFTEN: Duration = Duration::from_secs(5);
 /// The watchdog is fed so many times before it bites.
 const TIMES: u32 = 4;
+
+/// The manager is waited for this long when it is asked something, and looked for so often…
+const ANSWER: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+/// …and no answer is longer, in bytes.
+const LONGEST: u64 = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -46,6 +54,11 @@ impl Service {
     pub fn handed(&mut self, name: &str) -> Option<OwnedFd> {
         let at = self.handed.iter().position(|(known, _)| known == name)?;
         Some(self.handed.swap_remove(at).1)
+    }
+
+    /// All that was handed over and not asked for.
+    pub fn rest(&mut self) -> Vec<(String, OwnedFd)> {
+        std::mem::take(&mut self.handed)
     }
 
     /// It is on guard: everything was compared with the baseline.
@@ -77,6 +90,57 @@ fn told(status: &Status) -> String {
         1 => format!("{state}: {protected} {paths} protected, one incident is open"),
         many => format!("{state}: {protected} {paths} protected, {many} incidents are open"),
     }
+}
+
+/// Has the manager keep `fd` under this name, for the next process of the service. It does not
+/// look after it meanwhile: that would wake it with each event, and have it close a socket whose
+/// queue ran over.
+pub fn keep(name: &str, fd: BorrowedFd<'_>) {
+    let all = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+    if let Err(e) = sd_notify::notify_with_fds(&all, &[fd]) {
+        tracing::debug!("the service manager does not listen: {e}");
+    }
+}
+
+/// Has it keep what is under this name no longer.
+pub fn let_go(name: &str) {
+    say(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
+/// Whether the manager has the service stop only to start it again. Where that cannot be found
+/// out, it does not.
+#[must_use]
+pub fn starts_again() -> bool {
+    let unit = crate::attribute::procfs::capture(std::process::id()).and_then(|us| us.unit);
+    let jobs = unit.and_then(|unit| {
+        let mut command = Command::new("systemctl");
+        command.args(["list-jobs", "--no-legend", "--plain", "--full", "--no-pager", "--", &unit]);
+        answer(command)
+    });
+    jobs.is_some_and(|jobs| jobs.lines().any(is_restart))
+}
+
+/// Number, unit, type and state of a job.
+fn is_restart(job: &str) -> bool {
+    job.split_ascii_whitespace().nth(2).is_some_and(|kind| kind.ends_with("restart"))
+}
+
+/// What a command has to say that does not take long.
+fn answer(mut command: Command) -> Option<String> {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = quiet.spawn().ok()?;
+    let deadline = Instant::now() + ANSWER;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let mut said = String::new();
+    child.stdout.take()?.take(LONGEST).read_to_string(&mut said).ok()?;
+    Some(said)
 }
 
 /// What cannot be said is not: the manager notices by itself that nothing is said.
@@ -145,5 +209,35 @@ impl Drop for Feeder {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_jobs_only_a_restart_starts_the_service_again() {
+        for (job, restart) in [
+            ("  123 steadfast.service restart running", true),
+            ("7 steadfast.service try-restart waiting", true),
+            ("7 steadfast.service stop  running", false),
+            ("7 restart.service stop running", false),
+            ("No jobs running.", false),
+            ("", false),
+        ] {
+            assert_eq!(is_restart(job), restart, "{job}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_waited_for_who_does_not_answer() {
+        let mut echo = Command::new("echo");
+        echo.arg("yes");
+        assert_eq!(answer(echo).as_deref(), Some("yes\n"));
+        let mut sleep = Command::new("sleep");
+        sleep.arg("60");
+        assert_eq!(answer(sleep), None);
+        assert_eq!(answer(Command::new("/none")), None);
     }
 }

@@ -15,6 +15,7 @@ use super::control::{At, Control, ControlError};
 use super::failures::Failure;
 use super::globs::Globs;
 use super::guard::Guard;
+use super::handover::Heritage;
 use super::health::Health;
 use super::herd::Herd;
 use super::keeper::Keeper;
@@ -127,6 +128,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     // Nothing is touched where another daemon has the state, or answers on the socket.
     let state = Store::probe(&config.daemon);
     let control = open_control(config, &health, &reports, service.handed(CONTROL));
+    let heritage = Heritage::of(service.rest());
     let (wanted, (known, _), control) = together(wanted, known, state, control)?;
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
@@ -139,7 +141,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
-        (store, globs),
+        (store, globs, heritage),
         options.on_entry,
         (mailbox, &reports),
         Life::new(options.on_ready, (service, feeder)),
@@ -163,11 +165,10 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for note in left_over {
         guard.scribe.tell(note);
     }
-    for record in plan.records {
-        guard.guard(record);
-    }
+    guard.guard_all(plan.records);
     guard.watch_own(own);
     guard.sensors.scan();
+    guard.sensors.let_go();
     guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
@@ -176,7 +177,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
 }
 
 fn assemble(
-    (store, globs): (Store, Globs),
+    (store, globs, heritage): (Store, Globs, Heritage),
     on_entry: Box<dyn Fn(&Entry) + Send>,
     (mailbox, reports): (Mailbox<Report>, &Mailer<Report>),
     life: Life,
@@ -191,7 +192,7 @@ fn assemble(
     let evidence = Arc::clone(&quarantine);
     let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
-    let sensors = Sensors::start(reports.clone(), &state);
+    let sensors = Sensors::start(reports.clone(), &state, heritage);
     let stager = workers::stager(
         Arc::clone(&vault),
         (evidence, scribe.sender()),
@@ -272,6 +273,7 @@ fn finish(mut guard: Guard, control: Control) {
     guard.adopt_own_at_once();
     guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
+    let starts_again = guard.hand_over();
     let Guard { stager, reader, scribe, health, .. } = guard;
     let deadline = Instant::now() + WORKERS;
     if ![reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended) {
@@ -280,7 +282,10 @@ fn finish(mut guard: Guard, control: Control) {
         );
         health.counts.failure(Failure::UnfinishedAtStop);
     }
-    let stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
+    let mut stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
+    if starts_again {
+        stopped.note = Some("to start again: what happens until then is queued".to_owned());
+    }
     scribe.tell(Note::Event(Box::new(stopped)));
     if !scribe.flush(PATIENCE) {
         tracing::error!("not everything could be written before the end");

@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::scribe::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
-use crate::baseline::Evidence;
+use crate::baseline::{Evidence, Heartbeat};
 use crate::engine::Moment;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::Quarantine;
@@ -56,6 +56,8 @@ pub(super) struct Writer {
     /// The database could not be written at the last try.
     behind: bool,
     discards: Discards,
+    /// A sign of life, to be given once all that was found before it is on record.
+    beat: Option<Heartbeat>,
     /// The index of the quarantine, as it was last read.
     evidence: Vec<Evidence>,
     /// No evidence came since the quarantine was last within bounds.
@@ -89,6 +91,7 @@ impl Writer {
             failing: false,
             behind: false,
             discards: Discards::default(),
+            beat: None,
             evidence: Vec::new(),
             pruned: false,
             prune_again: Instant::now(),
@@ -192,6 +195,7 @@ impl Writer {
                 }
             }
             Note::Then(act) => later.push(act),
+            Note::Heartbeat(beat) => self.beat = Some(beat),
             Note::Discarded(piece) => self.discards.add(&piece),
             Note::Records(records) => {
                 self.desk.keeper.remember(records);
@@ -239,6 +243,11 @@ impl Writer {
         });
         if self.messages.is_empty() {
             self.withdrawn.retain(|incident| spool.withdraw(incident).is_err());
+        }
+        if trouble.is_none()
+            && let Some(beat) = self.beat.take()
+        {
+            self.backlog.take(Note::Heartbeat(beat), &self.desk.baseline);
         }
         self.tell_trouble(trouble);
     }

@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) note: Option<String>,
     /// Between what times it happened, where no event told of it.
     pub(super) span: Option<Span>,
+    /// It was before this run.
+    pub(super) bygone: Option<Bygone>,
     /// When what it tells of was taken out of the path, where it was read only then.
     pub(super) taken: Option<Duration>,
     /// When a look showed the first of what was drafted with it.
@@ -41,6 +43,14 @@ pub(super) struct Draft {
     pub(super) replaced: bool,
 }
 
+/// A change was before this run, and events told of it that waited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bygone {
+    pub(super) span: Span,
+    /// Nothing else was done that might explain it.
+    pub(super) complete: bool,
+}
+
 impl Draft {
     /// One that was just found.
     pub(super) fn of(now: Moment, round: u32, window: Window, difference: Difference) -> Self {
@@ -52,6 +62,7 @@ impl Draft {
             after: difference.after,
             note: None,
             span: None,
+            bygone: None,
             taken: None,
             noticed: now.mono,
             asked: None,
@@ -81,6 +92,7 @@ impl Draft {
             replaced: false,
             note: Some("no event told of it".to_owned()),
             span: Some(Span { from: whole_before, to: now.wall }),
+            bygone: None,
             taken: None,
         }
     }

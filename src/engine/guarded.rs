@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::draft::Bygone;
 use super::failing::Failing;
 use super::incident::Incident;
 use super::seen::Seen;
 use super::{Action, Moment, Sight};
 use crate::attribute::{InodeKey, LATE, SLACK, Window};
 use crate::judge::{Difference, Facts, FileKind, Policy, Stat, Unexpected, looks_whole};
-use crate::record::Kind;
+use crate::record::{Kind, Span};
 use crate::sense::FileId;
 
 /// What the engine has to know of a path to guard it.
@@ -79,6 +80,8 @@ pub(super) struct Guarded {
     pub(super) unread: bool,
     /// An event, not only a sweep, told that something happens.
     pub(super) told: bool,
+    /// What is found may be from before this run, of which events tell: all of them, or not.
+    pub(super) recalled: Option<bool>,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
     pub(super) suspects: Vec<Seen>,
@@ -137,6 +140,7 @@ impl Guarded {
             written: false,
             unread: false,
             told: false,
+            recalled: None,
             learned: None,
             suspects: Vec::new(),
             round: 0,
@@ -294,12 +298,30 @@ impl Guarded {
         }
     }
 
+    /// Between what times what was seen now happened, where it was before this run and events told
+    /// of it.
+    pub(super) fn bygone(&self, now: Moment, seen: &Sight) -> Option<Bygone> {
+        let complete = self.recalled.filter(|_| self.told)?;
+        let from = self.whole_before_wall;
+        let changed = match seen {
+            Sight::Present(stat) => {
+                let nanoseconds = i32::try_from(stat.ctime.nsec).ok()?;
+                Timestamp::new(stat.ctime.sec, nanoseconds).ok()
+            }
+            _ => None,
+        };
+        // Times of files are as good as the clock that was set meanwhile.
+        let to = changed.filter(|at| (from..=now.wall).contains(at)).unwrap_or(now.wall);
+        Some(Bygone { span: Span { from: from.min(to), to }, complete })
+    }
+
     /// A look found it as it was sealed: whoever was seen until now did no harm.
     pub(super) fn found_whole(&mut self, now: Moment) {
         if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.owes_nothing();
+        self.recalled = None;
         self.fruitless = 0;
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
             incident.unproven = false;

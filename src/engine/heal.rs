@@ -128,6 +128,7 @@ impl Engine {
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
         let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
+        let bygone = guarded.bygone(now, seen);
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
         let incident =
@@ -145,6 +146,7 @@ impl Engine {
         let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
         incident.window = content;
         incident.replaced = replaced;
+        incident.bygone = bygone;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
         if !guarded.told && differs && !(failing && known(incident)) {
             incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
@@ -152,7 +154,7 @@ impl Engine {
         for difference in found {
             let window = if difference.kind == Kind::ContentChanged { content } else { window };
             let draft = Draft::of(now, round, window, difference);
-            incident.draft(Draft { replaced, ..draft });
+            incident.draft(Draft { replaced, bygone, ..draft });
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);

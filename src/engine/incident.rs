@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Moment;
-use super::draft::Draft;
+use super::draft::{Bygone, Draft};
 use super::failing::Telling;
 use crate::attribute::{Suspect, Window};
 use crate::judge::FileTime;
@@ -39,6 +39,7 @@ pub(super) struct Awaited {
     pub(super) window: Window,
     /// It came with another inode.
     pub(super) replaced: bool,
+    pub(super) bygone: Option<Bygone>,
 }
 
 /// See the module.
@@ -58,6 +59,8 @@ pub(super) struct Incident {
     pub(super) window: Window,
     /// It came with another inode.
     pub(super) replaced: bool,
+    /// They were before this run.
+    pub(super) bygone: Option<Bygone>,
     /// What was drafted, and in which round.
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
@@ -104,6 +107,7 @@ impl Incident {
             inode: None,
             window: Window::default(),
             replaced: false,
+            bygone: None,
             said: Vec::new(),
             digests: Vec::new(),
             awaited: VecDeque::new(),
@@ -140,6 +144,7 @@ impl Incident {
                 }
                 known.after.extend(draft.after);
                 known.replaced &= draft.replaced;
+                known.bygone = known.bygone.or(draft.bygone);
                 for window in draft.windows {
                     known.add(window);
                 }
@@ -216,7 +221,8 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
         self.evidence += 1;
-        self.awaited.push_back(Awaited { round, at, window: self.window, replaced: self.replaced });
+        let Self { window, replaced, bygone, .. } = *self;
+        self.awaited.push_back(Awaited { round, at, window, replaced, bygone });
     }
 
     /// The oldest evidence that was awaited was read, or will not be: which it was, if what it

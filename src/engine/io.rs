@@ -95,6 +95,21 @@ pub struct Healed {
 /// is tampering in the middle of a heal, and no failure.
 pub const MISSED: &str = "missed";
 
+/// What is known of the time before a file was watched, since it was last known to be whole.
+#[derive(Clone, Debug, Default)]
+pub enum Past {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// What events told that waited for us.
+    Told {
+        /// There were no others: the run before had dealt with all that it had read.
+        complete: bool,
+        /// What they told of this file.
+        seen: Vec<Observation>,
+    },
+}
+
 /// What the engine is told.
 #[derive(Debug)]
 pub enum Input {
@@ -104,6 +119,8 @@ pub enum Input {
         file: FileId,
         /// What is known of it.
         protected: Box<Protected>,
+        /// What is known of the time before.
+        past: Past,
     },
     /// Guard it no longer.
     Unwatch {

@@ -34,7 +34,7 @@ use crate::judge::Remedy;
 use crate::sense::{FileId, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
-pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Sight};
+pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight};
 
 use guarded::Guarded;
 use heal::Drift;
@@ -72,7 +72,9 @@ impl Engine {
             self.work_out(drift);
         }
         match input {
-            Input::Watch { file, protected } => self.watch(now, file, *protected, out),
+            Input::Watch { file, protected, past } => {
+                self.watch(now, file, *protected, past, out);
+            }
             Input::Unwatch { file } => self.unwatch(file),
             Input::Policy { file, policy } => {
                 if let Some(guarded) = self.files.get_mut(&file) {
@@ -191,7 +193,14 @@ impl Engine {
         self.files.get(&file)?.learned
     }
 
-    fn watch(&mut self, now: Moment, file: FileId, protected: Protected, out: &mut Vec<Action>) {
+    fn watch(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        protected: Protected,
+        past: Past,
+        out: &mut Vec<Action>,
+    ) {
         self.by_path.insert(protected.path.clone(), file);
         let mut guarded = Guarded::new(protected, now);
         if guarded.seal.is_none() {
@@ -199,7 +208,29 @@ impl Engine {
             guarded.start_verify(file, out);
         }
         self.files.insert(file, Box::new(guarded));
+        if let Past::Told { complete, seen } = past {
+            self.recall(now, file, complete, seen, out);
+        }
         out.push(Action::Look { file });
+    }
+
+    /// What was seen of a file before it was watched, as if it were seen now. The look at it
+    /// follows.
+    fn recall(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        complete: bool,
+        seen: Vec<Observation>,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(guarded) = self.files.get_mut(&file) {
+            guarded.recalled = Some(complete);
+            guarded.seen_whole = Some(Duration::ZERO);
+        }
+        let mut more = Vec::new();
+        seen.into_iter().for_each(|seen| self.observed(now, seen, &mut more));
+        out.extend(more.into_iter().filter(|action| !matches!(action, Action::Look { .. })));
     }
 
     fn unwatch(&mut self, file: FileId) {

@@ -24,7 +24,7 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at, window, replaced }), Some((facts, inode))) =
+        if let (Some(Awaited { round, at, window, replaced, bygone }), Some((facts, inode))) =
             (untold, found)
         {
             // It may have come after the last look before the heal.
@@ -38,7 +38,7 @@ impl Engine {
                 let own = window.own && !replaced;
                 let window = Window { until: at.file_time(), sharp: false, own, ..window };
                 let draft = Draft::of(at, round, window, content);
-                incident.draft(Draft { note, taken, replaced, ..draft });
+                incident.draft(Draft { note, taken, replaced, bygone, ..draft });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {

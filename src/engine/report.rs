@@ -11,7 +11,7 @@ use super::heal::GRACE;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Evidence, Named, Testimony, name_culprit};
+use crate::attribute::{Actor, Confidence, Evidence, Named, Testimony, name_culprit};
 use crate::judge::AlertWhen;
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
@@ -61,6 +61,7 @@ impl Engine {
         if !drafted.is_empty() && all {
             // What they did is on record; it must not be laid on them a second time.
             guarded.forget_the_harmless(now.mono);
+            guarded.recalled = None;
         }
         if let Some(first) = incident.drafts.iter().map(|draft| draft.round).min() {
             guarded.forget_before(first);
@@ -226,7 +227,13 @@ impl Guarded {
         });
         let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
         let evidence = Evidence { testimony, windows: &draft.windows, nature: draft.nature() };
-        name_culprit(draft.kind, &suspects, openers, &evidence)
+        let mut named = name_culprit(draft.kind, &suspects, openers, &evidence);
+        if draft.bygone.is_some_and(|bygone| !bygone.complete) {
+            // Another may have been at it too, whom the run before saw last of all.
+            let confidence = &mut named.attribution.confidence;
+            *confidence = Confidence::Opener.min(*confidence);
+        }
+        named
     }
 
     /// Whether somebody made one of the changes whom audit has yet to tell of. Then nobody has
@@ -272,7 +279,7 @@ impl Guarded {
                 event.attribution = named.attribution;
                 event.others = named.others;
                 event.response.clone_from(&incident.responses);
-                event.window = draft.span;
+                event.window = draft.span.or(draft.bygone.map(|bygone| bygone.span));
                 event.note = draft.note.or(named.note);
                 event
             })

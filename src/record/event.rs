@@ -245,7 +245,7 @@ pub struct Event {
     /// What was done about it.
     #[serde(default)]
     pub response: Vec<Response>,
-    /// Between what times it happened, where no event told of it.
+    /// Between what times it happened, where nobody saw it at the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
     /// More, in words, for a person: the reason given, the sensor's trouble.
@@ -274,11 +274,11 @@ impl Event {
         }
     }
 
-    /// Between what times it happened, where it is drift that no event told of.
+    /// Between what times it happened, where nobody saw it at the time.
     #[must_use]
     pub fn window(&self) -> Option<Span> {
         let told = || Span::told(self.note.as_deref()?);
-        (self.kind == Kind::DriftFound).then(|| self.window.or_else(told))?
+        self.window.or_else(|| (self.kind == Kind::DriftFound).then(told)?)
     }
 
     /// The same event about `path`.

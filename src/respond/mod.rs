@@ -26,3 +26,6 @@ pub use replica::{
 pub use rewrite::copy_out;
 pub use slot::{highest, slot_directory};
 pub use tree::remove_path;
+
+/// The incident of what a person's command took out: it is no news.
+pub const BY_COMMAND: &str = "restored-by-command";

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 pub use audit::AuditSensor;
 pub use error::SenseError;
-pub use fanotify::FanotifySensor;
+pub use fanotify::{Bygone, FanotifySensor};
 pub use inotify::InotifySensor;
 pub use mounts::{Mount, MountRoots, MountTable, MountsSensor};
 pub use permission::{PermissionSensor, stand_in};

@@ -8,7 +8,7 @@ use crate::no_audit;
 use crate::tamper::{finish, start};
 
 /// The rules of the process with this pid.
-fn rules_of(pid: u32) -> Vec<Rule> {
+pub fn rules_of(pid: u32) -> Vec<Rule> {
     let prefix = format!("steadfast-{pid}-");
     let mut rules = Control::open().unwrap().rules().unwrap();
     rules.retain(|rule| rule.its_key().is_some_and(|key| key.starts_with(&prefix)));

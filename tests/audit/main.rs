@@ -9,6 +9,7 @@ mod common;
 
 mod created;
 mod disguised;
+mod handover;
 mod hot;
 mod ledger;
 mod lifecycle;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use steadfast::attribute::Testimony;
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Protected,
+    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected,
 };
 use steadfast::judge::{Policy, Stat};
 use steadfast::record::Kind;
@@ -37,7 +37,7 @@ impl Case {
             seal: Some(seal),
             whole_at: wall(0),
         });
-        case.feed(Input::Watch { file: FILE, protected });
+        case.feed(Input::Watch { file: FILE, protected, past: Past::Unknown });
         case
     }
 

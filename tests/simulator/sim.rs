@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use steadfast::attribute::{Actor, InodeKey, Source, Testimony};
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, Moment, Protected, Sight,
+    Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight,
 };
 use steadfast::judge::{Facts, Policy, Stat};
 use steadfast::sense::{By, FileId, Observation, Sensor};
@@ -122,7 +122,8 @@ impl Sim {
                 seal: ward.seal,
                 whole_at: wall(self.stage.world.now),
             };
-            self.feed(Input::Watch { file: file(place), protected: Box::new(protected) })?;
+            let (protected, past) = (Box::new(protected), Past::Unknown);
+            self.feed(Input::Watch { file: file(place), protected, past })?;
         }
         Ok(())
     }

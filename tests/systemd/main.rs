@@ -9,6 +9,7 @@
 mod common;
 
 mod boot;
+mod meanwhile;
 mod own;
 mod reload;
 mod restarts;

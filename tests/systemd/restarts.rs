@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::room::{Room, no_room};
-use crate::common::{TAMPERING, skip_unless};
+use crate::common::skip_unless;
 
 /// Files that anybody can replace at any time: a tampering is one rename.
 const STEADY: &str = "[[protect]]\npaths = ['/srv/app/steady*']\nimmutable = false\n";
@@ -27,14 +27,21 @@ for file in /srv/app/steady*; do
 done
 ";
 
-/// Asks for the daemon's health as fast as it is answered.
+/// Asks for the daemon's health as fast as it is answered, and first where nobody listens: that
+/// has to be told as it would be here. curl has one code for who is refused and for who is let in
+/// and hung up on before it says anything; in words it tells them apart.
 const ASKER: &str = "\
+ask() {
+    curl -sv -o /dev/null -w '%{http_code} ' --max-time 100 \\
+        --unix-socket $1 http://localhost/livez 2>/root/said
+    echo $? $(grep -c 'Immediate connect fail' /root/said)
+}
+ask /root/nobody >/root/asked
 until [ -e /root/enough ]; do
-    curl -s -o /dev/null -w '%{http_code} ' --max-time 100 \\
-        --unix-socket /run/steadfast/control.sock http://localhost/livez
-    echo $?
-done >/root/asked
+    ask /run/steadfast/control.sock
+done >>/root/asked
 ";
+const REFUSED: &str = "000 7 1";
 
 /// A room where somebody tampers and somebody asks, all the while.
 fn busy_room() -> Room {
@@ -61,7 +68,9 @@ fn end(room: &Room) -> (Vec<String>, Vec<String>) {
     let lines = |path| -> Vec<String> {
         std::fs::read_to_string(room.path(path)).unwrap().lines().map(str::to_owned).collect()
     };
-    (lines("/root/ledger"), lines("/root/asked"))
+    let mut asked = lines("/root/asked");
+    assert_eq!(asked.remove(0), REFUSED, "where nobody listens");
+    (lines("/root/ledger"), asked)
 }
 
 fn text(room: &Room, script: &str) -> String {
@@ -72,8 +81,7 @@ fn text(room: &Room, script: &str) -> String {
 fn told(room: &Room) -> BTreeMap<String, usize> {
     let mut incidents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for event in room.all_events() {
-        let tampering = TAMPERING.contains(&event["kind"].as_str().unwrap());
-        if let (true, Some(sum)) = (tampering, event["after"]["sha256"].as_str()) {
+        if let Some(sum) = event["after"]["sha256"].as_str() {
             let incident = event["incident"].as_str().unwrap_or_default().to_owned();
             incidents.entry(sum.to_owned()).or_default().insert(incident);
         }
@@ -91,10 +99,27 @@ fn assert_each_told_once(room: &Room, ledger: &[String]) {
         .collect();
     let Some((first, _)) = wrong.first() else { return };
     let path = format!("/srv/app/steady{}", first % FILES);
-    let lines: Vec<_> = room.all_events().into_iter().filter(|e| e["path"] == *path).collect();
     let sum = &ledger[first - 1];
+    let mut lines = room.all_events();
+    lines.retain(|event| event["path"] == *path || event["after"]["sha256"] == *sum);
     let count = ledger.len();
     panic!("of {count}, (number, times): {wrong:?}\n{sum}: {lines:#?}\n{}", room.story());
+}
+
+/// What was found after a restart happened after the start before the last.
+fn assert_windows_are_narrow(room: &Room) {
+    let time = |text: &serde_json::Value| -> jiff::Timestamp {
+        text.as_str().unwrap_or_default().parse().unwrap()
+    };
+    let mut starts = Vec::new();
+    for event in room.all_events() {
+        if event["kind"] == "started" {
+            starts.push(time(&event["time"]));
+        }
+        if let (true, [.., before, _, _]) = (event["kind"] == "drift-found", &starts[..]) {
+            assert!(time(&event["window"]["from"]) > *before, "{event}");
+        }
+    }
 }
 
 #[test]
@@ -104,9 +129,31 @@ fn over_fifty_restarts_all_tampering_is_healed_and_told_once_and_every_client_an
     room.told("for n in {1..50}; do systemctl restart steadfast.service || exit; done");
     let (ledger, asked) = end(&room);
     assert!(ledger.len() >= 50 && asked.len() >= 50, "{} {}", ledger.len(), asked.len());
-    let unanswered: Vec<_> = asked.iter().filter(|line| *line != "200 0").collect();
+    let unanswered: Vec<_> = asked.iter().filter(|line| *line != "200 0 0").collect();
     assert!(unanswered.is_empty(), "of {}: {unanswered:?}\n{}", asked.len(), room.story());
     assert_each_told_once(&room, &ledger);
+    assert_windows_are_narrow(&room);
     println!("{} tamperings, {} requests", ledger.len(), asked.len());
+    room.power_off();
+}
+
+#[test]
+fn killed_again_and_again_it_heals_everything_tells_it_once_and_refuses_nobody() {
+    skip_unless!(no_room());
+    let mut room = busy_room();
+    let mut process = room.process_after(None);
+    for _ in 0..20 {
+        room.told(&format!("kill -KILL {process}"));
+        process = room.process_after(Some(&process));
+    }
+    let (ledger, asked) = end(&room);
+    assert!(ledger.len() >= 20 && asked.len() >= 20, "{} {}", ledger.len(), asked.len());
+    // Whoever was being answered when it was killed gets no answer. To connect is never refused.
+    let broken: Vec<_> = asked.iter().filter(|line| *line != "200 0 0").collect();
+    let refused = broken.iter().any(|line| !line.ends_with(" 0"));
+    assert!(!refused && broken.len() <= 20, "{broken:?}\n{}", room.story());
+    assert_each_told_once(&room, &ledger);
+    let (told, asked, broken) = (ledger.len(), asked.len(), broken.len());
+    println!("{told} tamperings, {asked} requests, {broken} broken off");
     room.power_off();
 }

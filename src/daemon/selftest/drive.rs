@@ -16,7 +16,7 @@ use crate::daemon::failures::Failure;
 use crate::daemon::guard::Guard;
 use crate::daemon::scribe::{Afterwards, Note};
 use crate::daemon::ward::Ward;
-use crate::engine::Input;
+use crate::engine::{Input, Past};
 use crate::record::{Event, Kind, Severity};
 use crate::selftest::{
     self, Culprit, Mark, Means, NotPossible, Route, SelfTest, Tampering, Trial, Untested,
@@ -135,7 +135,7 @@ impl Guard {
         // Nothing of the route before is to be laid on this one, nor its heals counted.
         let protected = Box::new(ward.protected(Timestamp::now()));
         self.feed(Input::Unwatch { file });
-        self.feed(Input::Watch { file, protected });
+        self.feed(Input::Watch { file, protected, past: Past::Unknown });
         self.canaries.ended = false;
         let filesystem = self.filesystem_of(play);
         self.canaries.trial = Some(Trial::new(play.route, filesystem));

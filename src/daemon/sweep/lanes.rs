@@ -220,6 +220,13 @@ impl Sweep {
         self.often.files.iter().chain(&self.seldom.files).copied().collect()
     }
 
+    /// Every file was looked at after this moment, in no round.
+    pub(in crate::daemon) fn compared(&mut self, since: Timestamp) {
+        for lane in [&mut self.often, &mut self.seldom] {
+            lane.whole.get_or_insert(since);
+        }
+    }
+
     /// When everything had been looked at.
     pub(super) fn whole(&self) -> Option<Timestamp> {
         match (self.often.files.is_empty(), self.seldom.files.is_empty()) {

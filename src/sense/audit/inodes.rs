@@ -93,6 +93,19 @@ impl Inodes {
         self.keep(file, number, key);
     }
 
+    /// Notes an inode that had the path when an earlier run last saw to it.
+    pub(super) fn had(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
+        let known = self.lives.get(&number).map(Vec::as_slice).unwrap_or_default();
+        if known.iter().any(|life| life.files.contains(file)) {
+            return;
+        }
+        // Whether that run had it recorded all the time is not known.
+        let (files, unrecorded) = (Ids::One(file), Some(now.open));
+        let life = Life { key, since: None, files, links: false, over: false, unrecorded };
+        self.lives.entry(number).or_default().insert(0, life);
+        self.keep(file, number, key);
+    }
+
     /// Notes a replica that was just made, and is recorded before it can take the path.
     pub(super) fn replica(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
         let (since, files) = (Some(now), Ids::One(file));

@@ -27,7 +27,7 @@ mod thread;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -40,7 +40,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{FileId, Health, SenseError};
 use crate::attribute::{Captures, Deed, Deeds, InodeKey};
 use crate::judge::FileTime;
-use crate::sys::audit::Control;
+use crate::sys::audit::{Control, Stream};
 use crate::sys::clock;
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
@@ -82,6 +82,7 @@ pub struct AuditSensor {
     shared: Arc<Shared>,
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
+    stream: OwnedFd,
 }
 
 /// What both threads use.
@@ -115,21 +116,24 @@ pub struct Registrar(Arc<Shared>);
 #[derive(Debug)]
 enum Order {
     Tag { file: FileId, path: Arc<Path> },
+    Had { file: FileId, key: InodeKey },
     Forget { file: FileId },
     Scan(Sender<()>),
     Ask(u64),
+    Leave,
     Stop,
 }
 
 impl AuditSensor {
     /// Adds our rules, turns audit on and listens. `anchor` is a directory of ours in which
-    /// nothing happens.
+    /// nothing happens; `past` are the sockets of earlier runs, whose records are heard first.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn start(
         captures: Arc<Captures>,
         anchor: &Path,
+        past: Vec<Stream>,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Self, String> {
         let failed = |source| {
@@ -153,13 +157,14 @@ impl AuditSensor {
             first_recorded: AtomicU64::new(0),
         });
         std::fs::create_dir_all(anchor).map_err(failed)?;
-        let listener = Listener::set_up(Arc::clone(&shared), captures, Box::new(tell))?;
+        let (listener, stream) =
+            Listener::set_up(Arc::clone(&shared), captures, past, Box::new(tell))?;
         let (orders, inbox) = channel();
         let (ready, wait) = channel();
         // Made after audit is on: an older thread would not be recorded.
         let thread = std::thread::Builder::new().name("audit".to_owned());
         let thread = thread.spawn(move || listener.listen(&inbox, &ready)).map_err(failed)?;
-        let sensor = Self { shared, orders, thread: Some(thread) };
+        let sensor = Self { shared, orders, thread: Some(thread), stream };
         // Where none comes it goes on trying, and says so by its health.
         let _ = wait.recv_timeout(FIRST + HANGS);
         Ok(sensor)
@@ -168,6 +173,22 @@ impl AuditSensor {
     /// Has what is at `path` now recorded: of it, and of all below it.
     pub fn watch(&self, file: FileId, path: &Arc<Path>) {
         self.order(Order::Tag { file, path: Arc::clone(path) });
+    }
+
+    /// This inode had the path when the run before last saw to it.
+    pub fn had(&self, file: FileId, key: InodeKey) {
+        self.order(Order::Had { file, key });
+    }
+
+    /// Where the records come in, for whoever keeps it open while the daemon starts again.
+    #[must_use]
+    pub fn stream(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Leaves our rules in force at the end: another run follows at once.
+    pub fn leave(&self) {
+        self.order(Order::Leave);
     }
 
     /// For whoever makes replicas.

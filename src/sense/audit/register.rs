@@ -47,6 +47,13 @@ impl Shared {
         }
     }
 
+    /// Notes an inode that had the path of the file before this run.
+    pub(super) fn had(&self, file: FileId, key: InodeKey) {
+        // On btrfs audit has another device: there it tells nothing of the time before.
+        let number = ((rustix::fs::major(key.dev), rustix::fs::minor(key.dev)), key.ino);
+        self.state().inodes.had(file, (number, key), since());
+    }
+
     /// Notes the directories above, which something may be mounted on.
     fn above(&self, path: &Path) {
         let unknown = self.state().inodes.unknown_above(path);

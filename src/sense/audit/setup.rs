@@ -2,8 +2,9 @@
 //!
 //! Every rule has a key that says whose it is, and how audit was before the first of us came:
 //! `steadfast-PID-START-ENABLED-BACKLOG`. Rules of a process that is gone are deleted by
-//! whoever starts next. The last one to leave puts audit back as it was. Comings and goings
-//! are one at a time, by a lock on a file.
+//! whoever starts next, once its own are there: until then they have what is done recorded, as
+//! they do while a daemon starts again. The last one to leave puts audit back as it was.
+//! Comings and goings are one at a time, by a lock on a file.
 //!
 //! What is done to the protected files is found by rules about one directory of ours, the
 //! *anchor*, with which the kernel is told to treat each protected inode alike. So there are
@@ -65,7 +66,7 @@ pub(super) enum Refused {
 }
 
 impl Setup {
-    /// Deletes what is stale, adds our rules, and turns audit on.
+    /// Adds our rules, turns audit on, and deletes what is stale.
     pub(super) fn begin(anchor: &Path) -> Result<Self, Refused> {
         let _lock = lock();
         let mut control = Control::open()?;
@@ -73,18 +74,23 @@ impl Setup {
         may_change(&status)?;
         let mut before = Before { enabled: status.enabled, backlog: status.backlog_limit };
         let there = control.rules()?;
+        let mut stale = Vec::new();
         for rule in &there {
             let Some(owner) = rule.its_key().and_then(|key| Owner::parse(&key)) else { continue };
             // Whatever has been set since, this is how it was.
             before = owner.before;
             if !owner.lives() {
-                control.delete(rule)?;
+                stale.push(rule);
             }
         }
         let key = Owner::us(before).key();
         let rules = rules(anchor, &key).ok_or(Refused::Processor)?;
         let mut setup = Self { control, rules, before };
         let established = setup.establish(&status, &[]);
+        // Ours first, and what the kernel was told to treat as below the anchor stays so.
+        for rule in stale {
+            setup.control.delete(rule)?;
+        }
         if established.is_err() {
             setup.undo();
         }

@@ -2,17 +2,18 @@
 
 mod hear;
 mod orders;
+mod past;
 mod upkeep;
 
-use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::call::{Assembler, Heard};
+use super::call::{Assembler, Call, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
@@ -32,6 +33,12 @@ pub(super) struct Listener {
     tell: Box<dyn Fn(Told) + Send>,
     setup: Setup,
     stream: Stream,
+    /// Those of earlier runs, with what waits in them…
+    past: Vec<Stream>,
+    /// …and what came in before all files were known, where there are such.
+    early: Option<BTreeMap<u64, Box<Call>>>,
+    /// Our rules are to stay when we go.
+    leaves: bool,
     assembler: Assembler,
     us: u32,
     /// Our own calls whose records have not come yet: number, question, deadline.
@@ -59,14 +66,17 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// And its stream once more.
     pub(super) fn set_up(
         shared: Arc<Shared>,
         captures: Arc<Captures>,
+        past: Vec<Stream>,
         tell: Box<dyn Fn(Told) + Send>,
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, OwnedFd), String> {
         // The stream first: it is what most often is refused, and then nothing was changed.
         let refused = |e| super::setup::Refused::Kernel(e).to_string();
         let stream = Stream::open().map_err(refused)?;
+        let twin = stream.as_fd().try_clone_to_owned().map_err(refused)?;
         let mut setup = Setup::begin(&shared.anchor).map_err(|e| e.to_string())?;
         let status = match setup.status() {
             Ok(status) => status,
@@ -80,12 +90,15 @@ impl Listener {
         if !since_boot {
             shared.distrust_whoever_lives();
         }
-        Ok(Self {
+        let listener = Self {
             shared,
             captures,
             tell,
             setup,
             stream,
+            early: (!past.is_empty()).then(BTreeMap::new),
+            past,
+            leaves: false,
             assembler: Assembler::default(),
             us: std::process::id(),
             asked: Vec::new(),
@@ -103,7 +116,8 @@ impl Listener {
             trouble: None,
             proven: false,
             by_another: false,
-        })
+        };
+        Ok((listener, twin))
     }
 
     /// Listens until told to stop, and says when the first record has come, or is overdue.
@@ -117,7 +131,9 @@ impl Listener {
             let _ = ready.send(());
             self.go_round(orders);
         }
-        self.setup.take_down();
+        if !self.leaves {
+            self.setup.take_down();
+        }
     }
 
     fn go_round(&mut self, orders: &Receiver<Order>) {
@@ -212,7 +228,7 @@ impl Listener {
                 Received::Record(record) => self.assembler.take(record.kind, record.text, now),
             };
             match heard {
-                Some(Heard::Call(call)) => self.hear(&call, now),
+                Some(Heard::Call(call)) => self.hear_in_turn(call, now),
                 Some(Heard::Configuration(change)) => self.reconfigured(change, now),
                 None => {}
             }

@@ -30,6 +30,10 @@ impl Groups {
         Ok(Self { all: vec![Notifier::new()?], apart: HashMap::new() })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.all.iter().map(AsFd::as_fd)
     }

@@ -9,6 +9,7 @@
 //! through a descriptor that was opened before, or with `file_setattr(2)`; writing through a
 //! mapping; anything on a filesystem that changes elsewhere.
 
+mod bygone;
 mod groups;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use bygone::Bygone;
 use groups::{Groups, Inode};
 
 use super::index::{self, Index, Part};

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{NetlinkAddr, SockFlag, recvfrom, setsockopt, sockopt};
+use nix::sys::socket::{NetlinkAddr, SockFlag, getsockname, recvfrom, setsockopt, sockopt};
 
 use super::{BUFFER, message, open};
 
@@ -54,6 +54,20 @@ impl Stream {
         Ok(Self { socket, buffer: vec![0; BUFFER] })
     }
 
+    /// One that another process has opened, with what waits in it.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it is none.
+    pub fn of(socket: OwnedFd) -> io::Result<Self> {
+        let listens = getsockname::<NetlinkAddr>(socket.as_raw_fd())
+            .is_ok_and(|address| address.groups() == READLOG);
+        if !listens || protocol_of(socket.as_fd()) != Some(libc::NETLINK_AUDIT) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket, buffer: vec![0; BUFFER] })
+    }
+
     /// The next record. Never blocks. What did not come from the kernel is passed over.
     ///
     /// # Errors
@@ -79,5 +93,44 @@ impl Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn protocol_of(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
+    let mut protocol: libc::c_int = -1;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).ok()?;
+    // SAFETY: both point to locals, and the length is that of the first.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PROTOCOL,
+            (&raw mut protocol).cast(),
+            &raw mut length,
+        )
+    };
+    (done == 0).then_some(protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_socket_is_taken_for_one_of_records() {
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(Stream::of(one.into()).is_err() && Stream::of(other.into()).is_err());
+        // Netlink, and audit, but not in the group.
+        let control = open(0, SockFlag::empty()).unwrap();
+        assert!(Stream::of(control).is_err());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Stream::of(file.into()).is_err());
+    }
+
+    #[test]
+    fn a_stream_of_another_is_taken_up() {
+        // Refused without the capability, and there is nothing to take up.
+        let Ok(stream) = Stream::open() else { return };
+        assert!(Stream::of(stream.as_fd().try_clone_to_owned().unwrap()).is_ok());
     }
 }

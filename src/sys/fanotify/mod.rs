@@ -9,8 +9,8 @@ mod gatekeeper;
 mod notifier;
 pub mod record;
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags};
 use rustix::fs::CWD;
@@ -93,6 +93,22 @@ fn init(flags: InitFlags, files: EventFFlags) -> io::Result<(Fanotify, bool)> {
         Err(nix::Error::EINVAL) => Ok((Fanotify::init(flags, files)?, false)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The flags of the group behind `fd`, as they were given when it was made; `None` where it is no
+/// fanotify group.
+fn flags_of(fd: BorrowedFd<'_>) -> Option<u32> {
+    let fd = fd.as_raw_fd();
+    let what = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    if what.as_os_str() != "anon_inode:[fanotify]" {
+        return None;
+    }
+    // The first lines; one for each mark follows.
+    let mut info = String::new();
+    let file = std::fs::File::open(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    file.take(1024).read_to_string(&mut info).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("fanotify flags:"))?;
+    u32::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok()
 }
 
 /// Adds or removes `mask` on the inode behind `fd`. Going through `/proc/self/fd` marks that

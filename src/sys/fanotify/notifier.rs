@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 
-use super::{ObjectKey, init, mark, own, read, record};
+use super::{ObjectKey, flags_of, init, mark, own, read, record};
 use crate::sys::open::open_path_at;
 
 /// Room for several hundred events a read.
@@ -59,6 +59,23 @@ impl Notifier {
     pub fn new() -> io::Result<Self> {
         let (group, has_pidfd) =
             init(InitFlags::FAN_CLASS_NOTIF | IDENTIFIERS, EventFFlags::O_RDONLY)?;
+        Ok(Self { group, buffer: vec![0; BUFFER].into_boxed_slice(), has_pidfd })
+    }
+
+    /// A group that [`Notifier::new`] of another process has made, with what waits in it.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it is no such group: nobody is to be asked by mistake, or to be told
+    /// of by descriptors that nobody closes.
+    pub fn of(group: OwnedFd) -> io::Result<Self> {
+        let flags = flags_of(group.as_fd()).map(InitFlags::from_bits_retain);
+        let classes = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLASS_PRE_CONTENT;
+        let ours = flags.filter(|flags| flags.contains(IDENTIFIERS) && !flags.intersects(classes));
+        let Some(flags) = ours else { return Err(io::ErrorKind::InvalidInput.into()) };
+        rustix::io::ioctl_fionbio(&group, true)?;
+        let has_pidfd = flags.contains(InitFlags::FAN_REPORT_PIDFD);
+        // SAFETY: it is a group, as the kernel says.
+        let group = unsafe { Fanotify::from_owned_fd(group) };
         Ok(Self { group, buffer: vec![0; BUFFER].into_boxed_slice(), has_pidfd })
     }
 
@@ -246,6 +263,28 @@ mod tests {
         assert_eq!(pidfds_of(child.id()), 0);
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_group_of_another_is_taken_up_with_what_waits_and_nothing_else_is() {
+        let [room, _] = rooms();
+        let (dir, path) = file(room.path(), "f", b"x");
+        let group = Notifier::new().unwrap();
+        let key = group.mark_at(dir.as_fd(), "f".as_ref(), MaskFlags::FAN_MODIFY).unwrap();
+        let kept = group.as_fd().try_clone_to_owned().unwrap();
+        drop(group);
+        std::fs::write(&path, "y").unwrap();
+        let mut next = Notifier::of(kept).unwrap();
+        let seen = events(&mut next, |all| has(all, MaskFlags::FAN_MODIFY));
+        assert_eq!(seen[0].object.as_ref(), Some(&key));
+        assert_eq!(seen[0].pidfd.is_some(), next.has_pidfd());
+
+        let asking = super::super::Gatekeeper::new().unwrap();
+        let of = |fd: BorrowedFd<'_>| Notifier::of(fd.try_clone_to_owned().unwrap());
+        assert!(of(asking.as_fd()).is_err());
+        assert!(of(dir.as_fd()).is_err());
+        let other = Fanotify::init(InitFlags::FAN_CLASS_NOTIF, EventFFlags::O_RDONLY).unwrap();
+        assert!(of(other.as_fd()).is_err(), "it opens files for its reader");
     }
 
     /// How many of our descriptors are pidfds of this process.

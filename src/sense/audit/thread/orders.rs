@@ -23,12 +23,14 @@ impl Listener {
                     // What was done to it before was not recorded: see it whole once more.
                     self.pending_everywhere = true;
                 }
+                Ok(Order::Had { file, key }) => self.shared.had(file, key),
                 Ok(Order::Forget { file }) => {
                     self.shared.state().inodes.forget(file);
                     self.shared.tags().forget(file);
                 }
                 Ok(Order::Scan(done)) => {
                     self.scan();
+                    self.hear_the_past();
                     // A look from now on is later than the last order by its own account too.
                     std::thread::sleep(LATE + SLACK);
                     // Whoever asked may have gone on without.
@@ -38,6 +40,7 @@ impl Listener {
                     let clear = self.proven && self.trouble.is_none();
                     self.signal(Some(question), if clear { PATIENCE } else { TROUBLED });
                 }
+                Ok(Order::Leave) => self.leaves = true,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
