@@ -68,3 +68,57 @@ fn without_cap_linux_immutable_it_says_so() {
     let message = common::text(&output.stderr);
     assert!(message.contains("CAP_LINUX_IMMUTABLE"), "{message}");
 }
+
+/// Sets of capabilities that a daemon may have to do without, each with what it then says of it.
+const LACKING: [(&[&str], &str); 4] = [
+    (&["linux_immutable"], "CAP_LINUX_IMMUTABLE"),
+    (&["sys_admin"], "CAP_SYS_ADMIN"),
+    (&["audit_control", "audit_read"], "CAP_AUDIT_CONTROL"),
+    (&["sys_nice"], "no real-time priority"),
+];
+
+/// What the daemon said in its log, without the times; what happened to files is not of it.
+fn said(guard: &Guard) -> Vec<String> {
+    let levels = ["ERROR", "WARN", "INFO"];
+    let log = guard.log();
+    let of = |line: &str| {
+        levels.iter().find_map(|level| Some(line.split_once(level)?.1.trim().to_owned()))
+    };
+    log.lines().filter_map(of).collect()
+}
+
+#[test]
+fn what_is_not_granted_is_one_line_and_not_one_a_second() {
+    skip_unless!(not_root().or_else(|| missing(&["setpriv"])));
+    let start = |(capabilities, told): &(&[&str], &'static str)| {
+        let builder = Guard::on_disk().file("main.py", GOOD).policy("immutable = false");
+        let builder = capabilities.iter().fold(builder, |builder, one| builder.without(one));
+        (builder.start(), *told)
+    };
+    let guards: Vec<_> = LACKING.iter().map(start).collect();
+    let began = std::time::Instant::now();
+    // Ten seconds of work: the sweeps, the self-test, and a heal each second.
+    for round in 1..=10 {
+        for (guard, _) in &guards {
+            std::fs::write(guard.file(), MARKER).unwrap();
+        }
+        for (guard, _) in &guards {
+            let healed = || (std::fs::read(guard.file()).unwrap() == GOOD).then_some(());
+            common::poll(healed, || guard.story());
+        }
+        while began.elapsed().as_secs() < round {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    for (guard, told) in &guards {
+        let mut said = said(guard);
+        let everything = said.join("\n") + &guard.status().to_string();
+        assert!(everything.contains(told), "{told}: {}", guard.log());
+        let events = guard.events();
+        let degraded = events.iter().filter(|event| event["kind"] == "sensor-degraded");
+        said.extend(degraded.map(|event| event["note"].to_string()));
+        said.sort();
+        let twice: Vec<_> = said.windows(2).filter(|two| two[0] == two[1]).collect();
+        assert!(twice.is_empty(), "{told}: {twice:#?}\n{}", guard.log());
+    }
+}

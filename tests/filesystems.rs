@@ -332,6 +332,26 @@ fn a_filesystem_can_be_unmounted_while_its_files_are_guarded_and_comes_back_guar
 }
 
 #[test]
+fn nothing_is_made_where_a_filesystem_is_not_mounted_and_a_mount_that_comes_back_stays() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on(place!("xfs")).file("main.py", GOOD).start();
+    let at = guard.place.mount_point().to_owned();
+    common::poll(|| guard.place.unmount().ok(), || format!("{} is held", at.display()));
+    // Its canaries and copies have no place now.
+    let tested = guard.steadfast(&["selftest"]);
+    let entries = || std::fs::read_dir(&at).unwrap().flatten().map(|e| e.path());
+    assert_eq!(entries().count(), 0, "{:?}\n{tested:?}", entries().collect::<Vec<_>>());
+
+    guard.place_mut().mount().unwrap();
+    guard.wait_whole();
+    guard.wait_settled();
+    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    let kinds: Vec<_> = guard.events().iter().map(|line| line["kind"].clone()).collect();
+    assert!(!kinds.iter().any(|kind| kind == "shadowed"), "{}", guard.story());
+}
+
+#[test]
 fn a_filesystem_changed_while_it_was_unmounted_is_put_right_when_it_comes_back() {
     skip_unless!(not_root());
     let mut guard = Guard::on(place!("ext4")).file("main.py", GOOD).start();

@@ -5,6 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+// The other users of it ask on loopback too.
+#[allow(dead_code)]
+#[path = "health/http.rs"]
+mod http;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, PermissionsExt};
@@ -192,6 +196,8 @@ fn known_good_copies_that_cannot_be_read_any_more_keep_nothing_from_being_healed
     };
     let told = poll(told, || guard.story());
     assert!(told["note"].as_str().unwrap().contains("known-good copy"), "{told}");
+    let now = http::metrics(&guard.control());
+    assert!(now["steadfast_failures_total{failure=\"copy-unreadable\"}"] >= 1.0, "{now:#?}");
 }
 
 #[test]

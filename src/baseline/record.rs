@@ -16,6 +16,8 @@ pub enum Origin {
     Configuration,
     /// A person named it, and it stays until a person releases it.
     Command,
+    /// It is one of steadfast's own files: it is watched, and no copy of it is kept.
+    Own,
 }
 
 /// A directory above a protected path, enough to make it again or to find it.

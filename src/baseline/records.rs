@@ -26,23 +26,40 @@ const COLUMNS: &str = "path, kind, size, sha256, mode, uid, gid, mtime_sec, mtim
     nlink, target, dev, ino, xattrs, policy, origin, parents, mount_point, seal, replica, \
     protected_at";
 
+/// Steadfast's own files, and all others.
+const OWN: &str = "origin = 'own'";
+const OTHERS: &str = "origin <> 'own'";
+
 impl Baseline {
-    /// Every record, in the order of the paths' bytes.
+    /// Every record of what somebody wants protected, in the order of the paths' bytes.
     ///
     /// # Errors
     ///
     /// Where the database cannot be read.
     pub fn all(&self) -> Result<Vec<Record>, BaselineError> {
+        self.select(OTHERS)
+    }
+
+    /// The records of steadfast's own files, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be read.
+    pub fn own(&self) -> Result<Vec<Record>, BaselineError> {
+        self.select(OWN)
+    }
+
+    fn select(&self, which: &str) -> Result<Vec<Record>, BaselineError> {
         self.with(|connection| {
             connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM file ORDER BY path"))?
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM file WHERE {which} ORDER BY path"))?
                 .query_map([], read)?
                 .scan(None, |last, record| Some(record.map(|record: Record| record.sharing(last))))
                 .collect()
         })
     }
 
-    /// The record of `path`.
+    /// The record of `path`, if somebody wants it protected.
     ///
     /// # Errors
     ///
@@ -50,7 +67,9 @@ impl Baseline {
     pub fn get(&self, path: &Path) -> Result<Option<Record>, BaselineError> {
         self.with(|connection| {
             connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM file WHERE path = ?1"))?
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM file WHERE path = ?1 AND {OTHERS}"
+                ))?
                 .query_row([bytes(path)], read)
                 .optional()
         })
@@ -65,6 +84,25 @@ impl Baseline {
         self.durably(|connection| write(connection, record))?;
         reach(Point::RecordPut);
         Ok(())
+    }
+
+    /// [`Baseline::put`] for one of steadfast's own files.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written; then nothing has changed.
+    pub fn put_own(&self, record: &Record) -> Result<(), BaselineError> {
+        self.durably(|connection| write(connection, record))
+    }
+
+    /// Forgets `path`, if it is one of steadfast's own files.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written.
+    pub fn remove_own(&self, path: &Path) -> Result<(), BaselineError> {
+        let sql = format!("DELETE FROM file WHERE path = ?1 AND {OWN}");
+        self.with(|connection| connection.prepare_cached(&sql)?.execute([bytes(path)]).map(drop))
     }
 
     /// [`Baseline::put`] for many: all of them or none.

@@ -35,6 +35,7 @@ fn client_and_server_understand_each_other() {
         shortcomings: Vec::new(),
         worst_case_notice_ms: 1,
         selftest: None,
+        own: Vec::new(),
     };
     let health = crate::daemon::health::Health::new(answer.clone());
     let control = crate::daemon::control::Control::start(

@@ -70,6 +70,12 @@ fn render(status: &api::Status, zone: &TimeZone) -> String {
         let gap = if why.is_empty() { 0 } else { 13_usize.saturating_sub(state.len()) };
         text += &format!("  {name:<16} {style}{state}{style:#}{:gap$}{why}\n", "");
     }
+    if !status.own.is_empty() {
+        text += &format!("\n{STRONG}its own files{STRONG:#}, watched and left as they are\n");
+    }
+    for path in &status.own {
+        text += &format!("  {}\n", escape_path(path.to_path()));
+    }
     if let Some(test) = &status.selftest {
         let time = test.time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S");
         text += &format!("\n{STRONG}self-test{STRONG:#} at {time}\n  {}\n", summary(test));
@@ -118,6 +124,7 @@ mod tests {
             }],
             worst_case_notice_ms: 1000,
             selftest: None,
+            own: vec![PathText::new(Path::new("/usr/bin/steadfast"))],
         };
         let plain = anstream::adapter::strip_str(&render(&status, &TimeZone::UTC)).to_string();
         assert_eq!(
@@ -129,6 +136,9 @@ mod tests {
              sensors\n\
              \x20 fanotify         working\n\
              \x20 open-permission  unavailable  the kernel\\x1b[2J refused it\n\
+             \n\
+             its own files, watched and left as they are\n\
+             \x20 /usr/bin/steadfast\n\
              \n\
              protected less well than they should be\n\
              \x20 /tmp/f\\n  tmpfs has no immutable bit\n"

@@ -89,6 +89,9 @@ pub struct Status {
     /// The last self-test; `null` before the first, and where it cannot be carried out.
     #[serde(default)]
     pub selftest: Option<SelfTest>,
+    /// Steadfast's own files that are watched; they are not among the protected ones.
+    #[serde(default)]
+    pub own: Vec<PathText>,
 }
 
 /// A command that changes something.

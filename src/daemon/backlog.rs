@@ -121,8 +121,8 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Seal(path, _) => (path.clone(), Matter::Seal),
         Note::Parents(path, _) => (path.clone(), Matter::Parents),
         Note::Replica(path, _) => (path.clone(), Matter::Replica),
-        Note::Protect(record) => (record.path.clone(), Matter::Record),
-        Note::Release(path) => (path.clone(), Matter::Record),
+        Note::Protect(record) | Note::Own(record) => (record.path.clone(), Matter::Record),
+        Note::Release(path) | Note::OwnGone(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
         Note::Patterns(_) => (PathBuf::new(), Matter::Patterns),
         Note::Evidence(_)
@@ -148,6 +148,8 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::Evidence(evidence) => baseline.add_evidence(evidence).map(drop),
         Note::Protect(record) => baseline.put(record),
         Note::Release(path) => baseline.remove(path).map(drop),
+        Note::Own(record) => baseline.put_own(record),
+        Note::OwnGone(path) => baseline.remove_own(path),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         Note::Patterns(patterns) => baseline.set_patterns(patterns),
         // These are not for the database.

@@ -147,7 +147,7 @@ impl Guard {
             Err(e) => return jobs.push((asked.to_owned(), Job::Refuse(e.to_string()))),
         };
         jobs.extend(found.into_iter().map(|path| {
-            let job = match self.engine.id_of(&path) {
+            let job = match self.known(&path) {
                 Some(_) => Job::Done("is protected already".into()),
                 None => Job::Take(Policy::default(), Origin::Command),
             };
@@ -219,6 +219,7 @@ impl Guard {
     fn below(&self, path: &Path) -> Vec<PathBuf> {
         let mut all: Vec<PathBuf> = self
             .wards()
+            .filter(|(_, ward)| ward.origin != Origin::Own)
             .map(|(_, ward)| &ward.patient.path)
             .filter(|known| known.starts_with(path) && !self.canaries.is_theirs(known))
             .cloned()
@@ -229,6 +230,9 @@ impl Guard {
 
     fn known(&self, path: &Path) -> Option<Known> {
         let ward = self.ward(self.engine.id_of(path)?)?;
+        if ward.origin == Origin::Own {
+            return None;
+        }
         let kind = ward.patient.facts.kind;
         Some(Known { policy: ward.policy, origin: ward.origin, kind })
     }
@@ -240,6 +244,7 @@ impl Guard {
             Ok(record) => record,
             Err(e) => return asker.answer(index, &path, false, protect::refusal(&e, &accepted)),
         };
+        self.give_up_own(&path);
         let before = self.engine.id_of(&path);
         if before.is_some() && accepted.is_none() {
             // Somebody else protected it meanwhile. What is known good is not to change by that.
@@ -277,6 +282,9 @@ impl Guard {
         }
         self.forget(file);
         self.globs.released(&path);
+        if self.own.is_one(&path) {
+            self.look_for_own(false);
+        }
         self.scribe.tell(Note::Release(path.clone()));
         let event =
             Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);

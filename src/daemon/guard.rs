@@ -15,6 +15,7 @@ use super::failures::Failure;
 use super::globs::Globs;
 use super::health::Health;
 use super::life::Life;
+use super::own::Own;
 use super::queue::Queue;
 use super::reload::InForce;
 use super::scribe::{Note, Scribe};
@@ -25,7 +26,7 @@ use super::wake::Mailbox;
 use super::ward::Ward;
 use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
-use crate::baseline::{Heartbeat, Record, Vault};
+use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment};
 use crate::respond;
 use crate::sense::{FileId, Hint, Observation};
@@ -50,6 +51,7 @@ pub struct Guard {
     pub(super) sweep: Sweep,
     pub(super) canaries: Canaries,
     pub(super) globs: Globs,
+    pub(super) own: Own,
     pub(super) health: Arc<Health>,
     pub(super) life: Life,
     pub(super) in_force: InForce,
@@ -106,6 +108,7 @@ impl Guard {
         let go_on = self.take_reports();
         self.answer_overdue();
         self.feed(Input::Tick);
+        self.adopt_own();
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -170,6 +173,7 @@ impl Guard {
                 Report::Hot(inode) => self.too_hot(inode),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
+                Report::Own(path, record) => self.own_read(&path, record),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Failed(failure, why) => {
@@ -245,11 +249,8 @@ impl Guard {
     pub(super) fn guard(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
-        let slot = match Canaries::slot(&record.path) {
-            Some(slot) => Ok(slot),
-            None => respond::slot_directory(&record.path, &self.state),
-        };
-        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned());
+        let slot = self.slot(&record.path, record.origin);
+        let mut ward = Ward::new(&record, slot.as_ref().ok().cloned().flatten());
         if let Err(e) = slot {
             ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
         }
@@ -261,10 +262,11 @@ impl Guard {
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
             registrar.replica_at(file, &replica.path);
         }
-        let held = self.is_held(file);
+        // It is noted with the file.
+        self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
             let dev = ward.patient.seal.map(|seal| seal.dev);
-            self.sweep.add(file, dev, !ward.eventless && !held);
+            self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
         let whole_at = self.whole_before(&record);
@@ -276,6 +278,24 @@ impl Guard {
             self.listen(false);
         }
         file
+    }
+
+    /// Where the replicas of the file at `path` lie. What is only watched has none.
+    fn slot(&self, path: &std::path::Path, origin: Origin) -> std::io::Result<Option<PathBuf>> {
+        match Canaries::slot(path) {
+            Some(slot) => Ok(Some(slot)),
+            None if origin == Origin::Own => Ok(None),
+            None => respond::slot_directory(path, &self.state).map(Some),
+        }
+    }
+
+    /// The file is on another mount than its slot: its filesystem came after the start.
+    pub(super) fn find_slot(&mut self, file: FileId) {
+        let Some(ward) = self.ward(file) else { return };
+        let slot = self.slot(&ward.patient.path, ward.origin).ok().flatten();
+        if let Some(ward) = self.ward_mut(file) {
+            ward.slot = slot;
+        }
     }
 
     /// When it was last known to be whole, before this run.
@@ -290,7 +310,7 @@ impl Guard {
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.shortcomings = super::shortcoming::of(ward);
-        let lacks = self.sensors.watch(file, &ward.patient);
+        let lacks = self.sensors.watch(file, &ward.patient, self.own.may_ask_openers(ward));
         ward.eventless = !lacks.is_empty();
         ward.shortcomings.extend(lacks);
     }

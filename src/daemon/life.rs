@@ -127,7 +127,8 @@ impl Guard {
             State::Watching if !well => State::Degraded,
             state => state,
         };
-        let protected = self.wards.len() - self.canaries.files().count();
+        let own: Vec<PathText> = self.own_files().iter().map(|path| PathText::new(path)).collect();
+        let protected = self.wards.len() - self.canaries.files().count() - own.len();
         let open_incidents = self.engine.open_incidents() - tested;
         self.health.with_status(|status| {
             status.state = state;
@@ -136,6 +137,7 @@ impl Guard {
             status.selftest = self.canaries.last().cloned();
             status.worst_case_notice_ms = self.sweep.worst_case_ms();
             status.shortcomings = shortcomings;
+            status.own = own;
             status.sensors = sensors;
             self.life.service.tell(status);
         });

@@ -52,8 +52,13 @@ impl Guard {
         let sight = ward.look();
         if let Sight::Present(stat) = sight {
             let before = std::mem::replace(&mut ward.mount, stat.mount);
-            if before != 0 && before != stat.mount {
-                self.begin_again(file);
+            if before != stat.mount {
+                if !ward.slot_is_there() {
+                    self.find_slot(file);
+                }
+                if before != 0 {
+                    self.begin_again(file);
+                }
             }
         }
         sight

@@ -7,6 +7,7 @@
 mod acceptance;
 pub mod api;
 mod backlog;
+mod checks;
 mod commands;
 pub mod control;
 mod discarded;
@@ -24,6 +25,7 @@ mod lock;
 mod look;
 pub mod offline;
 mod outbox;
+mod own;
 mod perform;
 pub mod protect;
 mod queue;

@@ -13,7 +13,6 @@ use super::health;
 use super::scribe::Note;
 use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
-use crate::alert::Item;
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::FileKind;
@@ -72,12 +71,13 @@ impl Guard {
             }
             Action::Record(event) => {
                 if let Some(event) = self.canaries.sift(event) {
+                    self.note_own(&event);
                     self.scribe.tell(Note::Event(event));
                 }
                 None
             }
             Action::Alert { incident, not_before, events, waits } => {
-                let item = Item { incident, not_before, events };
+                let item = self.message(incident, not_before, events);
                 self.scribe.tell(Note::Message { item, waits });
                 None
             }
@@ -87,6 +87,11 @@ impl Guard {
     fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
         // What the self-test left at a canary is no evidence.
         let worth_reading = worth_reading && !self.canaries.has(file);
+        if cure == Cure::Unmount && self.canaries.has(file) {
+            // A test ends for less than that somebody mounts a filesystem where it is going on.
+            let healed = Outcome::refused("unmount", "the canary's place was mounted over").healed;
+            return Some(Input::Healed { file, healed });
+        }
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
         let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
@@ -241,7 +246,7 @@ impl Guard {
         if ward.staging || ward.patient.replica.is_some() || !ward.policy.restore {
             return;
         }
-        let Some(slot) = ward.slot.clone() else { return };
+        let Some(slot) = ward.slot.clone().filter(|_| ward.slot_is_there()) else { return };
         ward.staging = true;
         let facts = Box::new(ward.patient.facts.clone());
         let path = ward.patient.path.clone();

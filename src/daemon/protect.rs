@@ -58,7 +58,6 @@ pub fn take(
     vault: &Vault,
     progress: &dyn Fn(u64),
 ) -> Result<Record, ProtectError> {
-    let io = |source| ProtectError::Io { path: path.to_owned(), source };
     refuse_read_only(path)?;
     let mut facts = snapshot::take_into(path, vault, progress)?;
     reach(Point::TakeKept);
@@ -67,7 +66,25 @@ pub fn take(
             .map_err(|source| ProtectError::Immutable { path: path.to_owned(), source })?;
     }
     reach(Point::TakeLocked);
-    let seal = sys::stat::stat(path).map_err(io)?;
+    record(path, facts, policy, origin)
+}
+
+/// The same of a file of which no copy is kept and nothing is changed.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn take_as_it_is(path: &Path, policy: Policy, origin: Origin) -> Result<Record, ProtectError> {
+    record(path, snapshot::take(path, &|_| ())?, policy, origin)
+}
+
+fn record(
+    path: &Path,
+    facts: Facts,
+    policy: Policy,
+    origin: Origin,
+) -> Result<Record, ProtectError> {
+    let seal = sys::stat::stat(path)
+        .map_err(|source| ProtectError::Io { path: path.to_owned(), source })?;
     Ok(Record {
         path: path.to_owned(),
         policy,

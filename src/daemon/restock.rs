@@ -9,7 +9,7 @@ use super::failures::Failure;
 use super::guard::Guard;
 use super::ward::Ward;
 use super::workers::{Chore, Reading, mend};
-use crate::baseline::{Replica, Vault, VaultError};
+use crate::baseline::{Origin, Replica, Vault, VaultError};
 use crate::judge::{AlertWhen, Digest, Facts};
 use crate::record::Event;
 use crate::respond;
@@ -94,8 +94,11 @@ fn make_again(one: &Stocked, vault: &Vault) -> bool {
 }
 
 impl Stocked {
-    /// `None` for what has no content.
+    /// `None` for what has no content, or none that is kept.
     fn of(file: FileId, ward: &Ward) -> Option<Self> {
+        if ward.origin == Origin::Own {
+            return None;
+        }
         let patient = &ward.patient;
         let digest = patient.facts.sha256?;
         let (path, facts) = (patient.path.clone(), patient.facts.clone());

@@ -51,6 +51,10 @@ pub enum Note {
     Protect(Box<Record>),
     /// A path is no longer protected.
     Release(PathBuf),
+    /// One of steadfast's own files is this.
+    Own(Box<Record>),
+    /// One of steadfast's own files is gone for good.
+    OwnGone(PathBuf),
     /// All that is protected, should the database have to be written anew.
     Records(Vec<Record>),
     /// These patterns are in force.

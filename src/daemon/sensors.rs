@@ -73,8 +73,9 @@ impl Sensors {
         sensors
     }
 
-    /// Has `file` watched by every sensor that can, and says what they cannot do for it.
-    pub fn watch(&mut self, file: FileId, patient: &Patient) -> Vec<String> {
+    /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
+    /// opens it is looked at first if `ask` says so.
+    pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
         if !self.files.contains(&file) {
             self.files.push(file);
         }
@@ -99,7 +100,7 @@ impl Sensors {
         {
             lacks.push(format!("its filesystem tells of no change, and polling it fails: {why}"));
         }
-        if matches!(patient.facts.kind, FileKind::File | FileKind::Directory) {
+        if ask && matches!(patient.facts.kind, FileKind::File | FileKind::Directory) {
             self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);

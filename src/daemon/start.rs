@@ -1,9 +1,8 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
+use super::checks::{known, refuse_without_configuration, together};
 use super::control::{At, Control, ControlError};
 use super::failures::Failure;
 use super::globs::Globs;
@@ -19,6 +19,7 @@ use super::health::Health;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
+use super::own::Own;
 use super::queue::Queue;
 use super::reconcile::reconcile;
 use super::reload::InForce;
@@ -34,10 +35,10 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
-use crate::baseline::{Baseline, BaselineError, Origin, Patterns, Record};
-use crate::config::{Config, USUAL_FILE};
+use crate::baseline::BaselineError;
+use crate::config::Config;
 use crate::engine::Engine;
-use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
+use crate::record::{Entry, Event, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status)>;
@@ -105,11 +106,16 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
         return Err(RunError::NotRoot);
     }
     let mut service = Service::take();
-    let (known, patterns) = reserve::with(&config.daemon.state, || known(&config.daemon.state))?;
-    if options.config_file.is_none() {
-        refuse_without_configuration(&known)?;
+    let known = reserve::with(&config.daemon.state, || known(&config.daemon.state));
+    if options.config_file.is_none()
+        && let Ok((known, _)) = &known
+    {
+        refuse_without_configuration(known)?;
     }
-    let wanted = Wanted::of(config, &options.protect, &known, &patterns);
+    let wanted = match &known {
+        Ok((known, patterns)) => Wanted::of(config, &options.protect, known, patterns),
+        Err(_) => Wanted::without_baseline(config, &options.protect),
+    };
     let (reports, mailbox) = Mailbox::new()?;
     signals::listen(reports.clone())?;
     let health = Health::new(starting());
@@ -117,16 +123,17 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     health.start.work();
     let feeder = Feeder::start(Arc::clone(&health))?;
     // Nothing is touched where another daemon has the state, or answers on the socket.
-    let free = Store::probe(&config.daemon);
+    let state = Store::probe(&config.daemon);
     let control = open_control(config, &health, &reports, service.handed(CONTROL));
-    let (wanted, control) = together(wanted, free, control)?;
+    let (wanted, (known, _), control) = together(wanted, known, state, control)?;
     let mut store = Store::open(&config.daemon, "run")?;
     let plan = reconcile(&mut store, wanted, &options.on_progress)?;
     let globs = Globs::of(config);
+    let own = store.baseline.own()?;
     drop(options.on_progress);
 
-    let mut told = recovered(&store.recovery);
-    told.extend(plan.events);
+    tell_mended(&store.recovery);
+    let told = plan.events;
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
@@ -157,62 +164,13 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for record in plan.records {
         guard.guard(record);
     }
+    guard.watch_own(own);
     guard.sensors.scan();
     guard.see_all_whole();
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
     Ok(ended?)
-}
-
-/// A configuration that somebody took away does not say that nothing is to be protected any more.
-fn refuse_without_configuration(known: &[Record]) -> Result<(), Obstacles> {
-    let count = known.iter().filter(|record| record.origin == Origin::Configuration).count();
-    let gone = || Path::new(USUAL_FILE).symlink_metadata().is_err_and(|e| is_missing(&e));
-    if count == 0 || !gone() {
-        return Ok(());
-    }
-    let paths = if count == 1 { "path is" } else { "paths are" };
-    Err(Obstacles(vec![format!(
-        "the configuration {USUAL_FILE} is gone, and {count} {paths} protected because it said so: \
-         put it back or name another with --config FILE; an empty one lets them go"
-    )]))
-}
-
-fn is_missing(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-}
-
-/// Everything that stands in the way, in one go.
-fn together<C>(
-    wanted: Result<Wanted, Obstacles>,
-    state: Result<(), StoreError>,
-    control: Result<C, ControlError>,
-) -> Result<(Wanted, C), RunError> {
-    match (wanted, state, control) {
-        (Ok(wanted), Ok(()), Ok(control)) => Ok((wanted, control)),
-        (Ok(_), Err(only), Ok(_)) => Err(only.into()),
-        (Ok(_), Ok(()), Err(only)) => Err(only.into()),
-        (wanted, state, control) => {
-            let mut all: Vec<String> = state.err().iter().map(ToString::to_string).collect();
-            all.extend(control.err().iter().map(ToString::to_string));
-            all.extend(wanted.err().into_iter().flat_map(|obstacles| obstacles.0));
-            Err(Obstacles(all).into())
-        }
-    }
-}
-
-/// What is protected already, without touching anything.
-fn known(state: &Path) -> Result<(Vec<Record>, Patterns), BaselineError> {
-    match Baseline::open_read_only(state) {
-        Ok(baseline) => {
-            let mut all = baseline.all()?;
-            all.sort_by(|a, b| a.path.cmp(&b.path));
-            Ok((all, baseline.patterns()?))
-        }
-        Err(BaselineError::Missing { .. }) => Ok(Default::default()),
-        Err(e) => Err(e),
-    }
 }
 
 fn assemble(
@@ -247,6 +205,7 @@ fn assemble(
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         globs,
+        own: Own::of(in_force.file.as_deref()),
         reports: mailbox,
         health: Arc::clone(health),
         life,
@@ -305,8 +264,9 @@ fn open_control(
 
 /// Says that it stops, and leaves nothing unwritten. Whoever asks how it does is answered to
 /// the last.
-fn finish(guard: Guard, control: Control) {
+fn finish(mut guard: Guard, control: Control) {
     // Should the database have to be written anew after this, nobody is there to ask.
+    guard.adopt_own_at_once();
     guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     let Guard { stager, reader, scribe, health, .. } = guard;
@@ -338,6 +298,7 @@ pub(super) fn starting() -> Status {
         shortcomings: Vec::new(),
         worst_case_notice_ms: 0,
         selftest: None,
+        own: Vec::new(),
     }
 }
 
@@ -348,14 +309,8 @@ fn started(count: usize) -> Event {
         .noting(format!("version {version}, {count} {paths} protected"))
 }
 
-/// What the journal's opening had to mend is itself worth a line.
-fn recovered(recovery: &Recovery) -> Vec<Event> {
-    let now = Timestamp::now();
-    let (tampered, mended): (Vec<_>, Vec<_>) =
-        recovery.findings.iter().partition(|finding| finding.is_tampering());
-    mended.iter().for_each(|finding| tracing::warn!("{finding}"));
-    let line = |finding: &&Finding| {
-        Event::new(now, Kind::DriftFound, Severity::Critical).noting(finding.to_string())
-    };
-    tampered.iter().map(line).collect()
+/// What the journal's opening had to mend. What somebody did to it the scribe tells.
+fn tell_mended(recovery: &Recovery) {
+    let mended = recovery.findings.iter().filter(|finding| !finding.is_tampering());
+    mended.for_each(|finding| tracing::warn!("{finding}"));
 }

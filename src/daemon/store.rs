@@ -66,14 +66,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// Whether it could be opened, as far as that can be told without touching anything.
-    ///
-    /// # Errors
-    /// When another process has it, or the directory cannot be used.
-    pub fn probe(daemon: &Daemon) -> Result<(), StoreError> {
+    /// Everything for which it could not be opened, as far as that can be told without touching
+    /// anything: another process has it, or a directory cannot be used.
+    #[must_use]
+    pub fn probe(daemon: &Daemon) -> Vec<StoreError> {
         let state = &daemon.state;
-        StateLock::probe(daemon)?;
-        usable(state).map_err(|source| StoreError::Directory { path: state.clone(), source })
+        let directory = |path: &Path, source| StoreError::Directory { path: path.into(), source };
+        let mut found: Vec<StoreError> = Vec::new();
+        found.extend(StateLock::probe(daemon).err().map(StoreError::from));
+        found.extend(usable(state).err().map(|source| directory(state, source)));
+        for part in ["vault", "quarantine", "journal", "spool"].map(|name| state.join(name)) {
+            // What is done about a link is for whoever opens it.
+            if part.symlink_metadata().is_ok_and(|m| !m.is_dir() && !m.is_symlink()) {
+                found.push(directory(&part, io::ErrorKind::NotADirectory.into()));
+            }
+        }
+        found
     }
 
     /// Makes the directory where it is missing, locks it and opens what is in it. `role` says

@@ -68,6 +68,19 @@ impl Wanted {
         }
         if obstacles.is_empty() { Ok(wanted) } else { Err(Obstacles(obstacles)) }
     }
+
+    /// The same where the baseline cannot be read, so that nothing can begin: whatever else is in
+    /// the way. What is not there may be protected, so that is not said to be wrong.
+    ///
+    /// # Errors
+    /// Everything that cannot be resolved, at once.
+    pub fn without_baseline(config: &Config, named: &[PathBuf]) -> Result<Self, Obstacles> {
+        let mut problems = resolve(config).problems;
+        problems.extend(named.iter().filter_map(|p| resolve_path(p, &config.daemon.state).err()));
+        problems.retain(|one| !one.is_warning() && one.obstacle != Obstacle::Missing);
+        let obstacles: Vec<_> = problems.into_iter().map(|one| one.message).collect();
+        if obstacles.is_empty() { Ok(Self::default()) } else { Err(Obstacles(obstacles)) }
+    }
 }
 
 type Found = (Vec<PathBuf>, Vec<Unresolved>);

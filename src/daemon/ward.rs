@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -80,10 +80,30 @@ impl Ward {
         }
     }
 
+    /// Whether events tell so well of it that it need be looked at only seldom. What `status` says
+    /// of that is about what somebody wants protected, so our own files do not count.
+    #[must_use]
+    pub fn may_rest(&self) -> bool {
+        !self.eventless && !self.held && self.origin != Origin::Own
+    }
+
     /// A replica could not be made.
     #[must_use]
     pub fn lacks_replica(&self) -> bool {
         self.shortcomings.iter().any(|why| why.starts_with(NO_REPLICA))
+    }
+
+    /// Whether its slot is where the file was seen last. While its filesystem is away, what is at
+    /// the slot's place lies below the mount point.
+    #[must_use]
+    pub fn slot_is_there(&self) -> bool {
+        let itself_a_mount = self.patient.mount_point == self.patient.path;
+        let above = self.slot.as_deref().and_then(Path::parent);
+        above.is_some_and(|above| {
+            self.mount == 0
+                || itself_a_mount
+                || sys::stat::stat(above).is_ok_and(|stat| stat.mount == self.mount)
+        })
     }
 
     /// The form in which the baseline keeps it.

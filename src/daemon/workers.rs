@@ -57,6 +57,8 @@ pub enum Report {
     Selftest(super::selftest::News),
     /// This inode is opened thousands of times a second.
     Hot(InodeKey),
+    /// One of our own files was read, or could not be.
+    Own(PathBuf, Result<Box<Record>, String>),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// This matches the patterns of the configuration, and how long it took to find out.
@@ -149,6 +151,8 @@ pub enum Reading {
         asker: Arc<super::commands::Asker>,
         index: usize,
     },
+    /// Read one of our own files.
+    Own(PathBuf),
     /// Read this known-good copy, and make it again where it is damaged.
     CheckCopy(Box<Stocked>),
     /// Find out what matches the patterns of this configuration.
@@ -316,6 +320,10 @@ pub fn reader(
             let read = |bytes| asker.gauge.add_bytes(bytes);
             let record = protect::take(&path, policy, origin, &vault, &read);
             reports.send(Report::Taken(Box::new(Taken { path, record, accepted, asker, index })));
+        }
+        Reading::Own(path) => {
+            let record = super::own::read(&path).map(Box::new);
+            reports.send(Report::Own(path, record));
         }
         Reading::CheckCopy(stocked) => {
             if let Some(copies) = super::restock::check(&stocked, &vault) {

@@ -372,3 +372,7 @@ fn name_containers(names: &mut Names, event: &mut Event) {
     let actors = event.actor.iter_mut().chain(&mut event.others);
     actors.for_each(|actor| names.complete(actor));
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

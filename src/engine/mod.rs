@@ -150,6 +150,14 @@ impl Engine {
         self.files.get(&file).is_some_and(|g| g.incident.is_some())
     }
 
+    /// The state that differs, is on record, and is left as it is, unless more is under way.
+    #[must_use]
+    pub fn left_as(&self, file: FileId) -> Option<&Sight> {
+        let guarded = self.files.get(&file)?;
+        let on_record = guarded.is_quiet() && !guarded.is_unfinished();
+        guarded.tolerated.as_deref().filter(|_| on_record)
+    }
+
     /// Whether nothing is under way for the file, though an incident may not have settled.
     #[must_use]
     pub fn is_quiet(&self, file: FileId) -> bool {

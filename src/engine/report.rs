@@ -192,7 +192,7 @@ impl Guarded {
             Cure::Relock | Cure::Repair if self.disowned && self.protected.policy.restore => {
                 Some(Cure::Replace)
             }
-            Cure::Relock => Some(cure),
+            Cure::Relock if self.protected.policy.immutable => Some(cure),
             _ => self.protected.policy.restore.then_some(cure),
         }
     }

@@ -43,7 +43,7 @@ impl Default for Limits {
 /// The journal, open for appending.
 pub struct Journal {
     pub(super) dir: Directory,
-    baseline: Baseline,
+    pub(super) baseline: Baseline,
     limits: Limits,
     pub(super) file: File,
     /// Length of what is whole and on the disk.
@@ -53,7 +53,9 @@ pub struct Journal {
     unclean: bool,
     /// The file does not end with a newline: somebody else wrote there.
     ragged: bool,
-    troubles: Vec<Trouble>,
+    /// It had the append-only bit when it was last looked at, or needs none.
+    locked: bool,
+    pub(super) troubles: Vec<Trouble>,
     /// What a look at the files says as long as nobody else touches them.
     pub(super) marks: Marks,
 }
@@ -98,10 +100,13 @@ impl Journal {
             head,
             unclean: false,
             ragged: false,
+            locked: true,
             troubles: Vec::new(),
             marks: Marks::new(),
         };
+        journal.locked = !matches!(is_append_only(journal.file.as_fd()), Ok(Some(false)));
         journal.measure().map_err(|error| journal.failed("read", error))?;
+        journal.find_tampering(&recovery).map_err(|error| journal.failed("read", error))?;
         // One too many is left where a rotation was cut short.
         journal.drop_surplus();
         journal.mark_all()?;
@@ -114,9 +119,19 @@ impl Journal {
         self.head
     }
 
+    /// What somebody did while it was not open is trouble like any other.
+    fn find_tampering(&mut self, recovery: &Recovery) -> io::Result<()> {
+        let found = recovery.findings.iter().filter(|finding| finding.is_tampering());
+        self.troubles.extend(found.cloned().map(Trouble::Found));
+        if self.troubles.is_empty() { self.look_for_fouls() } else { Ok(()) }
+    }
+
     /// What went wrong since the last call without keeping a line from the journal.
     #[must_use]
     pub fn troubles(&mut self) -> Vec<Trouble> {
+        if self.troubles.iter().any(Trouble::is_tampering) {
+            self.remember_fouls();
+        }
         std::mem::take(&mut self.troubles)
     }
 
@@ -199,11 +214,20 @@ impl Journal {
             self.measure().map_err(|error| self.failed("read", error))?;
         }
         if let Ok(Some(false)) = is_append_only(self.file.as_fd()) {
-            self.troubles.push(Trouble::NotAppendOnly);
-            set_append_only(self.file.as_fd(), true)
-                .map_err(|error| self.failed("set +a on", error))?;
-            self.mark_current();
+            self.lock_again().map_err(|error| self.failed("set +a on", error))?;
         }
+        Ok(())
+    }
+
+    /// The append-only bit is not there: somebody cleared it, or it could not be set before.
+    fn lock_again(&mut self) -> io::Result<()> {
+        let again = set_append_only(self.file.as_fd(), true)?;
+        if std::mem::replace(&mut self.locked, again) {
+            self.troubles.push(Trouble::NotAppendOnly { again });
+        } else if !again {
+            self.troubles.push(Trouble::Unlocked);
+        }
+        self.mark_current();
         Ok(())
     }
 

@@ -257,13 +257,13 @@ pub(super) fn is_append_only(fd: BorrowedFd<'_>) -> io::Result<Option<bool>> {
     Ok(flags::get(fd)?.map(|flags| flags & FS_APPEND != 0))
 }
 
-/// `chattr +a` or `-a`. A filesystem that has no such bit, or a process that may not set it,
-/// has a journal without it.
-pub(super) fn set_append_only(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    let Some(now) = flags::get(fd)? else { return Ok(()) };
+/// `chattr +a` or `-a`, and whether it is so now. A filesystem that has no such bit, or a process
+/// that may not set it, has a journal without it.
+pub(super) fn set_append_only(fd: BorrowedFd<'_>, on: bool) -> io::Result<bool> {
+    let Some(now) = flags::get(fd)? else { return Ok(!on) };
     let wanted = if on { now | FS_APPEND } else { now & !FS_APPEND };
     if wanted == now {
-        return Ok(());
+        return Ok(true);
     }
     match flags::set(fd, wanted) {
         Err(error)
@@ -272,9 +272,9 @@ pub(super) fn set_append_only(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
                 io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
             ) =>
         {
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        other => other.map(|()| true),
     }
 }
 

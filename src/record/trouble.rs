@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::error::JournalError;
+use super::recovery::Finding;
 use crate::baseline::BaselineError;
 
 /// Something that the person in charge should know of.
@@ -20,8 +21,13 @@ pub enum Trouble {
         /// Its length as it was found.
         found: u64,
     },
-    /// Somebody cleared `+a`; it is set again.
-    NotAppendOnly,
+    /// Somebody cleared `+a`.
+    NotAppendOnly {
+        /// It could be set again.
+        again: bool,
+    },
+    /// The kernel does not let `+a` be set.
+    Unlocked,
     /// Somebody touched one of the files.
     Touched {
         /// Its name.
@@ -30,6 +36,8 @@ pub enum Trouble {
         /// all are.
         line: Option<u64>,
     },
+    /// Somebody was at it while it was not open.
+    Found(Finding),
     /// Somebody removed one of the full files.
     Removed {
         /// Its name.
@@ -49,8 +57,9 @@ impl Trouble {
             self,
             Self::Replaced
                 | Self::Resized { .. }
-                | Self::NotAppendOnly
+                | Self::NotAppendOnly { .. }
                 | Self::Touched { .. }
+                | Self::Found(_)
                 | Self::Removed { .. }
         )
     }
@@ -71,9 +80,18 @@ impl fmt::Display for Trouble {
                 "somebody changed the journal: it has {found} bytes and not {expected}; \
                  steadfast journal verify tells where"
             ),
-            Self::NotAppendOnly => {
+            Self::NotAppendOnly { again: true } => {
                 f.write_str("somebody cleared the journal's append-only bit; it is set again")
             }
+            Self::NotAppendOnly { again: false } => f.write_str(
+                "somebody cleared the journal's append-only bit, and the kernel does not let it \
+                 be set again: that needs CAP_LINUX_IMMUTABLE",
+            ),
+            Self::Unlocked => f.write_str(
+                "the journal goes without the append-only bit: to set it needs \
+                 CAP_LINUX_IMMUTABLE",
+            ),
+            Self::Found(finding) => finding.fmt(f),
             Self::Touched { segment, line: Some(line) } => write!(
                 f,
                 "somebody changed the journal: from line {line} of {segment} on it is not as it \

@@ -47,6 +47,12 @@ impl Outcome {
         let healed = Healed { action, result, evidence: false, from: None };
         Self { healed, evidence: None, replica_used: false, unsynced: false }
     }
+
+    /// Of a cure that is not to be carried out.
+    #[must_use]
+    pub fn refused(action: &'static str, why: &'static str) -> Self {
+        Self::of(action, Err(io::Error::other(why)))
+    }
 }
 
 /// What the look had found is not there, or is no longer where the path leads.
@@ -146,6 +152,8 @@ fn rewritten(patient: &Patient, vault: &Vault, slot: &std::path::Path) -> Option
             Some(outcome)
         }
         Ok(None) => None,
+        // Somebody's lease holds writers off for as long as they like. An exchange needs none.
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
         Err(e) => Some(Outcome::of("rewrite", Err(e))),
     }
 }

@@ -55,7 +55,13 @@ pub(super) fn rewrite(
     let _ = sys::flags::set_immutable(inode.as_fd(), true);
     let evidence = keep(inode.as_fd(), slot)?;
     reach(Point::RewriteKept);
-    fill_over(patient, inode.as_fd(), vault, evidence.as_ref())?;
+    if let Err(e) = fill_over(patient, inode.as_fd(), vault, evidence.as_ref()) {
+        if let (io::ErrorKind::WouldBlock, Some(evidence)) = (e.kind(), &evidence) {
+            // It was not written to, so what it holds is still there.
+            let _ = std::fs::remove_file(&evidence.path);
+        }
+        return Err(e);
+    }
     if let Some(flags) = patient.facts.flags {
         sys::flags::set(inode.as_fd(), flags)?;
     }

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod copies;
+mod start;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -313,26 +314,4 @@ fn status_without_a_daemon_says_so() {
     let json = sandbox.steadfast(&["status", "--json"]);
     assert_eq!(json.status.code(), Some(2));
     clear_everything(&sandbox.state());
-}
-
-#[test]
-fn everything_that_keeps_the_daemon_from_starting_is_told_at_once() {
-    skip_unless!(not_root());
-    let sandbox = sandbox();
-    // Something that is no socket has the socket's name, the state is open to others, and neither
-    // of two paths is there.
-    std::fs::write(sandbox.control(), "").unwrap();
-    std::fs::create_dir(sandbox.state()).unwrap();
-    std::fs::set_permissions(sandbox.state(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let [one, two] = ["absent-one", "absent-two"].map(|name| sandbox.path(name));
-    let protect = format!("[[protect]]\npaths = [{one:?}, {two:?}]\n");
-    sandbox.configure(&(sandbox.daemon_table("") + &protect));
-    let output = sandbox.steadfast(&["run"]);
-    common::assert_code(&output, 2, "run");
-    let message = text(&output.stderr);
-    for told in ["absent-one", "absent-two", "others may write to it", "is not a socket"] {
-        assert_eq!(message.matches(told).count(), 1, "{told:?}: {message}");
-    }
-    assert_eq!(std::fs::read_dir(sandbox.state()).unwrap().count(), 0, "nothing was made");
-    assert_eq!(std::fs::read(sandbox.control()).unwrap(), b"", "nothing was removed");
 }

@@ -25,6 +25,10 @@ pub struct Guard {
     child: Option<Child>,
     /// Capabilities taken from the daemon, as `setpriv` wants them.
     without: Vec<String>,
+    /// What the daemon is run from, if not from where it was built.
+    program: Option<PathBuf>,
+    /// The control group that it is to be in.
+    group: Option<PathBuf>,
     /// Protected by `--protect`.
     by_option: Vec<PathBuf>,
     /// What each protected file has to be.
@@ -49,7 +53,8 @@ impl Guard {
         good: BTreeMap<PathBuf, Whole>,
         without: Vec<String>,
     ) -> Self {
-        Self { sandbox, child: None, without, by_option, good, tries: Cell::new(0) }
+        let (child, program, group, tries) = (None, None, None, Cell::new(0));
+        Self { sandbox, child, without, program, group, by_option, good, tries }
     }
 
     /// A guard with the configuration that `sandbox` has.
@@ -65,6 +70,18 @@ impl Guard {
     /// A guard for files on `place`.
     pub fn on(place: Place) -> Builder {
         Builder::on(place)
+    }
+
+    /// From its next start on the daemon is run from this copy of the program.
+    pub fn run_from(&mut self, program: PathBuf) {
+        // Not by this process, whose other tests fork: what is open for writing cannot be run.
+        super::must("cp", &[env!("CARGO_BIN_EXE_steadfast").as_ref(), program.as_os_str()]);
+        self.program = Some(program);
+    }
+
+    /// From its next start on the daemon is in this control group.
+    pub fn run_in(&mut self, group: PathBuf) {
+        self.group = Some(group);
     }
 
     /// The place, to unmount and mount it.
@@ -107,15 +124,27 @@ impl Guard {
         self.wait_until_on_guard()
     }
 
-    /// The daemon, with root's capabilities less those that were taken.
+    /// The daemon, in its control group, with root's capabilities less those that were taken.
     fn daemon_command(&self, args: &[&OsStr]) -> Command {
         let plain = self.sandbox.command(args);
-        if self.without.is_empty() {
-            return plain;
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(group) = &self.group {
+            let join = r#"echo $$ > "$0" && exec "$@""#;
+            words.extend([
+                "sh".into(),
+                "-c".into(),
+                join.into(),
+                group.join("cgroup.procs").into(),
+            ]);
         }
-        let mut command = Command::new("setpriv");
-        command.arg(format!("--bounding-set={}", self.without.join(",")));
-        command.arg(plain.get_program()).args(args).stdin(Stdio::null());
+        if !self.without.is_empty() {
+            let less = format!("--bounding-set={}", self.without.join(","));
+            words.extend(["setpriv".into(), less.into()]);
+        }
+        let program = self.program.as_ref().map_or(plain.get_program(), |program| program.as_ref());
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args).stdin(Stdio::null());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }

@@ -65,6 +65,7 @@ const REFUSED: &str = "steadfast_failures_total{failure=\"configuration-refused\
 fn refused(guard: &Guard, spoil: impl FnOnce()) -> Value {
     let right = std::fs::read_to_string(guard.config()).unwrap();
     let before = metrics(&guard.control())[REFUSED];
+    let seq = guard.last_seq();
     spoil();
     guard.signal(Signal::HUP);
     let told = || (metrics(&guard.control())[REFUSED] > before).then_some(());
@@ -74,7 +75,10 @@ fn refused(guard: &Guard, spoil: impl FnOnce()) -> Value {
         assert_eq!(in_force["state"], "degraded", "{in_force}");
     }
     guard.configure(&right);
-    let last = || guard.events().pop().filter(|event| event["kind"] == "configuration-refused");
+    // That the file was changed is on record too.
+    let refused = |event: &Value| event["kind"] == "configuration-refused";
+    let last =
+        || guard.events().into_iter().rfind(refused).filter(|e| e["seq"].as_u64() > Some(seq));
     poll(last, || guard.story())
 }
 

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
+
 use super::{WRITE, with_evil};
 use crate::common::{
     self, GOOD, Guard, MARKER, Route, Whole, cleared_surely, incident_of, missing, not_root,
@@ -44,6 +46,54 @@ fn a_shell_that_writes_through_another_name_is_undone_in_place() {
         .evidence(MARKER)
         .keeps_inode()
         .check();
+}
+
+/// Writes, and then has the kernel hold off everybody else who wants to.
+const LEASED: &str = "\
+import fcntl, os, signal, struct, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+path, get, put, immutable = os.fsencode(sys.argv[1]), 0x80086601, 0x40086602, 0x10
+reader = os.open(path, os.O_RDONLY)
+while True:
+    try:
+        flags, = struct.unpack('l', fcntl.ioctl(reader, get, struct.pack('l', 0)))
+        fcntl.ioctl(reader, put, struct.pack('l', flags & ~immutable))
+        writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        os.pwrite(writer, b'TAMPERED', 2)
+        os.close(writer)
+        fcntl.fcntl(reader, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError:
+        continue
+    if os.pread(reader, 8, 2) == b'TAMPERED':
+        break
+    fcntl.fcntl(reader, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+print(flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_lease_on_a_file_with_another_name_holds_off_no_heal() {
+    skip_unless!(not_root().or_else(|| missing(&["python3"])));
+    let guard = Guard::on_disk()
+        .file("main.py", GOOD)
+        .prepare(|dir| std::fs::hard_link(dir.join("main.py"), dir.join("other-name")).unwrap())
+        .start();
+    // Otherwise it is back before the lease can be had.
+    guard.signal(Signal::STOP);
+    let mut tamperer = Command::new("python3")
+        .args(["-c", LEASED])
+        .arg(guard.path("other-name"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(tamperer.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    guard.signal(Signal::CONT);
+    // The path has an inode of its own now: what was leased keeps what was written.
+    let good = || std::fs::read(guard.file()).unwrap_or_default() == GOOD;
+    common::poll(|| good().then_some(()), || guard.story());
+    drop(tamperer.stdin.take());
+    tamperer.wait().unwrap();
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The daemon's own memory under attack while it runs: the state directory, the journal, the
-//! database, the known-good copies.
+//! database, the known-good copies; and the program and its configuration.
 
 // clippy's allowance for tests does not reach helpers.
 #![allow(clippy::unwrap_used)]
@@ -11,6 +11,7 @@ mod directory;
 mod heartbeat;
 mod journal;
 mod memory;
+mod own;
 mod room;
 
 use std::fs;
@@ -65,7 +66,7 @@ fn assert_guards(guard: &Guard) {
     guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
     guard.wait_whole();
     incident_of(guard, &guard.file(), seq).assert_any(&["content-changed"]).assert_healed();
-    assert!(guard.quarantine_holds(MARKER));
+    poll(|| guard.quarantine_holds(MARKER).then_some(()), || guard.story());
 }
 
 fn copies(vault: &Path) -> usize {

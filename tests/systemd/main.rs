@@ -9,6 +9,7 @@
 mod common;
 
 mod boot;
+mod own;
 mod reload;
 mod restarts;
 mod room;

@@ -22,6 +22,7 @@ fn a_status(state: api::State) -> api::Status {
         shortcomings: Vec::new(),
         worst_case_notice_ms: 1000,
         selftest: None,
+        own: Vec::new(),
     }
 }
 

@@ -128,6 +128,7 @@ impl Guard {
         let mut added = 0_usize;
         let mut events = Vec::new();
         for record in taken {
+            self.give_up_own(&record.path);
             // Somebody may have protected it by command meanwhile.
             if self.engine.id_of(&record.path).is_none() {
                 added += 1;
@@ -166,6 +167,7 @@ impl Guard {
         tracing::info!("configuration loaded: {told}; {removed} released");
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.use_settings(config, listener);
+        self.look_for_own(false);
     }
 
     fn use_settings(&mut self, config: Config, listener: Option<Option<std::net::TcpListener>>) {

@@ -33,6 +33,8 @@ pub struct Room {
     pub(super) filesystem: String,
     /// Its device.
     pub(super) dev: u64,
+    /// The mount through which its files were seen last; 0 where that is not known.
+    mount: u64,
     /// The directory of the canaries.
     pub(super) dir: PathBuf,
     /// It is not below the state directory, which is known to be root's.
@@ -44,13 +46,14 @@ impl Room {
     pub(super) fn of_state(state: &Path) -> Self {
         let begins = respond::highest(state).unwrap_or(state);
         let dev = sys::stat::stat(state).map_or(0, |stat| stat.dev);
-        Self { filesystem: escape_path(begins), dev, dir: state.join(ROOM), apart: false }
+        let dir = state.join(ROOM);
+        Self { filesystem: escape_path(begins), dev, mount: 0, dir, apart: false }
     }
 
-    /// On a filesystem of which copies lie in `slot`.
-    pub(super) fn of_slot(slot: &Path, dev: u64) -> Self {
+    /// On a filesystem of which copies lie in `slot`, while it is mounted there as `mount`.
+    pub(super) fn of_slot(slot: &Path, dev: u64, mount: u64) -> Self {
         let begins = slot.parent().unwrap_or(slot);
-        Self { filesystem: escape_path(begins), dev, dir: slot.join(ROOM), apart: true }
+        Self { filesystem: escape_path(begins), dev, mount, dir: slot.join(ROOM), apart: true }
     }
 
     /// Has it stand where nobody but root can put something else in its place.
@@ -58,6 +61,10 @@ impl Room {
         let slot = self.dir.parent().unwrap_or(Path::new("/"));
         if self.apart {
             require_roots_above(slot)?;
+            let above = slot.parent().unwrap_or(slot);
+            if self.mount != 0 && sys::stat::stat(above)?.mount != self.mount {
+                return Err(io::Error::other("its filesystem is not mounted"));
+            }
             make_dir(slot)?;
             require_roots(slot)?;
         }

@@ -63,13 +63,14 @@ impl Guard {
 
     /// One on the filesystem of the state, and one on each that holds protected files.
     fn rooms(&self) -> Vec<Room> {
-        let of_slot =
-            |(_, ward): (FileId, &Ward)| Some((ward.slot.clone()?, ward.patient.seal?.dev));
+        let of_slot = |(_, ward): (FileId, &Ward)| {
+            Some((ward.slot.clone()?, (ward.patient.seal?.dev, ward.mount)))
+        };
         let slots: BTreeMap<_, _> = self.wards().filter_map(of_slot).collect();
         let mut rooms = vec![Room::of_state(&self.canaries.state)];
-        for (slot, dev) in slots {
+        for (slot, (dev, mount)) in slots {
             if rooms.len() < MOST_ROOMS && rooms.iter().all(|room| room.dev != dev) {
-                rooms.push(Room::of_slot(&slot, dev));
+                rooms.push(Room::of_slot(&slot, dev, mount));
             }
         }
         rooms
@@ -242,7 +243,7 @@ impl Guard {
         let wards = &self.wards;
         self.sweep.rest(proven, now, |file, proven| {
             let rests = |ward: &Ward| ward.patient.seal.is_some_and(|s| proven.contains(&s.dev));
-            wards.get(&file).is_some_and(|ward| !ward.eventless && !ward.held && rests(ward))
+            wards.get(&file).is_some_and(|ward| ward.may_rest() && rests(ward))
         });
         self.tell_news(news);
         let selftest = Some(Box::new(test));

@@ -94,6 +94,7 @@ impl Guard {
             self.stage_again();
         }
         self.look_through_patterns(now);
+        self.look_for_own_again();
         self.restock_again();
         self.look_at_openers_again();
         self.tell_health();
