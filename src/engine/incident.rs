@@ -121,6 +121,7 @@ impl Incident {
                 }
                 known.after.extend(draft.after);
                 known.replaced &= draft.replaced;
+                known.swapped |= draft.swapped;
                 for window in draft.windows {
                     known.add(window);
                 }
