@@ -179,6 +179,9 @@ pub struct Nature {
     pub times: bool,
     /// Another inode has the path: what differs came with it.
     pub replaced: bool,
+    /// Another inode was taken out of the path than a look had shown there before. Events do
+    /// not tell what was done to that one; a call that replaced the one before is proof.
+    pub swapped: bool,
 }
 
 /// Who may have made a change.
@@ -321,7 +324,7 @@ fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {
 }
 
 fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
-    let arrived = nature.replaced && act == Act::Replaced;
+    let arrived = (nature.replaced || nature.swapped) && act == Act::Replaced;
     match kind {
         Kind::ImmutableCleared => act == Act::Flags,
         Kind::ContentChanged => act == Act::Written || arrived,

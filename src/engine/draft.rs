@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) windows: Vec<Window>,
     /// The look that showed it, each time, showed another inode: it came with that.
     pub(super) replaced: bool,
+    /// It was read of another inode than the last look had shown.
+    pub(super) swapped: bool,
 }
 
 /// A change was before this run, and events told of it that waited.
@@ -69,6 +71,7 @@ impl Draft {
             waiting: None,
             windows: vec![window],
             replaced: false,
+            swapped: false,
         }
     }
 
@@ -90,6 +93,7 @@ impl Draft {
             waiting: None,
             windows: vec![window],
             replaced: false,
+            swapped: false,
             note: Some("no event told of it".to_owned()),
             span: Some(Span { from: whole_before, to: now.wall }),
             bygone: None,
@@ -104,6 +108,7 @@ impl Draft {
             flags: self.before.contains_key("flags"),
             times: self.kind == Kind::MetadataChanged && only_times,
             replaced: self.replaced,
+            swapped: self.swapped,
         }
     }
 

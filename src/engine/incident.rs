@@ -145,6 +145,7 @@ impl Incident {
                 known.after.extend(draft.after);
                 known.replaced &= draft.replaced;
                 known.bygone = known.bygone.or(draft.bygone);
+                known.swapped |= draft.swapped;
                 for window in draft.windows {
                     known.add(window);
                 }

@@ -28,17 +28,17 @@ impl Engine {
             (untold, found)
         {
             // It may have come after the last look before the heal.
-            let replaced = replaced || window.inode.is_some_and(|before| before != inode);
+            let swapped = window.inode.is_some_and(|before| before != inode);
             let protected = &guarded.protected;
             let found = differences(&protected.facts, facts, &protected.policy);
             if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
                 let told = incident.is_on_record(round, Kind::ContentChanged);
                 let note = told.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
-                let own = window.own && !replaced;
+                let own = window.own && !swapped;
                 let window = Window { until: at.file_time(), sharp: false, own, ..window };
                 let draft = Draft::of(at, round, window, content);
-                incident.draft(Draft { note, taken, replaced, bygone, ..draft });
+                incident.draft(Draft { note, taken, replaced, swapped, bygone, ..draft });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {
