@@ -19,7 +19,7 @@ use common::{
     Builder, GOOD, Guard, MARKER, Place, clear_everything, missing, must, not_root, poll,
     skip_unless,
 };
-use http::metrics;
+use http::{metrics, try_ask};
 use steadfast::daemon::failures::{Failure, TABLE};
 
 /// One test for each row.
@@ -227,7 +227,7 @@ fn moved_part() -> Guard {
 fn no_socket() -> Guard {
     let guard = main().start();
     fs::remove_file(guard.control()).unwrap();
-    poll(|| guard.control().exists().then_some(()), || guard.log());
+    poll(|| try_ask(&guard.control(), "/livez").map(drop), || guard.log());
     guard
 }
 

@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::db::Baseline;
 use super::error::BaselineError;
+use super::meta;
 use crate::judge::Digest;
 
 impl Baseline {
@@ -42,6 +43,24 @@ impl Baseline {
     /// Where the database cannot be written.
     pub fn set_journal_anchor(&self, seq: u64, prev: Digest) -> Result<(), BaselineError> {
         self.set_journal_place("anchor", seq, prev)
+    }
+
+    /// The faults of the journal that were told, as the journal writes them.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be read.
+    pub fn journal_fouls(&self) -> Result<Option<String>, BaselineError> {
+        self.with(|connection| meta::get(connection, "journal_fouls"))
+    }
+
+    /// Remembers them.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be written.
+    pub fn set_journal_fouls(&self, text: &str) -> Result<(), BaselineError> {
+        self.with(|connection| meta::set(connection, "journal_fouls", text))
     }
 
     fn journal_place(&self, place: &'static str) -> Result<Option<(u64, Digest)>, BaselineError> {

@@ -39,7 +39,7 @@ use super::workers::{self, Report};
 use crate::baseline::BaselineError;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::record::{Entry, Event, Finding, Kind, Recovery, Severity};
+use crate::record::{Entry, Event, Kind, Recovery, Severity};
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status)>;
@@ -134,8 +134,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let own = store.baseline.own()?;
     drop(options.on_progress);
 
-    let mut told = recovered(&store.recovery);
-    told.extend(plan.events);
+    tell_mended(&store.recovery);
+    let told = plan.events;
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
     let mut guard = assemble(
@@ -312,14 +312,8 @@ fn started(count: usize) -> Event {
         .noting(format!("version {version}, {count} {paths} protected"))
 }
 
-/// What the journal's opening had to mend is itself worth a line.
-fn recovered(recovery: &Recovery) -> Vec<Event> {
-    let now = Timestamp::now();
-    let (tampered, mended): (Vec<_>, Vec<_>) =
-        recovery.findings.iter().partition(|finding| finding.is_tampering());
-    mended.iter().for_each(|finding| tracing::warn!("{finding}"));
-    let line = |finding: &&Finding| {
-        Event::new(now, Kind::DriftFound, Severity::Critical).noting(finding.to_string())
-    };
-    tampered.iter().map(line).collect()
+/// What the journal's opening had to mend. What somebody did to it the scribe tells.
+fn tell_mended(recovery: &Recovery) {
+    let mended = recovery.findings.iter().filter(|finding| !finding.is_tampering());
+    mended.for_each(|finding| tracing::warn!("{finding}"));
 }

@@ -43,7 +43,7 @@ impl Default for Limits {
 /// The journal, open for appending.
 pub struct Journal {
     pub(super) dir: Directory,
-    baseline: Baseline,
+    pub(super) baseline: Baseline,
     limits: Limits,
     pub(super) file: File,
     /// Length of what is whole and on the disk.
@@ -55,7 +55,7 @@ pub struct Journal {
     ragged: bool,
     /// It had the append-only bit when it was last looked at, or needs none.
     locked: bool,
-    troubles: Vec<Trouble>,
+    pub(super) troubles: Vec<Trouble>,
     /// What a look at the files says as long as nobody else touches them.
     pub(super) marks: Marks,
 }
@@ -106,6 +106,7 @@ impl Journal {
         };
         journal.locked = !matches!(is_append_only(journal.file.as_fd()), Ok(Some(false)));
         journal.measure().map_err(|error| journal.failed("read", error))?;
+        journal.find_tampering(&recovery).map_err(|error| journal.failed("read", error))?;
         // One too many is left where a rotation was cut short.
         journal.drop_surplus();
         journal.mark_all()?;
@@ -118,9 +119,19 @@ impl Journal {
         self.head
     }
 
+    /// What somebody did while it was not open is trouble like any other.
+    fn find_tampering(&mut self, recovery: &Recovery) -> io::Result<()> {
+        let found = recovery.findings.iter().filter(|finding| finding.is_tampering());
+        self.troubles.extend(found.cloned().map(Trouble::Found));
+        if self.troubles.is_empty() { self.look_for_fouls() } else { Ok(()) }
+    }
+
     /// What went wrong since the last call without keeping a line from the journal.
     #[must_use]
     pub fn troubles(&mut self) -> Vec<Trouble> {
+        if self.troubles.iter().any(Trouble::is_tampering) {
+            self.remember_fouls();
+        }
         std::mem::take(&mut self.troubles)
     }
 

@@ -5,6 +5,7 @@ mod chain;
 mod describe;
 mod error;
 mod event;
+mod fouls;
 #[cfg(fuzzing)]
 mod fuzz;
 mod journal;

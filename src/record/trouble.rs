@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::error::JournalError;
+use super::recovery::Finding;
 use crate::baseline::BaselineError;
 
 /// Something that the person in charge should know of.
@@ -35,6 +36,8 @@ pub enum Trouble {
         /// all are.
         line: Option<u64>,
     },
+    /// Somebody was at it while it was not open.
+    Found(Finding),
     /// Somebody removed one of the full files.
     Removed {
         /// Its name.
@@ -56,6 +59,7 @@ impl Trouble {
                 | Self::Resized { .. }
                 | Self::NotAppendOnly { .. }
                 | Self::Touched { .. }
+                | Self::Found(_)
                 | Self::Removed { .. }
         )
     }
@@ -87,6 +91,7 @@ impl fmt::Display for Trouble {
                 "the journal goes without the append-only bit: to set it needs \
                  CAP_LINUX_IMMUTABLE",
             ),
+            Self::Found(finding) => finding.fmt(f),
             Self::Touched { segment, line: Some(line) } => write!(
                 f,
                 "somebody changed the journal: from line {line} of {segment} on it is not as it \

@@ -84,3 +84,67 @@ fn a_removed_journal_file_is_written_again_from_what_is_open() {
     assert_eq!(guard.events()[..before.len()], before[..]);
     assert_eq!(verify(&guard).0, Some(0));
 }
+
+/// Lines that tell, critically, that somebody was at the journal.
+fn told(guard: &Guard) -> usize {
+    let events = guard.events();
+    let is = |event: &&serde_json::Value| {
+        event["kind"] == "sensor-degraded"
+            && event["note"].as_str().is_some_and(|note| note.contains("journal"))
+    };
+    events.iter().filter(is).count()
+}
+
+#[test]
+fn what_was_cut_or_edited_while_it_was_stopped_is_told_and_mailed_at_the_start_and_once() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", common::GOOD).mail().start();
+    assert_guards(&guard);
+    guard.stop();
+    let path = journal(&guard);
+    soften(&path);
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: String = text
+        .lines()
+        .rev()
+        .skip(2)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .fold(String::new(), |all, line| all + line + "\n");
+    fs::write(&path, &kept).unwrap();
+    guard.start();
+    wait_told(&guard, &format!("lacks line {}", text.lines().count()));
+    assert_said(&guard, "lacks line");
+    let items = guard.state().join("spool/items");
+    let mailed = || {
+        let mut items = fs::read_dir(&items).unwrap().flatten();
+        let tells = |text: String| text.contains("lacks line");
+        items.any(|item| fs::read_to_string(item.path()).is_ok_and(tells)).then_some(())
+    };
+    common::poll(mailed, || guard.story());
+
+    // Nothing new at the next start, though the file keeps its fault.
+    guard.stop();
+    guard.start();
+    assert_guards(&guard);
+    assert_eq!(told(&guard), 1, "{}", guard.story());
+    let status = guard.status();
+    let is_state = |one: &&serde_json::Value| one["name"] == "state";
+    let state = status["sensors"].as_array().unwrap().iter().find(is_state).unwrap();
+    assert_eq!(state["state"], "working", "{status}");
+
+    guard.stop();
+    soften(&path);
+    let at = fs::read_to_string(&path).unwrap().find("main.py").unwrap();
+    let line = kept[..at].lines().count();
+    fs::File::options().write(true).open(&path).unwrap().write_all_at(b"X", at as u64).unwrap();
+    guard.start();
+    wait_told(&guard, &format!("from line {line} of journal.jsonl"));
+    guard.stop();
+    guard.start();
+    assert_guards(&guard);
+    assert_eq!(told(&guard), 2, "{}", guard.story());
+    let (code, said) = verify(&guard);
+    assert!(code == Some(1) && said.contains(&format!("line {line}")), "{said}");
+}
