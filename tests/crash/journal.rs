@@ -4,9 +4,9 @@ use std::path::Path;
 
 use steadfast::baseline::Baseline;
 use steadfast::fault::Point::{self, *};
-use steadfast::record::{Event, Journal, Kind, Limits, Severity};
+use steadfast::record::{Event, Journal, JournalError, Kind, Limits, Recovery, Severity};
 
-use crate::common::{GOOD, Guard, not_root, skip_unless};
+use crate::common::{GOOD, Guard, not_root, poll, skip_unless};
 use crate::room::Room;
 
 /// In the order in which they are passed.
@@ -35,7 +35,7 @@ fn fill(state: &Path) {
         journal.append(&[event(1)]).unwrap();
     }
     drop(journal);
-    let (mut journal, _) = Journal::open(state, &baseline).unwrap();
+    let (mut journal, _) = open(state, &baseline);
     let length = || std::fs::metadata(state.join("journal/journal.jsonl")).unwrap().len();
     let before = length();
     journal.append(&[event(1)]).unwrap();
@@ -49,6 +49,15 @@ fn fill(state: &Path) {
         let note = usize::try_from(left - around).unwrap();
         journal.append(&[event(note.min(900_000))]).unwrap();
     }
+}
+
+/// A child that another test is just spawning holds the lock until it execs.
+fn open(state: &Path, baseline: &Baseline) -> (Journal, Recovery) {
+    let free = || match Journal::open(state, baseline) {
+        Err(JournalError::Busy(_)) => None,
+        opened => Some(opened.unwrap()),
+    };
+    poll(free, || "the journal stays locked".to_owned())
 }
 
 #[test]
