@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::Patient;
@@ -138,7 +138,17 @@ fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Evidence>> {
         let _ = std::fs::remove_file(&held);
         return Ok(None);
     };
+    if let Ok(like) = from.metadata() {
+        dress(&file, &like);
+    }
     Ok(Some(Evidence { path: slot.join(name), file }))
+}
+
+/// What the copy is like tells what else was changed. One that cannot be so is still evidence.
+fn dress(copy: &File, like: &std::fs::Metadata) {
+    let _ = fchown(copy, Some(like.uid()), Some(like.gid()));
+    let _ = copy.set_permissions(like.permissions());
+    let _ = like.modified().and_then(|at| copy.set_modified(at));
 }
 
 impl Evidence {
@@ -195,6 +205,20 @@ mod tests {
         evidence.catch_up(&there, 0, 4).unwrap();
         evidence.catch_up(&there, 4, u64::MAX - 4).unwrap();
         std::fs::read(evidence.path).unwrap()
+    }
+
+    #[test]
+    fn the_copy_is_like_what_it_was_made_of() {
+        let room = disk();
+        let path = room.path().join("file");
+        std::fs::write(&path, b"content").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o4751))
+            .unwrap();
+        let there = File::open(&path).unwrap();
+        there.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let evidence = keep(there.as_fd(), room.path()).unwrap().unwrap();
+        let copy = std::fs::metadata(evidence.path).unwrap();
+        assert_eq!((copy.mode() & 0o7777, copy.mtime(), copy.len()), (0o4751, 0, 7));
     }
 
     #[test]
