@@ -20,7 +20,7 @@ const CHUNK: usize = 256 * 1024;
 
 /// Told of each stretch that is written over, at which byte it begins and how long it is, just
 /// before that happens.
-pub type Before<'a> = &'a mut dyn FnMut(u64, u64) -> io::Result<()>;
+pub type Before<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Which side of a copy failed.
 pub(super) enum CopyError {
@@ -76,7 +76,7 @@ pub(super) fn copy(
     to: Option<&mut File>,
     progress: &dyn Fn(u64),
 ) -> Result<(Digest, u64), CopyError> {
-    copy_over(from, limit, to, &mut |_, _| Ok(()), progress)
+    copy_over(from, limit, to, &mut |_, _| (), progress)
 }
 
 /// [`copy`] over content that is not to go unseen.
@@ -100,7 +100,7 @@ pub(super) fn copy_over(
             buffer.fill(0);
         }
         if let (true, Some(to)) = (hole, to.as_deref_mut()) {
-            before(at, end - at).map_err(CopyError::Write)?;
+            before(at, end - at);
             skip(to, end - at, &buffer).map_err(CopyError::Write)?;
         }
         while at < end {
@@ -114,7 +114,7 @@ pub(super) fn copy_over(
             }
             hasher.update(bytes);
             if let (false, Some(to)) = (hole, to.as_deref_mut()) {
-                before(at, got as u64).map_err(CopyError::Write)?;
+                before(at, got as u64);
                 to.write_all(bytes).map_err(CopyError::Write)?;
             }
             at += got as u64;

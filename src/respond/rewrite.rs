@@ -26,6 +26,8 @@ const CHUNK: usize = 256 * 1024;
 struct Evidence {
     path: PathBuf,
     file: File,
+    /// What it was made of.
+    of: File,
 }
 
 /// Rewrites the file in place and returns the look at the end and where the copy of the
@@ -87,17 +89,18 @@ fn fill_over(
     sys::flags::unlock(inode)?;
     reach(Point::RewriteUnlocked);
     let mut file = File::from(sys::open::reopen_write(inode)?);
-    let there = File::from(sys::open::reopen_read(inode)?);
-    let mut before = |at, length| match evidence {
-        Some(evidence) => evidence.catch_up(&there, at, length),
-        None => Ok(()),
+    let mut before = |at, length| {
+        if let Some(evidence) = evidence {
+            // What cannot be kept is no reason to leave the file as it is.
+            let _ = evidence.catch_up(at, length);
+        }
     };
     let size = patient.facts.size;
     if let Some(digest) = patient.facts.sha256 {
         vault.copy_over(&digest, size, &mut file, &mut before).map_err(told)?;
     }
     reach(Point::RewriteCopied);
-    before(size, u64::MAX - size)?;
+    before(size, u64::MAX - size);
     file.set_len(size)?;
     set_metadata(&patient.facts, inode)?;
     reach(Point::RewriteDressed);
@@ -141,7 +144,7 @@ fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Evidence>> {
     if let Ok(like) = from.metadata() {
         dress(&file, &like);
     }
-    Ok(Some(Evidence { path: slot.join(name), file }))
+    Ok(Some(Evidence { path: slot.join(name), file, of: from }))
 }
 
 /// What the copy is like tells what else was changed. One that cannot be so is still evidence.
@@ -154,21 +157,19 @@ fn dress(copy: &File, like: &std::fs::Metadata) {
 impl Evidence {
     /// Takes in what somebody wrote to these bytes since they were copied. Between this and the
     /// writing over them, microseconds later, a write leaves no trace.
-    fn catch_up(&self, there: &File, at: u64, length: u64) -> io::Result<()> {
+    fn catch_up(&self, mut at: u64, length: u64) -> io::Result<()> {
+        let end = at.saturating_add(length).min(EVIDENCE_LIMIT).min(self.of.metadata()?.len());
         let (mut now, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let end = at.saturating_add(length).min(EVIDENCE_LIMIT).min(there.metadata()?.len());
-        let mut at = at;
         while at < end {
             let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
             let had = read_full(&self.file, kept.get_mut(..want).unwrap_or_default(), at)?;
-            let has = read_full(there, now.get_mut(..want).unwrap_or_default(), at)?;
+            let has = read_full(&self.of, now.get_mut(..want).unwrap_or_default(), at)?;
             let bytes = now.get(..has).unwrap_or_default();
             if bytes.is_empty() {
                 break;
             }
-            // No room for it is no reason to leave the file as it is.
-            if Some(bytes) != kept.get(..had) && self.file.write_all_at(bytes, at).is_err() {
-                break;
+            if Some(bytes) != kept.get(..had) {
+                self.file.write_all_at(bytes, at)?;
             }
             at += has as u64;
         }
@@ -202,8 +203,8 @@ mod tests {
         let there = File::open(&path).unwrap();
         let evidence = keep(there.as_fd(), room.path()).unwrap().unwrap();
         std::fs::write(&path, then).unwrap();
-        evidence.catch_up(&there, 0, 4).unwrap();
-        evidence.catch_up(&there, 4, u64::MAX - 4).unwrap();
+        evidence.catch_up(0, 4).unwrap();
+        evidence.catch_up(4, u64::MAX - 4).unwrap();
         std::fs::read(evidence.path).unwrap()
     }
 
