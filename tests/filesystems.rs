@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::{
     GOOD, Guard, MARKER, Place, cleared_surely, exchange_surely, incident_of, inode, is_immutable,
@@ -184,16 +184,9 @@ fn a_descriptor_opened_for_writing_before_the_protection_harms_nothing_on_btrfs(
     old_descriptor(place!("btrfs"));
 }
 
-/// A shared mapping made before the file was protected; writing to it makes no event.
-fn old_mapping(place: Place) {
-    let map = "import mmap, sys\n\
-        with open(sys.argv[1], 'r+b') as file: bytes = mmap.mmap(file.fileno(), 0)\n\
-        print(flush=True)\n\
-        input()\n\
-        bytes[2:10] = b'TAMPERED'\n\
-        bytes.flush()\n\
-        print(flush=True)\n";
-    // A child: what ext4 does to it is SIGBUS.
+/// A guard, and a child that ran the Python script `map` on the file beforehand until it said so.
+/// It is a child because what ext4 does to it is SIGBUS.
+fn mapped_before(place: Place, map: &str) -> (Guard, Child, BufReader<ChildStdout>) {
     let mut mapper = None;
     let guard = Guard::on(place)
         .file("main.py", GOOD)
@@ -212,7 +205,20 @@ fn old_mapping(place: Place) {
             mapper = Some((child, output));
         })
         .start();
-    let (mut child, mut output) = mapper.expect("prepared");
+    let (child, output) = mapper.expect("prepared");
+    (guard, child, output)
+}
+
+/// A shared mapping made before the file was protected; writing to it makes no event.
+fn old_mapping(place: Place) {
+    let map = "import mmap, sys\n\
+        with open(sys.argv[1], 'r+b') as file: bytes = mmap.mmap(file.fileno(), 0)\n\
+        print(flush=True)\n\
+        input()\n\
+        bytes[2:10] = b'TAMPERED'\n\
+        bytes.flush()\n\
+        print(flush=True)\n";
+    let (guard, mut child, mut output) = mapped_before(place, map);
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let _refused = output.read_line(&mut String::new());
     let _ = child.wait().unwrap();
@@ -249,25 +255,7 @@ fn silent_mapping(place: Place) {
         bytes[2:10] = b'TAMPERED'\n\
         print(flush=True)\n\
         input()\n";
-    let mut mapper = None;
-    let guard = Guard::on(place)
-        .file("main.py", GOOD)
-        .prepare(|dir| {
-            let mut child = Command::new("python3")
-                .args(["-c", map])
-                .arg(dir.join("main.py"))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .current_dir("/")
-                .spawn()
-                .unwrap();
-            let mut output = BufReader::new(child.stdout.take().unwrap());
-            output.read_line(&mut String::new()).unwrap();
-            mapper = Some((child, output));
-        })
-        .start();
-    let (mut child, mut output) = mapper.expect("prepared");
+    let (guard, mut child, mut output) = mapped_before(place, map);
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"\n").unwrap();
     let written = output.read_line(&mut String::new());

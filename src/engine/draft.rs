@@ -82,22 +82,11 @@ impl Draft {
         window: Window,
         whole_before: Timestamp,
     ) -> Self {
+        let (kind, before, after) = (Kind::DriftFound, Map::new(), Map::new());
         Self {
-            kind: Kind::DriftFound,
-            time: now.wall,
-            round,
-            before: Default::default(),
-            after: Default::default(),
-            noticed: now.mono,
-            asked: None,
-            waiting: None,
-            windows: vec![window],
-            replaced: false,
-            swapped: false,
             note: Some("no event told of it".to_owned()),
             span: Some(Span { from: whole_before, to: now.wall }),
-            bygone: None,
-            taken: None,
+            ..Self::of(now, round, window, Difference { kind, before, after })
         }
     }
 

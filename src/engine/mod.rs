@@ -15,6 +15,7 @@ mod draft;
 mod failing;
 mod guarded;
 mod heal;
+mod history;
 mod incident;
 mod io;
 mod newcomer;
