@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use super::circle::{Circle, fastest_round};
 use super::procfs::{Image, Process};
 use super::{Actor, Source, users};
-use crate::judge::FileTime;
+use crate::judge::{FileTime, Stat};
 use crate::sense::By;
 use crate::sys::clock;
 
@@ -46,6 +46,14 @@ pub struct InodeKey {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+}
+
+impl InodeKey {
+    /// The one that was looked at.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Self {
+        Self { dev: stat.dev, ino: stat.ino }
+    }
 }
 
 /// An inode that was opened, and when.

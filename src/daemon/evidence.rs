@@ -126,7 +126,7 @@ fn lost(scribe: &Sender<Note>, path: &Path, why: String) {
 /// would wait for the stager.
 fn read(from: &Path) -> Option<(Box<Facts>, InodeKey)> {
     let found = snapshot(from, Content::Hash(0, EVIDENCE_READ), &|_| ()).ok()?;
-    Some((Box::new(found.facts), InodeKey { dev: found.stat.dev, ino: found.stat.ino }))
+    Some((Box::new(found.facts), InodeKey::of(&found.stat)))
 }
 
 /// Whether a mount, of any namespace, shows the file that lies at `from`: it was given to a

@@ -119,7 +119,7 @@ impl Sensors {
         }
         self.expect(file, &patient.path);
         if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, patient.seal) {
-            audit.had(file, InodeKey { dev: seal.dev, ino: seal.ino });
+            audit.had(file, InodeKey::of(&seal));
         }
         lacks
     }

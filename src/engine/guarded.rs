@@ -178,10 +178,9 @@ impl Guarded {
 
     /// When the change happened that a look has just shown.
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
-        let key = |stat: &Stat| InodeKey { dev: stat.dev, ino: stat.ino };
-        let inode = self.seal.as_ref().map(key);
+        let inode = self.seal.as_ref().map(InodeKey::of);
         let (until, sharp) = match seen {
-            Sight::Present(stat) if Some(key(stat)) == inode => (stat.ctime, true),
+            Sight::Present(stat) if Some(InodeKey::of(stat)) == inode => (stat.ctime, true),
             _ => (now.file_time(), false),
         };
         let inode = self.seen_whole.and(inode);

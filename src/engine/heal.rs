@@ -7,7 +7,7 @@ use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
-use crate::attribute::Window;
+use crate::attribute::{InodeKey, Window};
 use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
@@ -52,7 +52,7 @@ impl Engine {
         let other = guarded.seal.is_some_and(|s| (s.dev, s.ino) != (seen.dev, seen.ino));
         if other && good.kind != FileKind::Directory {
             found.retain(|d| d.kind != Kind::Replaced);
-            found.insert(0, inode_differs(guarded.seal.as_ref(), &seen));
+            found.insert(0, inode_differs(guarded.seal.map(|seal| seal.ino), seen.ino));
         } else if cure == Cure::Replace && found.iter().all(|d| d.kind != Kind::ContentChanged) {
             // A write was seen, and the modification time moved: same length, other bytes.
             found
@@ -175,7 +175,8 @@ impl Engine {
         }
         guarded.epoch = guarded.epoch.saturating_add(1);
         let ended = guarded.round;
-        if matches!(healed.action, "exchange" | "place" | "rejoin") && healed.result.is_ok() {
+        let taken_out = matches!(healed.action, "exchange" | "place");
+        if (taken_out || healed.action == "rejoin") && healed.result.is_ok() {
             guarded.exchanged = Some(guarded.round);
             guarded.round = guarded.round.saturating_add(1);
         }
@@ -197,7 +198,8 @@ impl Engine {
             });
             incident.heals += 1;
             if healed.evidence {
-                incident.await_evidence(ended, now);
+                let had = guarded.seal.as_ref().filter(|_| taken_out).map(InodeKey::of);
+                incident.await_evidence(ended, now, had);
             }
             if let Some(from) = &healed.from {
                 incident.was_moved(from);
@@ -339,11 +341,9 @@ impl Guarded {
     }
 }
 
-fn inode_differs(seal: Option<&Stat>, seen: &Stat) -> Difference {
-    let inode = |stat: &Stat| [("inode".to_owned(), stat.ino.into())].into_iter().collect();
-    Difference {
-        kind: Kind::Replaced,
-        before: seal.map(inode).unwrap_or_default(),
-        after: inode(seen),
-    }
+/// The path leads to another inode than it did; these are their numbers.
+pub(super) fn inode_differs(before: Option<u64>, after: u64) -> Difference {
+    let fact = |number: u64| [("inode".to_owned(), number.into())].into_iter().collect();
+    let before = before.map(fact).unwrap_or_default();
+    Difference { kind: Kind::Replaced, before, after: fact(after) }
 }

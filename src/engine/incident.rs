@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Moment;
 use super::draft::{Bygone, Draft};
 use super::failing::Telling;
-use crate::attribute::{Suspect, Window};
+use crate::attribute::{InodeKey, Suspect, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 use crate::text::escape_path;
@@ -39,6 +39,8 @@ pub(super) struct Awaited {
     pub(super) window: Window,
     /// It came with another inode.
     pub(super) replaced: bool,
+    /// The inode that should have been taken out; `None` where a copy of it was made.
+    pub(super) had: Option<InodeKey>,
     pub(super) bygone: Option<Bygone>,
 }
 
@@ -220,22 +222,26 @@ impl Incident {
     }
 
     /// Evidence was taken and will be read.
-    pub(super) fn await_evidence(&mut self, round: u32, at: Moment) {
+    pub(super) fn await_evidence(&mut self, round: u32, at: Moment, had: Option<InodeKey>) {
         self.evidence += 1;
         let Self { window, replaced, bygone, .. } = *self;
-        self.awaited.push_back(Awaited { round, at, window, replaced, bygone });
+        self.awaited.push_back(Awaited { round, at, window, replaced, had, bygone });
     }
 
-    /// The oldest evidence that was awaited was read, or will not be: which it was, if what it
-    /// has to tell is not known yet.
+    /// The oldest evidence that was awaited was read, or will not be.
     pub(super) fn evidence_came(&mut self) -> Option<Awaited> {
-        self.awaited.pop_front().filter(|awaited| !self.digests.contains(&awaited.round))
+        self.awaited.pop_front()
+    }
+
+    /// Whether it is known what exactly the content became in that round.
+    pub(super) fn knows_digest(&self, round: u32) -> bool {
+        self.digests.contains(&round)
     }
 
     /// Until when nothing is to be recorded, because evidence may soon tell more of it; not
     /// for longer than `patience`.
     pub(super) fn incomplete_until(&self, patience: Duration) -> Option<Duration> {
-        let untold = self.awaited.iter().find(|a| !self.digests.contains(&a.round))?;
+        let untold = self.awaited.iter().find(|a| !self.knows_digest(a.round))?;
         (!self.drafts.is_empty()).then(|| untold.at.mono + patience)
     }
 

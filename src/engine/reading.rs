@@ -2,7 +2,7 @@
 //! be. What was read before a heal is not believed after it.
 
 use super::draft::Draft;
-use super::heal::{EVIDENCE_GRACE, GRACE};
+use super::heal::{EVIDENCE_GRACE, GRACE, inode_differs};
 use super::incident::{Awaited, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight};
@@ -23,21 +23,26 @@ impl Engine {
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
-        let untold = incident.evidence_came();
-        if let (Some(Awaited { round, at, window, replaced, bygone }), Some((facts, inode))) =
-            (untold, found)
-        {
-            // It may have come after the last look before the heal.
-            let swapped = window.inode.is_some_and(|before| before != inode);
+        if let (Some(awaited), Some((facts, inode))) = (incident.evidence_came(), found) {
+            let Awaited { round, at, window, replaced, had, bygone } = awaited;
             let protected = &guarded.protected;
-            let found = differences(&protected.facts, facts, &protected.policy);
-            if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
-                let told = incident.is_on_record(round, Kind::ContentChanged);
+            let read = differences(&protected.facts, facts, &protected.policy);
+            let content = read.into_iter().find(|d| d.kind == Kind::ContentChanged);
+            // It may have come after the last look before the heal.
+            let before = had.filter(|before| *before != inode);
+            let other = before.map(|before| inode_differs(Some(before.ino), inode.ino));
+            let untold = content
+                .filter(|_| !incident.knows_digest(round))
+                .into_iter()
+                .chain(other.filter(|_| !incident.said.contains(&(round, Kind::Replaced))));
+            let swapped = before.is_some();
+            let own = window.own && !swapped;
+            let window = Window { until: at.file_time(), sharp: false, own, ..window };
+            for difference in untold {
+                let told = incident.is_on_record(round, difference.kind);
                 let note = told.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
-                let own = window.own && !swapped;
-                let window = Window { until: at.file_time(), sharp: false, own, ..window };
-                let draft = Draft::of(at, round, window, content);
+                let draft = Draft::of(at, round, window, difference);
                 incident.draft(Draft { note, taken, replaced, swapped, bygone, ..draft });
             }
         }

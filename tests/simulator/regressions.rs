@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use steadfast::attribute::Testimony;
+use steadfast::attribute::{InodeKey, Testimony};
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected,
 };
@@ -375,4 +375,43 @@ fn a_clock_that_jumps_delays_no_heal_and_changes_nothing_of_what_is_told() {
     let (jumping, ids) = told_with([-DAY, 30 * DAY, -400 * DAY]);
     assert_eq!(jumping, told);
     assert!(ids.is_sorted(), "a later incident has a later name: {ids:?}");
+}
+
+#[test]
+fn another_inode_that_a_heal_took_out_is_told_of_as_a_replacement() {
+    let mut case = Case::new(Policy::default());
+    let sealed = case.world.stat(0);
+    case.world.change(0, |file| file.immutable = false);
+    case.event(Hint::Metadata);
+    assert!(heals(&case.look(), Cure::Relock));
+    case.world.change(0, |file| file.immutable = true);
+    let relocked = case.world.stat(0);
+    case.healed("relock", Ok(Some(relocked)));
+    let out = case.inspected(true);
+    assert!(heals(&out, Cure::Replace));
+    let incident = out.iter().find_map(|action| match action {
+        Action::Heal { incident, .. } => Some(incident.clone()),
+        _ => None,
+    });
+    // Now another file is renamed over it, which the exchange takes out.
+    let other = case.world.create_good();
+    case.world.change(other, |file| (file.content, file.size) = (9, 8));
+    case.world.stage(0);
+    let replica = case.world.places[0].replica.unwrap().0;
+    case.world.change(replica, |file| file.immutable = true);
+    case.world.places[0].name = Some(replica);
+    let result = Ok(Some(case.world.stat(replica)));
+    let healed = Healed { action: "exchange", result, evidence: true, from: None };
+    case.feed(Input::Healed { file: FILE, healed });
+    let stat = case.world.stat(other);
+    assert_ne!(stat.ino, sealed.ino);
+    case.feed(Input::Evidence {
+        file: FILE,
+        incident: incident.unwrap(),
+        facts: Some(Box::new(case.world.facts(other, true))),
+        inode: Some(InodeKey::of(&stat)),
+    });
+    let told = case.wait(1);
+    assert!(told.contains(&Kind::Replaced), "{told:?}");
+    assert!(told.contains(&Kind::ContentChanged), "{told:?}");
 }

@@ -131,7 +131,7 @@ impl Found {
             false => stat.dev,
         };
         let number = ((rustix::fs::major(dev), rustix::fs::minor(dev)), stat.ino);
-        let key = InodeKey { dev: stat.dev, ino: stat.ino };
+        let key = InodeKey::of(&stat);
         Ok(Self { number, key, links: stat.nlink > 1 || stat.kind == FileKind::Directory })
     }
 }

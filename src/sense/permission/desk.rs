@@ -158,7 +158,7 @@ impl Desk {
 
     fn look(&self, request: &Request<'_>) {
         if let Ok(stat) = crate::sys::stat::stat_fd(request.file()) {
-            let (inode, now) = (InodeKey { dev: stat.dev, ino: stat.ino }, Instant::now());
+            let (inode, now) = (InodeKey::of(&stat), Instant::now());
             self.captures.opening(request.pid(), request.pidfd(), (inode, stat.ctime), now);
             let hot = |hot: &mut Hot| hot.opened(inode, now);
             if self.hot.lock().is_ok_and(|mut counts| hot(&mut counts)) {

@@ -35,7 +35,7 @@ fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
             assert!(child.wait().unwrap().success());
         }
         let stat = crate::sys::stat::stat(&path).unwrap();
-        let openers = captures.openers_since(InodeKey { dev: stat.dev, ino: stat.ino }, start);
+        let openers = captures.openers_since(InodeKey::of(&stat), start);
         pids.reverse();
         assert_eq!(openers.iter().map(|actor| actor.pid).collect::<Vec<_>>(), pids);
         for actor in &openers {
@@ -45,7 +45,7 @@ fn a_process_that_lives_for_a_moment_is_named_and_long_gone() {
         assert_eq!(sensor.health(), Health::Working);
         sensor.leave_alone(dir.as_fd(), "f".as_ref()).unwrap();
         assert!(Command::new("cat").arg(&path).status().unwrap().success());
-        let now = captures.openers_since(InodeKey { dev: stat.dev, ino: stat.ino }, start);
+        let now = captures.openers_since(InodeKey::of(&stat), start);
         assert_eq!(now.len(), 20);
     }
 }
@@ -67,7 +67,7 @@ fn who_opens_or_makes_a_file_in_a_watched_directory_is_named_unless_the_file_is_
             let mut child = Command::new("sh").args(["-c", script]).arg(path).spawn().unwrap();
             assert!(child.wait().unwrap().success());
             let stat = crate::sys::stat::stat(path).unwrap();
-            let key = InodeKey { dev: stat.dev, ino: stat.ino };
+            let key = InodeKey::of(&stat);
             captures.openers_since(key, start).iter().filter(|a| a.pid == child.id()).count()
         };
         assert_eq!((opened(&path), opened(&made)), (1, 1));
@@ -92,7 +92,7 @@ fn our_own_opens_are_let_through_unseen() {
         sensor.watch(dir.as_fd(), "f".as_ref(), Watched::File).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let stat = crate::sys::stat::stat(&path).unwrap();
-        let key = InodeKey { dev: stat.dev, ino: stat.ino };
+        let key = InodeKey::of(&stat);
         assert!(captures.openers_since(key, start).is_empty());
     }
 }
