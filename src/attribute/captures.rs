@@ -101,7 +101,8 @@ impl Captures {
     }
 
     /// Notes that process `pid`, which waits in `open` at this moment, opens the inode `key`.
-    /// A process that is known, and still runs the same program, is not looked at again.
+    /// A process that is known, and still runs the same program, is not looked at again. Once it
+    /// was looked at, which may have taken long, `at` tells from when on it can do something.
     ///
     /// Opens nothing outside `/proc` and may run on the permission thread.
     pub fn opening(
@@ -109,7 +110,7 @@ impl Captures {
         pid: u32,
         pidfd: Option<BorrowedFd<'_>>,
         (key, ctime): (InodeKey, FileTime),
-        at: Instant,
+        at: impl FnOnce() -> Instant,
     ) {
         let Some(process) = Process::open(pid) else { return };
         let identity = pidfd.and_then(crate::sys::pidfd::identity);
@@ -120,7 +121,7 @@ impl Captures {
                 None => return,
             },
         };
-        self.tables().opened(Open { key, ctime, at, actor });
+        self.tables().opened(Open { key, ctime, at: at(), actor });
     }
 
     /// Who has opened the inode since then, the latest first, each once.

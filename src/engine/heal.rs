@@ -127,7 +127,7 @@ impl Engine {
         let mut window = guarded.window(now, seen);
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
-        let content = Window { whole: window.whole.min(guarded.whole_before), ..window };
+        let read = Window { whole: window.whole.min(guarded.whole_before), ..window };
         let bygone = guarded.bygone(now, seen);
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
@@ -144,7 +144,7 @@ impl Engine {
         }
         // What another look adds came with the same inode.
         let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
-        incident.window = content;
+        incident.window = read;
         incident.replaced = replaced;
         incident.bygone = bygone;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
@@ -152,7 +152,7 @@ impl Engine {
             incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
         }
         for difference in found {
-            let window = if difference.kind == Kind::ContentChanged { content } else { window };
+            let window = if difference.takes_reading() { read } else { window };
             let draft = Draft::of(now, round, window, difference);
             incident.draft(Draft { replaced, bygone, ..draft });
         }

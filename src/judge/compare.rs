@@ -41,6 +41,12 @@ impl Difference {
         self.after.insert(name.to_owned(), after.into());
     }
 
+    /// Whether a look does not show it: one that found nothing says nothing of it.
+    pub(crate) fn takes_reading(&self) -> bool {
+        let read = ["flags", "xattrs"].iter().any(|fact| self.after.contains_key(*fact));
+        self.kind == Kind::ContentChanged || read
+    }
+
     fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
     }

@@ -86,12 +86,12 @@ fn the_daemon_tells_an_incident_on_its_terminal() {
     let before = guard.log().len();
     guard.sh(r#"chattr -i "$FILE"; echo TAMPERED >> "$FILE""#);
     guard.wait_whole();
-    incident_of(&guard, &guard.file(), 0);
+    let story = incident_of(&guard, &guard.file(), 0).story;
     let log = guard.log();
     let told = &log[before..];
     let line = told.lines().find(|line| line.contains("main.py")).expect("a line about it");
     let all = ["chattr", "bash"].iter().any(|program| told.contains(program));
-    assert!(all, "by which process: {told}");
+    assert!(all, "by which process: {story}");
     let unit = ["µs", "us", "ms"].iter().any(|unit| told.contains(unit));
     assert!(unit, "how long it took: {told}");
     assert!(!line.contains('\u{1b}'), "no colour in a file: {line}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use steadfast::attribute::{InodeKey, Testimony};
+use steadfast::attribute::{InodeKey, Testimony, Window};
 use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected,
 };
@@ -81,10 +81,14 @@ impl Case {
 
     /// Lets time pass up to the next question who did it, and leaves that open.
     fn question(&mut self) -> u32 {
+        self.question_with_windows().0
+    }
+
+    fn question_with_windows(&mut self) -> (u32, Vec<Window>) {
         while let Some(at) = self.engine.next_deadline() {
             self.world.now = self.world.now.max(at.as_micros() as u64);
             let asked = self.feed(Input::Tick).into_iter().find_map(|action| match action {
-                Action::Openers { question, .. } => Some(question),
+                Action::Openers { question, windows, .. } => Some((question, windows)),
                 _ => None,
             });
             if let Some(question) = asked {
@@ -414,4 +418,26 @@ fn another_inode_that_a_heal_took_out_is_told_of_as_a_replacement() {
     let told = case.wait(1);
     assert!(told.contains(&Kind::Replaced), "{told:?}");
     assert!(told.contains(&Kind::ContentChanged), "{told:?}");
+}
+
+#[test]
+fn what_only_a_reading_shows_may_have_happened_before_the_last_look() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    let before = Duration::from_micros(case.world.now);
+    case.world.change(0, |file| (file.immutable, file.marked) = (false, true));
+    case.event(Hint::Metadata);
+    assert!(heals(&case.look(), Cure::Relock));
+    case.world.change(0, |file| file.immutable = true);
+    let relocked = case.world.stat(0);
+    case.healed("relock", Ok(Some(relocked)));
+    case.world.now += 20_000;
+    // The bit, the mode and the times are as they should be. The attribute is not.
+    case.event(Hint::Closed);
+    assert!(case.look().iter().all(|action| !matches!(action, Action::Heal { .. })));
+    assert!(heals(&case.inspected(false), Cure::Repair));
+    case.healed("repair-metadata", Ok(Some(relocked)));
+    let (_, windows) = case.question_with_windows();
+    assert_eq!(windows.len(), 2, "of the bit and of the attribute");
+    assert!(windows.iter().all(|window| window.whole <= before), "{windows:?} {before:?}");
 }

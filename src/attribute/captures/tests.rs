@@ -38,7 +38,7 @@ fn an_opener_is_named_after_it_has_gone() {
         let child = child();
         let pid = child.id();
         let fd = pidfd::open(pid).unwrap();
-        captures.opening(pid, Some(fd.as_fd()), (KEY, FileTime::default()), Instant::now());
+        captures.opening(pid, Some(fd.as_fd()), (KEY, FileTime::default()), Instant::now);
         let by = captures.by_event(pid, Some(fd.as_fd()));
         assert_eq!(named(&by), Some((pid, Source::OpenPermission)));
         end(child);
@@ -109,7 +109,7 @@ fn a_process_that_becomes_another_program_is_looked_at_again() {
     let open = |program: &str| {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            captures.opening(pid, None, (KEY, FileTime::default()), Instant::now());
+            captures.opening(pid, None, (KEY, FileTime::default()), Instant::now);
             let openers = captures.openers_since(KEY, start);
             if openers.first().unwrap().cmdline.first().is_some_and(|name| name == program) {
                 return;
@@ -119,7 +119,7 @@ fn a_process_that_becomes_another_program_is_looked_at_again() {
     };
     open("sh");
     let known = captures.openers_since(KEY, start).len();
-    captures.opening(pid, None, (KEY, FileTime::default()), Instant::now());
+    captures.opening(pid, None, (KEY, FileTime::default()), Instant::now);
     assert_eq!(captures.openers_since(KEY, start).len(), known);
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
     open("cat");

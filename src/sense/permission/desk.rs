@@ -117,7 +117,7 @@ impl Desk {
             return self.shift().on_duty == number;
         }
         self.ring();
-        let looked = catch_unwind(AssertUnwindSafe(|| self.look(&request)));
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look(number, &request)));
         let mut shift = self.shift();
         if shift.on_duty != number {
             shift.hanging = shift.hanging.saturating_sub(1);
@@ -156,10 +156,15 @@ impl Desk {
         true
     }
 
-    fn look(&self, request: &Request<'_>) {
+    fn look(&self, number: u32, request: &Request<'_>) {
         if let Ok(stat) = crate::sys::stat::stat_fd(request.file()) {
             let (inode, now) = (InodeKey::of(&stat), Instant::now());
-            self.captures.opening(request.pid(), request.pidfd(), (inode, stat.ctime), now);
+            let at = || match self.shift().on_duty == number {
+                true => Instant::now(),
+                // The relief let it go on some time ago.
+                false => now,
+            };
+            self.captures.opening(request.pid(), request.pidfd(), (inode, stat.ctime), at);
             let hot = |hot: &mut Hot| hot.opened(inode, now);
             if self.hot.lock().is_ok_and(|mut counts| hot(&mut counts)) {
                 (self.tell)(inode);
