@@ -68,7 +68,7 @@ impl Guard {
         let wards = &self.wards;
         self.herd.troubled.retain(|file| {
             let ward = wards.get(file);
-            ward.is_some_and(|ward| ward.spared.is_some() || !ward.shortcomings.is_empty())
+            ward.is_some_and(|ward| ward.spared().is_some() || !ward.shortcomings().is_empty())
         });
     }
 

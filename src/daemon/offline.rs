@@ -256,7 +256,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         itself: None,
         path: record.path.as_path().into(),
         facts: record.facts.clone().into(),
-        seal: record.seal,
+        seal: record.seal.map(Into::into),
         replica: None,
         parents: record.parents.clone(),
         mount_point: record.mount_point.as_path().into(),

@@ -50,9 +50,9 @@ impl Guard {
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
-                ward.patient.seal = Some(stat);
+                ward.patient.seal = Some(Arc::clone(&stat));
                 let path = ward.patient.path.clone();
-                self.scribe.tell(Note::Seal(path, stat));
+                self.scribe.tell(Note::Seal(path, *stat));
                 self.stage(file);
                 None
             }
@@ -158,7 +158,7 @@ impl Guard {
         let Some(ward) = self.ward_mut(file) else { return };
         let path = ward.patient.path.clone();
         if let Ok(Some(stat)) = &outcome.healed.result {
-            ward.patient.seal = Some(*stat);
+            ward.patient.seal = Some(Arc::new(*stat));
         }
         if outcome.replica_used {
             ward.patient.replica = None;
@@ -212,7 +212,7 @@ impl Guard {
         let current = self.incident(file) == incident;
         match self.ward_mut(file) {
             Some(ward) if current && ward.patient.shown.is_none() => {
-                ward.patient.shown = Some(from);
+                ward.patient.shown = Some(Box::new(from));
                 self.feed(Input::Shown { file });
             }
             _ => self.stager.push(Chore::Discard(from)),
@@ -222,7 +222,7 @@ impl Guard {
     /// The file has its inode back, or could not get it.
     fn rejoined(&mut self, file: FileId, outcome: &Outcome) {
         let Some(ward) = self.ward_mut(file) else { return };
-        let from = ward.patient.shown.take();
+        let from = ward.patient.shown.take().map(|from| *from);
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;
@@ -272,7 +272,7 @@ impl Guard {
         };
         ward.staging = false;
         let lacking = ward.lacks_replica();
-        ward.shortcomings.retain(|why| !why.starts_with(NO_REPLICA));
+        ward.no_longer_falls_short_by(NO_REPLICA);
         match staged {
             Ok(replica) => {
                 ward.patient.replica = Some(replica.clone());
@@ -281,7 +281,7 @@ impl Guard {
                 self.watch_ready(file);
             }
             Err(why) => {
-                ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
+                ward.falls_short([format!("{NO_REPLICA}: {why}")]);
                 let path = ward.patient.path.clone();
                 self.herd.trouble(file);
                 if !lacking {
@@ -314,7 +314,7 @@ impl Guard {
         }
         patient.replica = None;
         let sealed = |seal: &Stat| super::leftovers::has_inode(&patient.path, seal.ino);
-        if !patient.seal.as_ref().is_some_and(sealed) {
+        if !patient.seal.as_deref().is_some_and(sealed) {
             patient.seal = None;
         }
     }

@@ -39,14 +39,18 @@ pub struct Ward {
     pub replica_watched: bool,
     /// No event tells of changes, or not of all.
     pub eventless: bool,
-    /// Its openers are not looked at until then: there are too many.
-    pub spared: Option<Instant>,
     /// Somebody has had it open for writing since before it was locked.
     pub held: bool,
-    /// The incident that evidence of it belongs to.
-    pub incident: Option<String>,
-    /// Why it is protected less well than it should be.
-    pub shortcomings: Vec<String>,
+    /// What nearly all do without.
+    special: Option<Box<Special>>,
+}
+
+/// What is there only of few files: there may be many.
+#[derive(Debug, Default)]
+struct Special {
+    spared: Option<Instant>,
+    incident: Option<String>,
+    shortcomings: Vec<String>,
 }
 
 impl Ward {
@@ -62,7 +66,7 @@ impl Ward {
             patient: Patient {
                 path: record.path.as_path().into(),
                 facts: Arc::new(record.facts.clone()),
-                seal: record.seal,
+                seal: record.seal.map(Arc::new),
                 replica: record.replica.clone(),
                 parents: record.parents.clone(),
                 itself: itself(record).map(Box::new),
@@ -79,10 +83,8 @@ impl Ward {
             staging: false,
             replica_watched: false,
             eventless: false,
-            spared: None,
             held: false,
-            incident: None,
-            shortcomings: Vec::new(),
+            special: None,
         }
     }
 
@@ -96,7 +98,67 @@ impl Ward {
     /// A replica could not be made.
     #[must_use]
     pub fn lacks_replica(&self) -> bool {
-        self.shortcomings.iter().any(|why| why.starts_with(NO_REPLICA))
+        self.falls_short_by(NO_REPLICA)
+    }
+
+    /// Why it is protected less well than it should be.
+    #[must_use]
+    pub fn shortcomings(&self) -> &[String] {
+        self.special.as_deref().map_or(&[], |special| &special.shortcomings)
+    }
+
+    /// Whether one of the reasons begins so.
+    #[must_use]
+    pub fn falls_short_by(&self, reason: &str) -> bool {
+        self.shortcomings().iter().any(|why| why.starts_with(reason))
+    }
+
+    /// It is protected less well than it should be.
+    pub fn falls_short(&mut self, why: impl IntoIterator<Item = String>) {
+        let mut why = why.into_iter().peekable();
+        if why.peek().is_some() {
+            self.special.get_or_insert_default().shortcomings.extend(why);
+        }
+    }
+
+    /// The reason that begins so is none any more; with nothing for a beginning, all of them.
+    pub fn no_longer_falls_short_by(&mut self, reason: &str) {
+        if let Some(special) = &mut self.special {
+            special.shortcomings.retain(|why| !why.starts_with(reason));
+        }
+        self.keep_little();
+    }
+
+    /// Until when its openers are not looked at: there are too many.
+    #[must_use]
+    pub fn spared(&self) -> Option<Instant> {
+        self.special.as_ref()?.spared
+    }
+
+    /// Its openers are not looked at until then, or are again.
+    pub fn spare(&mut self, until: Option<Instant>) {
+        if until.is_some() || self.special.is_some() {
+            self.special.get_or_insert_default().spared = until;
+        }
+        self.keep_little();
+    }
+
+    /// The incident that evidence of it belongs to.
+    #[must_use]
+    pub fn incident(&self) -> Option<&str> {
+        self.special.as_ref()?.incident.as_deref()
+    }
+
+    /// The incident that evidence of it belongs to is this from now on.
+    pub fn set_incident(&mut self, incident: String) {
+        self.special.get_or_insert_default().incident = Some(incident);
+    }
+
+    fn keep_little(&mut self) {
+        self.special.take_if(|special| {
+            let Special { spared, incident, shortcomings } = &**special;
+            spared.is_none() && incident.is_none() && shortcomings.is_empty()
+        });
     }
 
     /// Whether its slot is where the file was seen last. While its filesystem is away, what is at
@@ -123,7 +185,7 @@ impl Ward {
             origin: self.origin,
             parents: patient.parents.clone(),
             mount_point: patient.mount_point.to_path_buf(),
-            seal: patient.seal,
+            seal: patient.seal.as_deref().copied(),
             replica: patient.replica.clone(),
             protected_at: self.protected_at,
         }
@@ -136,7 +198,7 @@ impl Ward {
             path: Arc::clone(&self.patient.path),
             facts: Arc::clone(&self.patient.facts),
             policy: self.policy,
-            seal: self.patient.seal,
+            seal: self.patient.seal.clone(),
             whole_at,
         }
     }
@@ -169,7 +231,7 @@ impl Ward {
     }
 
     fn is_sealed(&self, stat: &Stat) -> bool {
-        self.patient.seal.is_some_and(|seal| seal.ino == stat.ino)
+        self.patient.seal.as_ref().is_some_and(|seal| seal.ino == stat.ino)
     }
 
     /// Whether a directory above is not the one that the baseline knows.

@@ -188,7 +188,7 @@ fn rejoin(
     vault: &Vault,
     prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    let Some(from) = patient.shown.clone() else {
+    let Some(from) = patient.shown.as_deref().cloned() else {
         return Ok(Outcome::of("rejoin", Err(io::ErrorKind::NotFound.into())));
     };
     let (Some(slot), Some(name)) = (from.parent(), from.file_name()) else {
@@ -198,7 +198,7 @@ fn rejoin(
     rewrite::fill(patient, inode.as_fd(), vault)?;
     let stat = sys::stat::stat_fd(inode.as_fd())?;
     let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
-    let whole = patient.seal.is_some() && patient.look()? == patient.seal;
+    let whole = patient.seal.is_some() && patient.look()?.as_ref() == patient.seal.as_deref();
     let mut outcome = exchanged(patient, Held::hold(&now)?, prepare)?;
     outcome.healed.action = "rejoin";
     // The copy that lies ready was not needed for this.

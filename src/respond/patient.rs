@@ -18,7 +18,7 @@ pub struct Patient {
     /// What is good, with the immutable bit among the flags where it is to be kept.
     pub facts: Arc<Facts>,
     /// What a look said when it was last whole.
-    pub seal: Option<Stat>,
+    pub seal: Option<Arc<Stat>>,
     /// The prepared copy.
     pub replica: Option<Replica>,
     /// The directories above, from the root of its filesystem down.
@@ -32,7 +32,7 @@ pub struct Patient {
     /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
     pub pinned: bool,
     /// Where the inode lies that an exchange took out and another mount shows.
-    pub shown: Option<PathBuf>,
+    pub shown: Option<Box<PathBuf>>,
 }
 
 impl Patient {

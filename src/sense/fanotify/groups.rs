@@ -60,6 +60,14 @@ impl Groups {
         Ok(Inode { group, key })
     }
 
+    /// What the inode behind `fd` is called, whether it has a mark or not.
+    ///
+    /// # Errors
+    /// As [`ObjectKey::of`].
+    pub(super) fn inode(&self, fd: BorrowedFd<'_>) -> io::Result<Inode> {
+        Ok(Inode { group: self.group_of(stat_fd(fd)?.dev), key: ObjectKey::of(fd)? })
+    }
+
     /// Takes `mask` off again.
     pub(super) fn unmark(&self, group: usize, fd: BorrowedFd<'_>, mask: MaskFlags) {
         if let Some(notifier) = self.all.get(group) {
