@@ -259,8 +259,7 @@ impl Guard {
         let slot = self.slot(&record.path, record.origin);
         let lies = slot.as_ref().ok().and_then(Option::as_ref);
         let lies = lies.map(|slot| self.herd.shared(slot));
-        let mount_point = self.herd.shared(&record.mount_point);
-        let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
+        let mut ward = Ward::new(&record, lies, &mut self.herd);
         if let Err(e) = slot {
             ward.falls_short([format!("no copy can be kept ready beside it: {e}")]);
         }
@@ -270,7 +269,7 @@ impl Guard {
         self.watch_ready(file);
         let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
-            registrar.replica_at(file, &replica.path);
+            registrar.replica_at(file, &replica.path());
         }
         // It is noted with the file.
         self.is_held(file);
@@ -319,7 +318,7 @@ impl Guard {
         self.sensors.unwatch(file, self.wards.get(&file).map(|ward| &ward.patient));
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        let Some(replica) = ward.patient.replica else { return };
+        let Some(replica) = ward.patient.replica.map(|one| one.replica()) else { return };
         if self.canaries.has(file) {
             // Nobody waits for that to be over.
             self.stager.push(Chore::Unneeded(replica));

@@ -17,7 +17,7 @@ use super::workers::{Chore, Reading};
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::{FileKind, Stat};
-use crate::respond::{self, Outcome};
+use crate::respond::{self, Around, Outcome, Ready};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -105,10 +105,10 @@ impl Guard {
         }
         let known = self.engine.learned(file).unwrap_or_else(|| self.now().mono);
         let sensors = &mut self.sensors;
-        let staged = patient.replica.as_ref().and_then(|replica| replica.path.file_name());
-        let watched = staged.filter(|_| ward.replica_watched);
+        let staged = patient.replica.as_ref().filter(|_| ward.replica_watched);
+        let watched = staged.map(Ready::name);
         let mut outcome = respond::perform(cure, patient, &self.vault, slot, &mut |dir, name| {
-            if watched != Some(name) {
+            if watched.as_deref() != Some(name) {
                 sensors.watch_replica(file, dir, name);
                 if let Some(registrar) = sensors.registrar() {
                     registrar.replica(file, dir, name);
@@ -237,7 +237,8 @@ impl Guard {
     fn know_parents(&mut self, file: FileId) {
         let Some(ward) = self.ward_mut(file) else { return };
         let parents = respond::known_anew(&ward.patient);
-        ward.patient.parents.clone_from(&parents);
+        let before = Around::clone(&ward.patient.around);
+        ward.patient.around = Arc::new(Around { parents: Arc::clone(&parents), ..before });
         let path = ward.patient.path.clone();
         self.scribe.tell(Note::Parents(path, parents));
     }
@@ -275,7 +276,7 @@ impl Guard {
         ward.no_longer_falls_short_by(NO_REPLICA);
         match staged {
             Ok(replica) => {
-                ward.patient.replica = Some(replica.clone());
+                ward.patient.replica = Some(Ready::of(&replica, ward.slot.as_ref()));
                 let path = ward.patient.path.clone();
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
@@ -309,7 +310,7 @@ impl Guard {
     /// read before it is believed.
     pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
         let patient = &mut ward.patient;
-        if patient.replica.as_ref().is_some_and(super::leftovers::is_ready) {
+        if patient.replica.as_ref().is_some_and(|one| super::leftovers::is_ready(&one.replica())) {
             return;
         }
         patient.replica = None;

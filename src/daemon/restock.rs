@@ -13,7 +13,7 @@ use super::workers::{Chore, Reading, mend};
 use crate::baseline::{Origin, Replica, Vault, VaultError};
 use crate::judge::{AlertWhen, Digest, Facts};
 use crate::record::Event;
-use crate::respond;
+use crate::respond::{self, Ready};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -103,8 +103,9 @@ impl Stocked {
         let patient = &ward.patient;
         let digest = patient.facts.sha256?;
         let (path, facts) = (patient.path.clone(), patient.facts.clone());
+        let replica = patient.replica.as_ref().map(Ready::replica);
         let doubtful = ward.falls_short_by(NO_COPY);
-        Some(Self { file, path, facts, digest, replica: patient.replica.clone(), doubtful })
+        Some(Self { file, path, facts, digest, replica, doubtful })
     }
 }
 
@@ -118,7 +119,7 @@ impl Guard {
             let patient = &mut ward.patient;
             if let (Some(replica), Some((slot, name))) = (&patient.replica, patient.slot())
                 && !sys::open::open_dir(&slot)
-                    .is_ok_and(|dir| respond::is_untouched(replica, dir.as_fd(), &name))
+                    .is_ok_and(|dir| respond::is_untouched(&replica.replica(), dir.as_fd(), &name))
             {
                 patient.replica = None;
                 ward.replica_watched = false;

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::herd::Herd;
 use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
 use crate::judge::{Facts, FileKind, Policy, Stat};
-use crate::respond::Patient;
+use crate::respond::{Patient, Ready};
 use crate::sense::MountTable;
 use crate::sys;
 
@@ -56,22 +57,17 @@ struct Special {
 impl Ward {
     /// The run-time form of a record.
     #[must_use]
-    pub fn new(
-        record: &Record,
-        slot: Option<Arc<Path>>,
-        mount_point: Arc<Path>,
-        mounts: &MountTable,
-    ) -> Self {
+    pub fn new(record: &Record, slot: Option<Arc<Path>>, herd: &mut Herd) -> Self {
+        let layers = layers(record, herd.mounts());
+        let replica = record.replica.as_ref();
         Self {
             patient: Patient {
                 path: record.path.as_path().into(),
                 facts: Arc::new(record.facts.clone()),
                 seal: record.seal.map(Arc::new),
-                replica: record.replica.clone(),
-                parents: record.parents.clone(),
+                replica: replica.map(|replica| Ready::of(replica, slot.as_ref())),
+                around: herd.around(record, layers),
                 itself: itself(record).map(Box::new),
-                mount_point,
-                layers: layers(record, mounts),
                 pinned: false,
                 shown: None,
             },
@@ -165,7 +161,7 @@ impl Ward {
     /// the slot's place lies below the mount point.
     #[must_use]
     pub fn slot_is_there(&self) -> bool {
-        let itself_a_mount = self.patient.mount_point == self.patient.path;
+        let itself_a_mount = self.patient.around.mount_point == self.patient.path;
         let above = self.slot.as_deref().and_then(Path::parent);
         above.is_some_and(|above| {
             self.mount == 0
@@ -183,10 +179,10 @@ impl Ward {
             facts: Facts::clone(&patient.facts),
             policy: self.policy,
             origin: self.origin,
-            parents: patient.parents.clone(),
-            mount_point: patient.mount_point.to_path_buf(),
+            parents: patient.around.parents.clone(),
+            mount_point: patient.around.mount_point.to_path_buf(),
             seal: patient.seal.as_deref().copied(),
-            replica: patient.replica.clone(),
+            replica: patient.replica.as_ref().map(Ready::replica),
             protected_at: self.protected_at,
         }
     }
@@ -236,8 +232,8 @@ impl Ward {
 
     /// Whether a directory above is not the one that the baseline knows.
     fn parents_moved(&self) -> bool {
-        self.patient.parents.iter().any(|parent| {
-            *parent.path != *self.patient.mount_point
+        self.patient.around.parents.iter().any(|parent| {
+            *parent.path != *self.patient.around.mount_point
                 && !sys::stat::stat(&parent.path).is_ok_and(|stat| stat.ino == parent.ino)
         })
     }
@@ -250,7 +246,7 @@ impl Ward {
     /// Nothing has the name. Whether the directory is the right one decides what to put back.
     fn missing(&self, parent: &impl AsFd) -> Sight {
         let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
-        let right = self.patient.parents.last().is_none_or(|known| known.ino == stat.ino);
+        let right = self.patient.around.parents.last().is_none_or(|known| known.ino == stat.ino);
         let on_our_mount = stat.mount == self.mount || (self.mount == 0 && right);
         if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
             return elsewhere;
@@ -270,12 +266,12 @@ impl Ward {
     /// Whether another mount is where the file's should be.
     fn elsewhere(&self) -> Option<Sight> {
         let table = MountTable::read().ok()?;
-        let mount_point = &self.patient.mount_point;
+        let mount_point = &self.patient.around.mount_point;
         let path = &self.patient.path;
-        if !table.covering(path, mount_point, self.patient.layers).is_empty() {
+        if !table.covering(path, mount_point, self.patient.around.layers).is_empty() {
             return Some(Sight::Covered);
         }
-        (table.layers(path, mount_point) < self.patient.layers)
+        (table.layers(path, mount_point) < self.patient.around.layers)
             .then(|| Sight::Away { mount_point: mount_point.to_path_buf() })
     }
 }

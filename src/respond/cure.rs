@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
 use super::replica::is_as_staged;
-use super::{Patient, parents, repair, rewrite, stage};
+use super::{Patient, Ready, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
 use crate::fault::{Point, reach};
@@ -112,7 +112,8 @@ fn put_back(
     {
         return outcome;
     }
-    let (outcome, staged_now) = match patient.replica.as_ref().and_then(Held::untouched) {
+    let ready = patient.replica.as_ref().map(Ready::replica);
+    let (outcome, staged_now) = match ready.as_ref().and_then(Held::untouched) {
         Some(held) => (exchanged(patient, held, prepare), false),
         None => match stage(&patient.facts, vault, slot, false) {
             Ok(replica) => {
