@@ -238,8 +238,8 @@ impl FanotifySensor {
         if event.pid == self.us {
             return;
         }
-        let inode = |key: ObjectKey| Inode { group, key };
-        let object = event.object.map(inode);
+        let mut inode = |key: ObjectKey| self.groups.name(group, key);
+        let object = event.object.map(&mut inode);
         let dir = event.dir.map(|(key, name)| (inode(key), name));
         let hints = self.index.hints(event.mask, object.as_ref(), dir.as_ref());
         if !hints.is_empty() {
@@ -288,12 +288,13 @@ impl FanotifySensor {
         let mount = near.ancestors().skip(1).find_map(|dir| open_dir(dir).ok());
         for inode in lost {
             let extra = index::EVERYTHING.difference(self.index.mask(&inode));
-            let handle = Handle { kind: inode.key.kind, bytes: inode.key.bytes.to_vec() };
+            let Some((group, key)) = self.groups.key(&inode) else { continue };
+            let handle = Handle { kind: key.kind, bytes: key.bytes.to_vec() };
             let Some(Ok(fd)) = mount.as_ref().map(|fd| open_by_handle(fd.as_fd(), &handle)) else {
                 continue;
             };
-            if !extra.is_empty() && ObjectKey::of(fd.as_fd()).is_ok_and(|key| key == inode.key) {
-                self.groups.unmark(inode.group, fd.as_fd(), extra);
+            if !extra.is_empty() && ObjectKey::of(fd.as_fd()).is_ok_and(|found| found == key) {
+                self.groups.unmark(group, fd.as_fd(), extra);
             }
         }
     }
