@@ -40,10 +40,7 @@ pub struct HandleBytes(Bytes);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Bytes {
     Few(u8, [u8; 14]),
-    #[expect(
-        clippy::redundant_allocation,
-        reason = "hardly one is long, and half a pointer is smaller"
-    )]
+    /// Hardly one is, and one pointer is smaller than a pointer and a length.
     Many(Box<Box<[u8]>>),
 }
 
