@@ -23,6 +23,7 @@ mod reading;
 mod report;
 mod seen;
 mod timers;
+mod under_way;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;

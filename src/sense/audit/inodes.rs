@@ -5,16 +5,18 @@
 //! was done to an earlier one is not laid on a later. What somebody removes may come back as a
 //! file that is none of ours, so a life ends with the last name.
 
+mod life;
+
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroI64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::life::{Life, Lives, Nanos, at, number_of};
 use crate::attribute::{InodeKey, Touched};
 use crate::judge::FileTime;
 use crate::sense::few::Few;
-use crate::sense::nodes::{Ids, Nodes, Place};
+use crate::sense::nodes::{Nodes, Place};
 use crate::sense::{FileId, FileMap};
 
 /// Device and inode as audit has them.
@@ -32,40 +34,6 @@ pub(super) struct Since {
     pub(super) call: FileTime,
     pub(super) open: Instant,
 }
-
-/// Nanoseconds on one of the two clocks: half of what a moment takes otherwise, and there are
-/// several for each file. Ours counts from when the watch began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Nanos(NonZeroI64);
-
-impl Nanos {
-    /// Odd, so that it is never none.
-    fn of(nanoseconds: i64) -> Self {
-        Self(NonZeroI64::new(nanoseconds | 1).unwrap_or(NonZeroI64::MIN))
-    }
-
-    fn of_call(call: FileTime) -> Self {
-        Self::of(call.sec.saturating_mul(1_000_000_000).saturating_add(call.nsec.into()))
-    }
-}
-
-/// An inode from when it was made to when its number was used again.
-#[derive(Debug)]
-struct Life {
-    /// What `statx` calls it, where audit's number does not tell.
-    key: Option<Box<InodeKey>>,
-    /// `None` for one that is older than the watch.
-    call: Option<Nanos>,
-    open: Option<Nanos>,
-    files: Ids,
-    /// It has other names too, or is a directory.
-    links: bool,
-    over: bool,
-    /// Up to then it may have had the path without being recorded; `None` if it never had.
-    unrecorded: Option<Nanos>,
-}
-
-type Lives = Few<Life, 1>;
 
 /// See the module.
 #[derive(Debug)]
@@ -322,50 +290,6 @@ impl Inodes {
 
     fn begin(&self, since: Since) -> (Option<Nanos>, Option<Nanos>) {
         (Some(Nanos::of_call(since.call)), Some(self.nanos(since.open)))
-    }
-}
-
-/// What audit calls an inode, as a rule.
-fn number_of(key: InodeKey) -> Number {
-    ((rustix::fs::major(key.dev), rustix::fs::minor(key.dev)), key.ino)
-}
-
-/// The life to which a call belongs that began then. That is told in steps of some
-/// milliseconds; in the step in which a life begins, the one before has to have ended first.
-fn at(lives: &Lives, began: FileTime) -> Option<usize> {
-    let began = Nanos::of_call(began);
-    let before = |life: &Life| life.call.is_none_or(|call| call < began);
-    let all = || lives.iter().enumerate();
-    let mut found = all().filter(|(_, life)| before(life)).map(|(at, _)| at).last();
-    for (at, life) in all() {
-        let open = found.and_then(|found| lives.get(found)).is_some_and(|life| !life.over);
-        if life.call == Some(began) && !open {
-            found = Some(at);
-        }
-    }
-    found
-}
-
-impl Life {
-    fn of(
-        file: FileId,
-        (number, key): (Number, InodeKey),
-        (call, open): (Option<Nanos>, Option<Nanos>),
-    ) -> Self {
-        let key = (number_of(key) != number).then(|| Box::new(key));
-        let files = Ids::One(file);
-        Self { key, call, open, files, links: false, over: false, unrecorded: None }
-    }
-
-    fn key(&self, number: &Number) -> InodeKey {
-        let ((major, minor), ino) = *number;
-        let told = || InodeKey { dev: rustix::fs::makedev(major, minor), ino };
-        self.key.as_deref().copied().unwrap_or_else(told)
-    }
-
-    fn touched(&self, number: &Number) -> Vec<Touched> {
-        let key = self.key(number);
-        self.files.iter().map(|file| Touched { file, key }).collect()
     }
 }
 

@@ -96,6 +96,47 @@ fn every_way_of_changing_a_file_is_seen_for_what_it_is() {
 }
 
 #[test]
+fn the_second_file_of_a_directory_is_watched_as_well_as_the_first() {
+    for (script, hint) in [
+        ("echo x >> a/b/f2", Hint::Written),
+        ("rm a/b/f2", Hint::Removed),
+        ("rm a/b/f2; echo x > n; mv n a/b/f2", Hint::Arrived),
+        ("mv a/b a/c", Hint::Moved),
+        ("mv a c", Hint::Moved),
+        ("rm -r a", Hint::Gone),
+    ] {
+        for mut room in Room::both() {
+            std::fs::create_dir_all(room.path("a/b")).unwrap();
+            for (id, name) in [(A, "a/b/f1"), (B, "a/b/f2")] {
+                room.file(name);
+                room.watch(id, name);
+            }
+            room.sensor.unwatch(A);
+            let seen = room.shell(script);
+            saw(&seen, B, hint.clone());
+            assert!(seen.iter().all(|(id, _)| *id == B), "{script}: {seen:?}");
+            // Nothing is left of it once it is watched no longer.
+            room.sensor.unwatch(B);
+            assert_eq!(room.shell("echo x >> f; mkdir -p a; mv a d"), []);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_was_put_in_the_place_of_one_above_is_watched_with_the_next_file() {
+    for mut room in Room::both() {
+        std::fs::create_dir_all(room.path("a/b")).unwrap();
+        room.file("a/b/f1");
+        room.watch(A, "a/b/f1");
+        room.shell("mv a old; mkdir -p a/b");
+        room.file("a/b/f2");
+        room.watch(B, "a/b/f2");
+        saw(&room.shell("mv a c"), B, Hint::Moved);
+        saw(&room.shell("mv old/b b"), A, Hint::Moved);
+    }
+}
+
+#[test]
 fn whoever_lets_go_last_of_a_file_that_is_gone_is_not_taken_for_who_removed_it() {
     for mut room in Room::both() {
         room.file("f");
