@@ -150,7 +150,14 @@ impl<K: Clone + Eq + Hash> Index<K> {
     /// there.
     pub(super) fn above(&self, path: &Path, holder: Place) -> Option<Arc<[Place]>> {
         let (other, above) = self.above.get(&holder)?;
-        (other.parent() == path.parent()).then(|| Arc::clone(above))
+        // While a file has them, they play their parts.
+        let known = Arc::strong_count(above) > 1 && other.parent() == path.parent();
+        known.then(|| Arc::clone(above))
+    }
+
+    /// A directory was taken elsewhere: what is above which path has to be found out again.
+    pub(super) fn doubt_above(&mut self) {
+        self.above.clear();
     }
 
     /// These are the directories above a file that has none yet.

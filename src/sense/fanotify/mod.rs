@@ -235,6 +235,12 @@ impl FanotifySensor {
     }
 
     fn observe(&mut self, group: usize, event: Event, at: Instant, out: &mut Vec<Observation>) {
+        let taken = MaskFlags::FAN_MOVE | MaskFlags::FAN_MOVE_SELF | MaskFlags::FAN_DELETE_SELF;
+        if event.is_overflow()
+            || event.mask.contains(MaskFlags::FAN_ONDIR) && event.mask.intersects(taken)
+        {
+            self.index.doubt_above();
+        }
         if event.pid == self.us {
             return;
         }

@@ -16,6 +16,7 @@ use crate::sys::test::rooms;
 
 const A: FileId = FileId(1);
 const B: FileId = FileId(2);
+const C: FileId = FileId(3);
 
 struct Room {
     dir: tempfile::TempDir,
@@ -133,6 +134,11 @@ fn a_directory_that_was_put_in_the_place_of_one_above_is_watched_with_the_next_f
         room.watch(B, "a/b/f2");
         saw(&room.shell("mv a c"), B, Hint::Moved);
         saw(&room.shell("mv old/b b"), A, Hint::Moved);
+        // The same directory below another one.
+        room.shell("mkdir a; mv c/b a/b");
+        room.file("a/b/f3");
+        room.watch(C, "a/b/f3");
+        saw(&room.shell("mv a d"), C, Hint::Moved);
     }
 }
 
