@@ -223,13 +223,17 @@ impl Guarded {
         Some(Bygone { span: Span { from: from.min(to), to }, complete })
     }
 
-    /// A look found it as it was sealed: whoever was seen until now did no harm.
+    /// A look found it as it was sealed, or as it was told and is left: whoever was seen until now
+    /// did no harm, or is told of.
     pub(super) fn found_whole(&mut self, now: Moment) {
         if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.owes_nothing();
         self.recalled = None;
+        if self.tolerated.is_none() {
+            self.whole_before_wall = now.wall;
+        }
         self.fruitless = 0;
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
             incident.unproven = false;
@@ -239,7 +243,6 @@ impl Guarded {
             self.begin_round(now.mono);
         } else {
             self.forget_the_harmless(now.mono);
-            self.whole_before_wall = now.wall;
             if self.suspects.is_empty() {
                 self.whole_before = now.mono.saturating_sub(LATE);
             }

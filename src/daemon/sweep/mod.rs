@@ -100,7 +100,7 @@ impl Guard {
     /// Remembers beyond the end of this process when everything was last seen whole.
     pub(in crate::daemon) fn beat(&self) {
         let Some(at) = self.sweep.whole() else { return };
-        let doubtful = self.engine.doubtful().map(std::path::Path::to_owned);
+        let doubtful = self.engine.doubtful().map(|(path, whole)| (path.to_owned(), whole));
         let except: Vec<_> = doubtful.take(MOST_DOUBTFUL + 1).collect();
         // Where so much is in doubt, what was said before still holds.
         if except.len() <= MOST_DOUBTFUL {
