@@ -101,3 +101,31 @@ fn a_file_that_was_not_whole_at_the_last_heartbeat_is_not_said_to_have_been() {
     let (from, _) = window(&guard);
     assert!(from <= written, "{from} {written}");
 }
+
+#[test]
+fn a_start_tells_that_the_run_before_was_killed_and_until_when_it_lived_but_not_of_an_orderly_end()
+{
+    skip_unless!(not_root());
+    let before = jiff::Timestamp::now();
+    let mut guard = guard();
+    // Every start, and what it says of the end before it.
+    let ends = |guard: &Guard| -> Vec<Option<jiff::Timestamp>> {
+        let events = guard.events().into_iter().filter(|line| line["kind"] == "started");
+        let notes = events.map(|line| line["note"].as_str().unwrap().to_owned());
+        let end =
+            |note: String| Some(note.split_once("ended suddenly, after ")?.1.parse().unwrap());
+        notes.map(end).collect()
+    };
+    guard.kill();
+    let killed = jiff::Timestamp::now();
+    guard.start();
+    let told = ends(&guard);
+    // It is told in milliseconds.
+    let lived = |lived: i64| before.as_millisecond() <= lived && lived <= killed.as_millisecond();
+    let is_right = matches!(told[..], [None, Some(at)] if lived(at.as_millisecond()));
+    assert!(is_right, "{before} {told:?} {killed}");
+    guard.stop();
+    guard.start();
+    let told = ends(&guard);
+    assert!(matches!(told[..], [None, Some(_), None]), "{told:?}");
+}
