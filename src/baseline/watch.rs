@@ -162,7 +162,7 @@ mod tests {
     use crate::baseline::Heartbeat;
 
     fn beat(baseline: &Baseline) {
-        let at = jiff::Timestamp::now();
+        let at = Timestamp::now();
         baseline.set_heartbeat(&Heartbeat { at, except: Vec::new() }).unwrap();
     }
 

@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// symlink to the same place is found too.
 const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
-const PINNED_EVERY: Duration = Duration::from_secs(15);
+const PINNED_EVERY: Duration = Duration::from_secs(60);
 /// How often it is tried to make a copy that could not be made.
 const STAGE_EVERY: Duration = Duration::from_secs(10);
 
