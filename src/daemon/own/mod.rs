@@ -41,7 +41,7 @@ const TOGETHER: SignedDuration = SignedDuration::from_secs(3);
 const LONGEST: SignedDuration = SignedDuration::from_secs(30);
 
 /// The units are looked through this often where a bell rings for each change of them…
-const SELDOM: Duration = Duration::from_secs(60);
+const SELDOM: Duration = Duration::from_secs(300);
 /// …and where none does.
 const OFTEN: Duration = Duration::from_secs(5);
 

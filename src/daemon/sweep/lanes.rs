@@ -177,6 +177,11 @@ impl Sweep {
         self.seldom.next_round = Duration::ZERO;
     }
 
+    /// What is seen to now and then is seen to by then.
+    pub(in crate::daemon) fn chores_by(&mut self, time: Duration) {
+        self.next_chores = self.next_chores.min(time);
+    }
+
     /// Looks often again: it is not known what events tell of.
     pub(in crate::daemon) fn hurry(&mut self, now: Duration) {
         self.proven.clear();

@@ -25,8 +25,10 @@ pub use lanes::Sweep;
 const FAST: Duration = Duration::from_secs(1);
 /// …and where a self-test has shown that events tell of every way to clear the bit.
 const SLOW: Duration = Duration::from_secs(30);
-/// How often the rest is seen to.
+/// How often the rest is seen to…
 const CHORES: Duration = Duration::from_secs(1);
+/// …and where there is nothing to see to, by all that is known. Each time wakes an idle machine.
+const CHORES_AT_REST: Duration = Duration::from_secs(5);
 /// Files looked at before events are served again: about half a millisecond.
 const SLICE: usize = 256;
 /// Between two slices everybody else has the processor: the guard runs before them.
@@ -49,8 +51,11 @@ impl Guard {
     pub(in crate::daemon) fn sweep_some(&mut self) {
         let now = self.now().mono;
         if now >= self.sweep.next_chores {
-            self.sweep.next_chores = now + CHORES;
+            self.sweep.next_chores = now + CHORES_AT_REST;
             self.do_chores(now);
+            if self.troubled().next().is_some() || !self.sweep.last_health.is_empty() {
+                self.sweep.next_chores = now + CHORES;
+            }
         }
         if now >= self.sweep.next_beat {
             self.sweep.next_beat = now + BEAT;
