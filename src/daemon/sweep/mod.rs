@@ -50,7 +50,7 @@ impl Guard {
     /// Does a slice of the round that is under way, or begins one that is due.
     pub(in crate::daemon) fn sweep_some(&mut self) {
         let now = self.now().mono;
-        if now >= self.sweep.next_chores {
+        if now >= self.sweep.chores_at() {
             self.sweep.next_chores = now + CHORES_AT_REST;
             self.do_chores(now);
             if self.troubled().next().is_some() || !self.sweep.last_health.is_empty() {
