@@ -30,7 +30,7 @@ use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment, Past};
 use crate::respond;
-use crate::sense::{FileId, Hint, Observation};
+use crate::sense::{FileId, FileMap, Hint, Observation};
 
 /// That events are lost is put on record this often while it goes on.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -59,8 +59,7 @@ pub struct Guard {
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
-    /// In boxes: a table has room for up to twice of what is in it.
-    pub(super) wards: HashMap<FileId, Box<Ward>>,
+    pub(super) wards: FileMap<Ward>,
     pub(super) next_id: u32,
     pub(super) herd: Herd,
     pub(super) began: Instant,
@@ -225,26 +224,27 @@ impl Guard {
     }
 
     pub(super) fn ward(&self, file: FileId) -> Option<&Ward> {
-        self.wards.get(&file).map(AsRef::as_ref)
+        self.wards.get(&file)
     }
 
     pub(super) fn ward_mut(&mut self, file: FileId) -> Option<&mut Ward> {
-        self.wards.get_mut(&file).map(AsMut::as_mut)
+        self.wards.get_mut(&file)
     }
 
     pub(super) fn wards_mut(&mut self) -> impl Iterator<Item = (FileId, &mut Ward)> {
-        self.wards.iter_mut().map(|(file, ward)| (*file, ward.as_mut()))
+        self.wards.iter_mut()
     }
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
-        self.wards.iter().map(|(file, ward)| (*file, ward.as_ref()))
+        self.wards.iter()
     }
 
     /// All that the baseline should know. What was put right and not read yet is not sealed.
     pub(super) fn records(&self) -> Vec<Record> {
         let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
         let record = |(file, ward): (FileId, &Ward)| {
-            let seal = ward.patient.seal.filter(|_| self.engine.is_settled(file));
+            let seal =
+                ward.patient.seal.as_deref().copied().filter(|_| self.engine.is_settled(file));
             Record { seal, ..ward.record() }
         };
         self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
@@ -253,13 +253,13 @@ impl Guard {
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
         if let Some(ward) = self.ward_mut(file) {
-            ward.incident = Some(incident);
+            ward.set_incident(incident);
         }
     }
 
     pub(super) fn incident(&self, file: FileId) -> String {
-        let incident = self.ward(file).and_then(|ward| ward.incident.clone());
-        incident.unwrap_or_else(|| "unknown".into())
+        let incident = self.ward(file).and_then(Ward::incident);
+        incident.unwrap_or("unknown").to_owned()
     }
 
     /// Guards one more path.
@@ -277,23 +277,22 @@ impl Guard {
         let slot = self.slot(&record.path, record.origin);
         let lies = slot.as_ref().ok().and_then(Option::as_ref);
         let lies = lies.map(|slot| self.herd.shared(slot));
-        let mount_point = self.herd.shared(&record.mount_point);
-        let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
+        let mut ward = Ward::new(&record, lies, &mut self.herd);
         if let Err(e) = slot {
-            ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
+            ward.falls_short([format!("no copy can be kept ready beside it: {e}")]);
         }
         Self::trust_replica(&mut ward);
-        self.wards.insert(file, Box::new(ward));
+        self.wards.insert(file, ward);
         self.watch(file);
         self.watch_ready(file);
         let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
-            registrar.replica_at(file, &replica.path);
+            registrar.replica_at(file, &replica.path());
         }
         // It is noted with the file.
         self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
-            let dev = ward.patient.seal.map(|seal| seal.dev);
+            let dev = ward.patient.seal.as_ref().map(|seal| seal.dev);
             self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
@@ -324,10 +323,11 @@ impl Guard {
     /// Has every sensor watch the file, and notes what they cannot do for it.
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
-        ward.shortcomings = super::shortcoming::of(ward);
+        ward.no_longer_falls_short_by("");
+        ward.falls_short(super::shortcoming::of(ward));
         let lacks = self.sensors.watch(file, &ward.patient, self.own.may_ask_openers(ward));
         ward.eventless = !lacks.is_empty();
-        ward.shortcomings.extend(lacks);
+        ward.falls_short(lacks);
     }
 
     /// Guards the path no longer. The file stays as it is.
@@ -336,7 +336,7 @@ impl Guard {
         self.sensors.unwatch(file, self.wards.get(&file).map(|ward| &ward.patient));
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        let Some(replica) = ward.patient.replica else { return };
+        let Some(replica) = ward.patient.replica.map(|one| one.replica()) else { return };
         if self.canaries.has(file) {
             // Nobody waits for that to be over.
             self.stager.push(Chore::Unneeded(replica));

@@ -3,7 +3,6 @@
 
 mod openers;
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +22,7 @@ use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
-    AuditSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor,
+    AuditSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor, MountsSensor,
     Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
@@ -47,7 +46,7 @@ pub struct Sensors {
     mounts: Result<MountsSensor, String>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
-    files: HashSet<FileId>,
+    files: FileMap<()>,
 }
 
 impl Sensors {
@@ -81,7 +80,7 @@ impl Sensors {
             poll: None,
             captures,
             reports,
-            files: HashSet::new(),
+            files: FileMap::default(),
         };
         sensors.tend();
         sensors.keep_groups();
@@ -91,7 +90,7 @@ impl Sensors {
     /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
     /// opens it is looked at first if `ask` says so.
     pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
-        self.files.insert(file);
+        self.files.insert(file, ());
         let kind = match patient.facts.kind {
             FileKind::Directory => Watched::Directory,
             _ => Watched::File,
@@ -118,8 +117,8 @@ impl Sensors {
             self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);
-        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, patient.seal) {
-            audit.had(file, InodeKey::of(&seal));
+        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, &patient.seal) {
+            audit.had(file, InodeKey::of(seal));
         }
         lacks
     }
@@ -304,10 +303,10 @@ impl Sensors {
             lost |= sensor.read(at, out).lost;
         }
         if mounts_changed {
-            out.extend(self.files.iter().map(|file| Observation {
+            out.extend(self.files.iter().map(|(file, ())| Observation {
                 at,
                 sensor: Sensor::Mounts,
-                file: *file,
+                file,
                 hint: Hint::Mounts,
                 by: By::Nobody,
                 retired: false,

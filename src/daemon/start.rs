@@ -41,6 +41,7 @@ use crate::baseline::{Baseline, BaselineError};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Kind, Recovery, Severity};
+use crate::sense::FileMap;
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status)>;
@@ -223,7 +224,7 @@ fn assemble(
         vault,
         scribe,
         questions: Questions::default(),
-        wards: HashMap::new(),
+        wards: FileMap::default(),
         next_id: 0,
         herd: Herd::default(),
         began: Instant::now(),

@@ -6,6 +6,8 @@
 pub mod audit;
 mod error;
 mod fanotify;
+mod few;
+mod file_map;
 mod hot;
 mod index;
 mod inodes;
@@ -21,6 +23,7 @@ use std::time::Instant;
 pub use audit::AuditSensor;
 pub use error::SenseError;
 pub use fanotify::{Bygone, FanotifySensor};
+pub use file_map::FileMap;
 pub use inotify::InotifySensor;
 pub use mounts::{Mount, MountRoots, MountTable, MountsSensor};
 pub use permission::{PermissionSensor, stand_in};
