@@ -71,6 +71,14 @@ pub struct Guard {
     pub(super) loss_told: HashMap<&'static str, Instant>,
 }
 
+/// What else than an observation ended the wait.
+#[derive(Default)]
+struct Woken {
+    mounts_changed: bool,
+    /// For a unit of our own: see [`Own`].
+    bell_rang: bool,
+}
+
 impl Guard {
     /// Guards until told to stop.
     ///
@@ -90,8 +98,8 @@ impl Guard {
     /// Waits for something to happen, and does what follows from it.
     pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
         self.health.guard.work();
-        let mounts_changed = self.wait()?;
-        self.listen(mounts_changed);
+        let woken = self.wait()?;
+        self.listen(woken.mounts_changed);
         for observation in std::mem::take(&mut self.pending) {
             self.observe(observation);
         }
@@ -110,6 +118,9 @@ impl Guard {
         self.answer_overdue();
         self.feed(Input::Tick);
         self.adopt_own();
+        if woken.bell_rang {
+            self.own_may_have_come();
+        }
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -120,8 +131,8 @@ impl Guard {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
-    /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
-    fn wait(&mut self) -> std::io::Result<bool> {
+    /// Sleeps until a sensor, a worker or the clock has something.
+    fn wait(&mut self) -> std::io::Result<Woken> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
@@ -131,17 +142,23 @@ impl Guard {
             (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(5);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {
             fds.push(PollFd::new(fd, flags));
         }
+        let bell = self.own.bell();
+        fds.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
-            Ok(_) => Ok(fds
-                .iter()
-                .filter_map(PollFd::revents)
-                .any(|events| events.contains(PollFlags::POLLPRI))),
-            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Ok(_) => {
+                let said =
+                    |flag| move |fd: &PollFd<'_>| fd.revents().is_some_and(|r| r.contains(flag));
+                Ok(Woken {
+                    mounts_changed: fds.iter().any(said(PollFlags::POLLPRI)),
+                    bell_rang: bell.and(fds.last()).is_some_and(said(PollFlags::POLLIN)),
+                })
+            }
+            Err(nix::errno::Errno::EINTR) => Ok(Woken::default()),
             Err(e) => Err(e.into()),
         }
     }
@@ -172,6 +189,7 @@ impl Guard {
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Own(path, record) => self.own_read(&path, record),
+                Report::Units(units, told) => self.own_found(units, told),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Failed(failure, why) => {

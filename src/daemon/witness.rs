@@ -83,6 +83,7 @@ impl Guard {
             }
             Told::LookEverywhere => self.sweep.everything_now(),
             Told::Lost => self.lost_events("audit records were lost"),
+            Told::Health => self.sweep.chores_by(Duration::ZERO),
             Told::Caught { question, complete } => {
                 let at = self.questions.open.iter().position(|open| open.number == question);
                 if let Some(at) = at {

@@ -189,12 +189,16 @@ impl Guarded {
         Some(Bygone { span: Span { from: from.min(to), to }, complete })
     }
 
-    /// A look found it as it was sealed: whoever was seen until now did no harm.
+    /// A look found it as it was sealed, or as it was told and is left: whoever was seen until now
+    /// did no harm, or is told of.
     pub(super) fn found_whole(&mut self, now: Moment) {
         if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.owes_nothing();
+        if self.tolerated.is_none() {
+            self.whole_before_wall = now.wall;
+        }
         if let Some(under_way) = &mut self.under_way {
             under_way.recalled = None;
             under_way.fruitless = 0;
@@ -208,7 +212,6 @@ impl Guarded {
             self.begin_round(now.mono);
         } else {
             self.forget_the_harmless(now.mono);
-            self.whole_before_wall = now.wall;
             if self.suspects.is_empty() {
                 self.whole_before = now.mono.saturating_sub(LATE);
             }

@@ -150,9 +150,10 @@ impl Engine {
             .filter_map(|g| Some((&*g.protected.path, g.failing.as_ref()?.why.as_str())))
     }
 
-    /// Files of which it cannot be said just now that they are whole.
-    pub fn doubtful(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().filter(|g| g.is_doubtful()).map(|g| &*g.protected.path)
+    /// Files of which it cannot be said just now that they are whole, and when they last were.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&Path, Timestamp)> {
+        let doubtful = self.files.values().filter(|g| g.is_doubtful());
+        doubtful.map(|g| (&*g.protected.path, g.whole_before_wall))
     }
 
     /// Whether an incident of this file has not settled.
