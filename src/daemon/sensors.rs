@@ -198,7 +198,8 @@ impl Sensors {
         self.audit.as_ref().ok()
     }
 
-    /// What audit says of the file in these windows, on a clock that began then. The change was `seen` then.
+    /// What audit says of the file in these windows, on a clock that began then. The change was
+    /// `seen` then. With those whom audit does not record, and who may have it open still.
     #[must_use]
     pub fn testify(
         &self,
@@ -206,9 +207,9 @@ impl Sensors {
         windows: &[Window],
         began: Instant,
         seen: Instant,
-    ) -> Testimony {
+    ) -> (Testimony, Vec<(Arc<Actor>, u64)>) {
         let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
-            return Testimony::default();
+            return Default::default();
         };
         // Whoever opened it for writing some time before may still have it mapped.
         let since = began + whole.saturating_sub(Duration::from_secs(1));
@@ -222,16 +223,24 @@ impl Sensors {
         let unwatched = |window: &&Window| {
             window.inode.is_some_and(|inode| !audit.records(file, inode, began + window.whole))
         };
-        let older = |key: &InodeKey| {
-            self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))
-        };
-        Testimony {
+        let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
+        for key in keys {
+            let openers = self.captures.older_openers(key, audit.first_recorded(), &(since..=seen));
+            for (actor, lately) in openers {
+                match lately {
+                    true => unrecorded.push(actor),
+                    false => older.push((actor, key.ino)),
+                }
+            }
+        }
+        let testimony = Testimony {
             deeds: witnessed.collect(),
             complete,
             unwatched: windows.iter().filter(unwatched).copied().collect(),
-            unrecorded: keys.iter().flat_map(older).collect(),
+            unrecorded,
             writing: Vec::new(),
-        }
+        };
+        (testimony, older)
     }
 
     /// The replica has taken the path.

@@ -21,6 +21,7 @@ use super::herd::Herd;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
+use super::onlooker::Onlooker;
 use super::own::Own;
 use super::queue::Queue;
 use super::reconcile::reconcile;
@@ -223,7 +224,7 @@ fn assemble(
         state,
         vault,
         scribe,
-        questions: Questions::default(),
+        questions: Questions::new(Onlooker::start(reports.clone())?),
         wards: FileMap::default(),
         next_id: 0,
         herd: Herd::default(),
