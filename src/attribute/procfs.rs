@@ -108,6 +108,15 @@ impl Process {
         (self.start_time() == Some(actor.start_time)).then_some(actor)
     }
 
+    /// What a child of it would be told of it, with what proves that it is the one. Of a process
+    /// that has ended there is the name alone.
+    pub(super) fn portrait(&self) -> Option<Portrait> {
+        let stat = self.stat()?;
+        let cmdline = self.read("cmdline", ANCESTOR_CMDLINE).unwrap_or_default();
+        let image = Image { exe: self.link("exe"), cmdline };
+        Some(Portrait { start_time: stat.start_time, ppid: stat.ppid, comm: stat.comm, image })
+    }
+
     fn ancestry(&self, ppid: u32, start_time: u64) -> Vec<Ancestor> {
         let mut all = Vec::new();
         let mut above = self.parent(ppid, start_time);
@@ -188,6 +197,32 @@ pub(super) fn ancestry_from(ppid: u32, born: u64) -> Vec<Ancestor> {
     let mut all = vec![parent.ancestor(&stat)];
     all.extend(parent.ancestry(stat.ppid, stat.start_time));
     all
+}
+
+/// See [`Process::portrait`].
+#[derive(Debug)]
+pub(super) struct Portrait {
+    pub(super) start_time: u64,
+    pub(super) ppid: u32,
+    pub(super) comm: Vec<u8>,
+    pub(super) image: Image,
+}
+
+impl Portrait {
+    /// Bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        let Image { exe, cmdline } = &self.image;
+        size_of::<Self>() + self.comm.len() + exe.as_ref().map_or(0, Vec::len) + cmdline.len()
+    }
+
+    pub(super) fn of(&self, pid: u32) -> Ancestor {
+        Ancestor {
+            pid,
+            comm: escape(&self.comm),
+            exe: self.image.exe.as_deref().map(path_text),
+            cmdline: arguments(&self.image.cmdline),
+        }
+    }
 }
 
 /// What a process runs.
