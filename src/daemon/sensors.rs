@@ -23,8 +23,8 @@ use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
-    AuditSensor, BirthSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor, MountsSensor,
-    Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+    AuditSensor, BirthSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor,
+    MountsSensor, Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
 /// How often files are polled where no event ever comes.

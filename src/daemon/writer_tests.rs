@@ -38,8 +38,7 @@ fn writer(dir: &std::path::Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
     });
     let delivery = Delivery::Nobody;
     let lineage = Arc::default();
-    let desk =
-        Desk { baseline, journal, spool, quarantine, keeper, delivery, lineage, on_entry };
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, lineage, on_entry };
     let health = Health::new(crate::daemon::start::starting());
     (Writer::new(desk, health, Arc::default(), Outbox::default()), written)
 }

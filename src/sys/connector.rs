@@ -12,9 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    MsgFlags, NetlinkAddr, bind, connect, recvfrom, send, setsockopt, sockopt,
-};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, connect, recvfrom, send, setsockopt, sockopt};
 
 /// `CN_IDX_PROC` and `CN_VAL_PROC`; the first is the group, too.
 const PROC: u32 = 1;

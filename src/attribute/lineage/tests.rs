@@ -173,7 +173,8 @@ impl World {
     const PIDS: u32 = 60;
 
     fn start(&mut self, pid: u32, parent: usize) {
-        let name = self.all.get(parent).map_or_else(String::new, |one| one.3.last().unwrap().clone());
+        let name =
+            self.all.get(parent).map_or_else(String::new, |one| one.3.last().unwrap().clone());
         self.living.insert(pid, self.all.len());
         self.all.push((pid, parent, tick(self.now), vec![name]));
     }
