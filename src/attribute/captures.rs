@@ -179,9 +179,9 @@ impl Captures {
             open.actor.is_same(actor) && open.at.elapsed().saturating_sub(ago) < keeps
         };
         let tables = self.tables();
-        let parents: Vec<u32> =
-            actor.ancestry.iter().map(|above| above.pid).chain([actor.ppid]).collect();
-        let parent = |other: &Actor| parents.contains(&other.pid);
+        let parent = |other: &Actor| {
+            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.may_be(other))
+        };
         let (mut own, mut above) = (Vec::new(), Vec::new());
         for open in tables.held.iter().chain(&tables.opens) {
             if same(open) {

@@ -15,13 +15,11 @@
 //! what a process runs can take as long as that one likes.
 //!
 //! Limits: [`LIVES`] processes and [`ROOM`] for what they run. What somebody ran who was gone
-//! before anybody could look is not known; a machine that makes thousands of processes a second is
-//! left alone ([`Pace::TooFast`]).
+//! before anybody could look is not known.
 
 mod table;
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use super::procfs::Process;
 use super::{Actor, Ancestor, Doer, fastest_round};
@@ -29,11 +27,10 @@ use crate::sys::clock;
 use crate::sys::connector::{Connector, Heard};
 use table::{Above, Table};
 
-/// Messages in a second that are too many: a process is three, a thread two.
-const TOO_MANY: u32 = 12_000;
-const A_SECOND: Duration = Duration::from_secs(1);
 /// Messages that are read before anybody else has a turn.
 const AT_ONCE: u32 = 512;
+/// So many times does one who asks go on reading: for some milliseconds.
+const PATIENCE: usize = 16;
 /// Processes above one that are looked at for it.
 const LOOKS: usize = 32;
 
@@ -44,8 +41,6 @@ pub enum Pace {
     UpToDate,
     /// There is more.
     Behind,
-    /// So much happens that nobody should be told of it.
-    TooFast,
     /// Nobody tells.
     Deaf,
 }
@@ -60,8 +55,6 @@ pub struct Lineage {
 struct Line {
     connector: Option<Connector>,
     table: Table,
-    second: Option<Instant>,
-    heard: u32,
 }
 
 impl Lineage {
@@ -98,13 +91,15 @@ impl Lineage {
         }
     }
 
-    /// Puts the parents by birth of a process that was seen alive in place of those it had then.
+    /// Puts the parents by birth of a process that was seen alive in place of those it had then,
+    /// as far as they are known by now.
     pub fn complete(&self, actor: &mut Actor) {
         if actor.start_time == 0 {
             return;
         }
         let found = |table: &Table| table.born_at(actor.pid, actor.start_time);
-        if let Some(by_birth) = self.above(found) {
+        // No looks: who waits for the journal is not to wait for a process.
+        if let Some(by_birth) = self.above(found, 0) {
             actor.ancestry = join(by_birth, std::mem::take(&mut actor.ancestry));
         }
     }
@@ -114,11 +109,12 @@ impl Lineage {
         let ticks = [doer.began, doer.began_late()].map(clock::ticks_of_wall);
         let [Some(early), Some(late)] = ticks else { return read };
         let mut parent = None;
-        let by_birth = self.above(|table| {
+        let found = |table: &Table| {
             let id = table.at(doer.pid, early, late)?;
             parent = table.parent(id);
             Some(id)
-        });
+        };
+        let by_birth = self.above(found, LOOKS);
         let (Some(by_birth), Some((pid, born))) = (by_birth, parent) else { return read };
         // The kernel gives somebody another parent only when the first has ended.
         let lives = || {
@@ -129,14 +125,15 @@ impl Lineage {
         if doubtful { read } else { join(by_birth, read) }
     }
 
-    /// Those above whoever is found, all that can be looked at looked at.
-    fn above(&self, mut find: impl FnMut(&Table) -> Option<u64>) -> Option<Vec<Above>> {
+    /// Those above whoever is found, of whom so many are looked at if they were not yet.
+    fn above(&self, find: impl FnOnce(&Table) -> Option<u64>, looks: usize) -> Option<Vec<Above>> {
         let mut line = self.line();
-        if line.catch_up() != Pace::UpToDate {
+        let told = (0..PATIENCE).map(|_| line.catch_up()).find(|pace| *pace != Pace::Behind);
+        if told != Some(Pace::UpToDate) {
             return None;
         }
         let id = find(&line.table)?;
-        for _ in 0..LOOKS {
+        for _ in 0..looks {
             let Some(next) = line.table.unread_above(id) else { break };
             drop(line);
             self.look_at(next);
@@ -162,35 +159,44 @@ impl Line {
                 Ok(Heard::Nothing) => return Pace::UpToDate,
                 Err(_) => *self = Self::default(),
             }
-            if self.is_too_fast() {
-                return Pace::TooFast;
-            }
         }
         Pace::Behind
     }
-
-    fn is_too_fast(&mut self) -> bool {
-        let now = Instant::now();
-        let since = *self.second.get_or_insert(now);
-        if now.saturating_duration_since(since) >= A_SECOND {
-            (self.second, self.heard) = (Some(now), 0);
-        }
-        self.heard += 1;
-        self.heard > TOO_MANY
-    }
 }
 
-/// The parents by birth, as they were `read` where those were there still, and whoever is above
-/// the last of them.
+/// The parents by birth, as they were `read` where those were there still, which is as they were
+/// when it mattered; and whoever is above the last of them.
 fn join(by_birth: Vec<Above>, mut read: Vec<Ancestor>) -> Vec<Ancestor> {
     let Some(last) = by_birth.last() else { return read };
-    let place = |pid| read.iter().position(|one| one.pid == pid);
-    let above = place(last.ancestor.pid).filter(|_| last.lives).map(|at| at + 1);
-    let all = by_birth.iter().map(|one| match place(one.ancestor.pid).filter(|_| one.lives) {
-        Some(at) => read.get(at).unwrap_or(&one.ancestor).clone(),
-        None => one.ancestor.clone(),
+    let place = |one: &Above| read.iter().position(|other| one.is(other));
+    let above = place(last).map(|at| at + 1);
+    let told = by_birth.iter().map(|one| {
+        let as_read = place(one).and_then(|at| read.get(at));
+        as_read.unwrap_or(&one.ancestor).clone()
     });
-    let mut all: Vec<Ancestor> = all.collect();
+    let mut all: Vec<Ancestor> = told.collect();
     all.extend(above.map(|at| read.split_off(at)).unwrap_or_default());
     all
+}
+
+/// Hears messages, 76 bytes each, that anybody may have made up, and looks at what they are about.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    use super::procfs::{Image, Portrait};
+    use crate::sys::connector::Message;
+    let mut table = Table::default();
+    table.trust(std::time::Duration::from_millis(100));
+    for bytes in bytes.chunks(76) {
+        let Some(event) = Message::parse(bytes).map(|message| message.event()) else { continue };
+        table.hear(event, event.at % 7);
+        if let Some((id, pid)) = table.unread() {
+            let (start_time, comm) = (event.at / 10_000_000, bytes.to_vec());
+            let portrait = Portrait { start_time, ppid: pid / 2, comm, image: Image::default() };
+            table.note(id, portrait, event.at);
+            if let Some(id) = table.at(pid, start_time, start_time + 1) {
+                assert!(table.above(id).len() <= LOOKS, "parents without end");
+            }
+        }
+        table.check();
+    }
 }

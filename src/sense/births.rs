@@ -2,25 +2,30 @@
 //! begins to run something while it does so.
 //!
 //! It is no reason to look at any file, so it has no place among what `status` tells: where it is
-//! refused, as in a container, or steps back because thousands of processes are made a second,
-//! whoever changes something is named as surely, and only parents that have ended are not.
+//! refused, as in a container, or steps back because so many processes are made that it would take
+//! a good part of a processor, whoever changes something is named as surely, and only parents that have ended are not.
 //!
 //! Whatever can be read of a process only as slowly as that one likes keeps this thread waiting,
 //! and nobody else; what is told meanwhile is heard by whoever asks.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attribute::{Lineage, Pace};
+use crate::sys::clock;
 use crate::sys::connector::Connector;
 use crate::sys::priority::interrupt_nobody;
 
-/// Where too much happens, it is tried again after this.
+/// It may have one processor for so much of the time…
+const SHARE: u32 = 4;
+/// …taken over this…
+const WHILE: Duration = Duration::from_secs(1);
+/// …and rests for this where it needs more.
 const REST: Duration = Duration::from_secs(60);
 
 /// The thread. Dropping it has it end, for which nobody waits.
@@ -59,22 +64,8 @@ fn listen(mut connector: Connector, lineage: &Lineage, end: &EventFd) -> io::Res
     loop {
         let socket = connector.as_fd().try_clone_to_owned()?;
         lineage.listen(connector);
-        loop {
-            match lineage.catch_up() {
-                Pace::UpToDate => {
-                    lineage.look();
-                    let mut both =
-                        [PollFd::new(&socket, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-                    // An interrupted wait is only short.
-                    let _ = poll(&mut both, None);
-                    if both[1].revents().contains(PollFlags::IN) {
-                        return Ok(());
-                    }
-                }
-                Pace::Behind => lineage.look(),
-                Pace::TooFast => break,
-                Pace::Deaf => return Ok(()),
-            }
+        if !follow(&socket, lineage, end) {
+            return Ok(());
         }
         lineage.stop();
         drop(socket);
@@ -85,5 +76,33 @@ fn listen(mut connector: Connector, lineage: &Lineage, end: &EventFd) -> io::Res
             return Ok(());
         }
         connector = Connector::open()?;
+    }
+}
+
+/// Hears what is told. True where that takes too much, false at the end.
+fn follow(socket: &OwnedFd, lineage: &Lineage, end: &EventFd) -> bool {
+    let (mut began, mut had) = (Instant::now(), clock::of_thread());
+    loop {
+        let passed = began.elapsed();
+        if passed >= WHILE {
+            let has = clock::of_thread();
+            if has.saturating_sub(had) > passed / SHARE {
+                return true;
+            }
+            (began, had) = (Instant::now(), has);
+        }
+        let pace = lineage.catch_up();
+        lineage.look();
+        match pace {
+            Pace::UpToDate => {}
+            Pace::Behind => continue,
+            Pace::Deaf => return false,
+        }
+        let mut both = [PollFd::new(socket, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+        // An interrupted wait is only short.
+        let _ = poll(&mut both, None);
+        if both[1].revents().contains(PollFlags::IN) {
+            return false;
+        }
     }
 }

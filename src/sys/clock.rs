@@ -22,6 +22,12 @@ pub fn monotonic() -> u64 {
     u64::try_from(now(ClockId::Monotonic)).unwrap_or(0)
 }
 
+/// For how long the calling thread has had a processor.
+#[must_use]
+pub fn of_thread() -> Duration {
+    u64::try_from(now(ClockId::ThreadCPUTime)).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
 /// How long the monotonic clock has stood still since the boot, in nanoseconds: while the machine
 /// slept.
 #[must_use]

@@ -27,6 +27,15 @@ pub(super) struct Above {
     pub(super) lives: bool,
 }
 
+impl Above {
+    /// Whether this is the same process, as read from `/proc`.
+    pub(super) fn is(&self, read: &Ancestor) -> bool {
+        let known = self.ancestor.started != 0 && read.started != 0;
+        let same = if known { self.ancestor.is_as_old_as(read.started) } else { self.lives };
+        self.ancestor.pid == read.pid && same
+    }
+}
+
 /// See the module. A process has a number of its own here: the later, the higher.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -354,9 +363,9 @@ impl Life {
     }
 
     fn above(&self) -> Above {
-        let unknown =
-            || Ancestor { pid: self.pid, comm: UNKNOWN.to_owned(), ..Ancestor::default() };
-        let ancestor = self.portrait.as_ref().map_or_else(unknown, |one| one.of(self.pid));
+        let (pid, started) = (self.pid, self.born.unwrap_or(0));
+        let unknown = || Ancestor { pid, started, comm: UNKNOWN.to_owned(), ..Ancestor::default() };
+        let ancestor = self.portrait.as_ref().map_or_else(unknown, |one| one.of(pid, started));
         Above { ancestor, lives: self.ended.is_none() }
     }
 }

@@ -202,6 +202,7 @@ impl World {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn whatever_happens_nobody_has_a_wrong_parent(
         steps in proptest::collection::vec((0_u8..12, any::<u8>(), 1_u64..9), 1..400),
