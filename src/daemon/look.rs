@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::guard::Guard;
 use super::strangers;
 use crate::baseline::snapshot::snapshot;
-use crate::baseline::{Content, Snapshot};
+use crate::baseline::{Content, Snapshot, SnapshotError};
 use crate::config::special;
-use crate::engine::{Input, Inspection, Sight};
+use crate::engine::{Input, Inspection, Sight, Unread};
 use crate::judge::FileKind;
 use crate::sense::{FileId, Hint, Observation};
 
@@ -64,14 +64,14 @@ impl Guard {
         sight
     }
 
-    pub(super) fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, String>> {
+    pub(super) fn inspect(&mut self, file: FileId) -> Option<Result<Inspection, Unread>> {
         let path = self.ward(file)?.patient.path.clone();
         Some(match snapshot(&path, Content::Skip, &|_| ()) {
             Ok(Snapshot { facts, stat }) => {
                 let writers = facts.kind == FileKind::File && self.is_held(file);
                 Ok(Inspection { facts, stat, writers })
             }
-            Err(e) => Err(e.to_string()),
+            Err(e) => Err(unread(&e)),
         })
     }
 
@@ -100,5 +100,13 @@ impl Guard {
         for name in names {
             self.feed(Input::Stranger { file, name });
         }
+    }
+}
+
+/// The engine's word for it.
+pub(super) fn unread(error: &SnapshotError) -> Unread {
+    match error {
+        SnapshotError::Missing(_) => Unread::Gone,
+        error => Unread::Refused(error.to_string()),
     }
 }

@@ -16,6 +16,7 @@ use super::control::Reply;
 use super::evidence::{self, Piece};
 use super::failures::Failure;
 use super::health::Beat;
+use super::look::unread;
 use super::protect::{self, ProtectError};
 use super::restock::{Copies, Stocked};
 use super::scribe::Note;
@@ -24,7 +25,7 @@ use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
 use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::config::{Config, resolve};
-use crate::engine::{Cure, Inspection};
+use crate::engine::{Cure, Inspection, Unread};
 use crate::judge::{Facts, FileKind, Policy};
 use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
 use crate::sense::audit::{Registrar, Told};
@@ -36,7 +37,7 @@ pub enum Report {
     /// A replica is ready, or could not be made.
     Staged(FileId, Result<Replica, String>),
     /// A file was read.
-    Verified(FileId, u32, Result<Inspection, String>),
+    Verified(FileId, u32, Result<Inspection, Unread>),
     /// What was taken out of the path in this incident was read, or will not be.
     Evidence(FileId, String, Option<(Box<Facts>, InodeKey)>),
     /// What was taken out in this incident lies there, and another mount shows it.
@@ -350,8 +351,8 @@ pub fn reader(
 
 /// Reads all there is to know of a file, content included if it has the right `size`, in one
 /// state of it.
-fn read(path: &Path, size: u64) -> Result<Inspection, String> {
-    let Snapshot { facts, stat } = read_if_sized(path, size).map_err(|e| e.to_string())?;
+fn read(path: &Path, size: u64) -> Result<Inspection, Unread> {
+    let Snapshot { facts, stat } = read_if_sized(path, size).map_err(|e| unread(&e))?;
     Ok(Inspection { facts, stat, writers: false })
 }
 

@@ -14,6 +14,8 @@ const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(500);
 /// …or this long where the file is contested, so that a storm is one incident.
 const QUIET_CONTESTED: Duration = Duration::from_secs(10);
+/// What goes this often before it can be read is told of.
+const MOST_GONE: u32 = 8;
 /// So many lines of one file are recorded however fast they come; a loop must not push
 /// everything else out of the journal…
 const MOST_LINES: f64 = 2000.0;
@@ -28,6 +30,8 @@ pub(super) struct History {
     pub(super) reported: Vec<Difference>,
     /// What an inspection found different the last time, and how often a cure left just that.
     pub(super) persisting: Option<(Vec<Difference>, u32)>,
+    /// How often in a row it was gone when it was to be read.
+    gone: u32,
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
     /// Strangers in a protected directory that were reported.
@@ -53,7 +57,16 @@ impl Guarded {
     pub(super) fn nothing_persists(&mut self) {
         if let Some(history) = &mut self.history {
             history.persisting = None;
+            history.gone = 0;
         }
+    }
+
+    /// Whether it is only to be looked at again, since it was gone when it was to be read. Too
+    /// often in a row that is a failure.
+    pub(super) fn may_look_again(&mut self) -> bool {
+        let gone = &mut self.remember().gone;
+        *gone = gone.saturating_add(1);
+        *gone <= MOST_GONE
     }
 
     /// It can be watched.

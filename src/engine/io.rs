@@ -49,6 +49,15 @@ pub enum Sight {
     Unreadable(String),
 }
 
+/// Why a file could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing has its path, or had it at that moment.
+    Gone,
+    /// The reason, for people.
+    Refused(String),
+}
+
 /// What was read of a file, and what a look said just after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
@@ -157,7 +166,7 @@ pub enum Input {
         /// Which file.
         file: FileId,
         /// What was read, or why it could not be.
-        finding: Result<Inspection, String>,
+        finding: Result<Inspection, Unread>,
     },
     /// The answer to [`Action::Verify`].
     Verified {
@@ -166,7 +175,7 @@ pub enum Input {
         /// From the action.
         epoch: u32,
         /// What was read, content included, or why it could not be.
-        finding: Result<Inspection, String>,
+        finding: Result<Inspection, Unread>,
     },
     /// The answer to [`Action::Heal`].
     Healed {

@@ -35,7 +35,7 @@ use crate::judge::Remedy;
 use crate::sense::{FileId, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
-pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight};
+pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight, Unread};
 
 use guarded::Guarded;
 use heal::Drift;

@@ -5,7 +5,7 @@ use super::draft::Draft;
 use super::heal::{EVIDENCE_GRACE, GRACE, inode_differs};
 use super::incident::{Awaited, Incident};
 use super::timers::Timer;
-use super::{Action, Cure, Engine, Inspection, Moment, Sight};
+use super::{Action, Cure, Engine, Inspection, Moment, Sight, Unread};
 use crate::attribute::{InodeKey, Window};
 use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
@@ -56,7 +56,7 @@ impl Engine {
         &mut self,
         now: Moment,
         file: FileId,
-        finding: Result<Inspection, String>,
+        finding: Result<Inspection, Unread>,
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
@@ -104,7 +104,7 @@ impl Engine {
         now: Moment,
         file: FileId,
         epoch: u32,
-        finding: Result<Inspection, String>,
+        finding: Result<Inspection, Unread>,
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
@@ -204,12 +204,18 @@ impl Engine {
         true
     }
 
-    /// It was there when it was looked at and could not be read. It may have been taken away
-    /// again; if it is still there, that is a reason to say so.
-    fn unreadable(&mut self, now: Moment, file: FileId, why: String, out: &mut Vec<Action>) {
+    /// It was there when it was looked at and could not be read. If it was taken away, another
+    /// look finds that out.
+    fn unreadable(&mut self, now: Moment, file: FileId, why: Unread, out: &mut Vec<Action>) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.verifying = None;
         guarded.unread = guarded.is_file();
+        let why = match why {
+            Unread::Gone if guarded.may_look_again() => return out.push(Action::Look { file }),
+            Unread::Gone => "it is there whenever it is looked at, and gone when it is to be read",
+            Unread::Refused(ref why) => why,
+        };
+        let why = why.to_owned();
         let wait = guarded.fail(why);
         let again = guarded.failing.as_ref().is_some_and(|failing| failing.attempts > 1);
         self.timers.set(file, Timer::Retry, now.mono + wait);

@@ -6,7 +6,7 @@
 
 use std::io;
 
-/// Of [`interrupt_nobody`]: one against ten ordinary threads has three quarters of a processor.
+/// Of [`take_share`]: one against ten ordinary threads has three quarters of a processor.
 const NICE: i32 = -15;
 
 /// Lets the calling thread run before every ordinary one: `SCHED_FIFO`, see sched(7). Among
@@ -28,19 +28,27 @@ pub fn run_at_once(level: i32) -> io::Result<()> {
 }
 
 /// Lets the calling thread interrupt nobody: what wakes it runs on first, `SCHED_BATCH`. On a
-/// processor with nothing to do it runs as soon as any other; and where many want one, it has
-/// most of it once it has its turn: those who make its work cannot keep it from doing it.
+/// processor with nothing to do it runs as soon as any other.
 ///
 /// # Errors
-/// Where a system call filter forbids it, and without `CAP_SYS_NICE`.
+/// Where a system call filter forbids it.
 pub fn interrupt_nobody() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: as above.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) } {
-        // Of this thread alone, on Linux.
-        0 => Ok(rustix::process::setpriority_process(None, NICE)?),
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Lets the calling thread have most of its processor once it has its turn, where `much`, or
+/// else an ordinary share.
+///
+/// # Errors
+/// Without `CAP_SYS_NICE`.
+pub fn take_share(much: bool) -> io::Result<()> {
+    // Of this thread alone, on Linux.
+    Ok(rustix::process::setpriority_process(None, if much { NICE } else { 0 })?)
 }
 
 #[cfg(test)]
@@ -72,10 +80,26 @@ mod tests {
     #[test]
     fn a_thread_that_interrupts_nobody_is_a_batch_job() {
         let own = std::thread::spawn(|| {
-            let favoured = super::interrupt_nobody().is_ok();
-            (policy(), field(19) == super::NICE.to_string(), favoured)
+            super::interrupt_nobody().unwrap();
+            policy()
         });
-        let (own, nice, favoured) = own.join().unwrap();
-        assert_eq!((own.as_str(), nice), ("3", favoured));
+        assert_eq!(own.join().unwrap(), "3");
+    }
+
+    #[test]
+    fn a_thread_takes_more_for_a_while_and_the_others_keep_what_they_have() {
+        let own = std::thread::spawn(|| {
+            let taken = super::take_share(true).is_ok();
+            let more = field(19);
+            (taken, more, super::take_share(false).is_ok(), field(19))
+        });
+        let (before, own) = (field(19), own.join().unwrap());
+        match own {
+            (false, ..) => crate::sys::test::skipped("this machine lets no thread take more"),
+            (taken, more, given, after) => {
+                assert_eq!((taken, more, given), (true, super::NICE.to_string(), true));
+                assert_eq!((after.as_str(), before.as_str()), ("0", "0"));
+            }
+        }
     }
 }

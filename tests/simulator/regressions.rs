@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use steadfast::attribute::{InodeKey, Testimony, Window};
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected,
+    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected, Unread,
 };
 use steadfast::judge::{Policy, Stat};
 use steadfast::record::Kind;
@@ -109,7 +109,7 @@ impl Case {
         recorded.collect()
     }
 
-    fn read(&self, content: bool, writers: bool) -> Result<Inspection, String> {
+    fn read(&self, content: bool, writers: bool) -> Result<Inspection, Unread> {
         Ok(Inspection { facts: self.world.facts(0, content), stat: self.world.stat(0), writers })
     }
 
@@ -440,4 +440,26 @@ fn what_only_a_reading_shows_may_have_happened_before_the_last_look() {
     let (_, windows) = case.question_with_windows();
     assert_eq!(windows.len(), 2, "of the bit and of the attribute");
     assert!(windows.iter().all(|window| window.whole <= before), "{windows:?} {before:?}");
+}
+
+#[test]
+fn a_file_that_goes_before_it_is_read_is_looked_at_again_and_no_failure() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    let mut gone = || {
+        case.world.change(0, |file| file.immutable = !file.immutable);
+        case.event(Hint::Metadata);
+        let finding = Err(Unread::Gone);
+        case.feed(Input::Inspected { file: FILE, finding })
+    };
+    for _ in 0..2 {
+        let out = gone();
+        assert!(looks(&out), "{out:?}");
+        assert!(!out.iter().any(|action| matches!(action, Action::Record(_))), "{out:?}");
+    }
+    // Where that goes on, somebody has to be told.
+    let told = (0..20)
+        .flat_map(|_| gone())
+        .any(|action| matches!(action, Action::Record(event) if event.kind == Kind::RestoreFailed));
+    assert!(told);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use steadfast::attribute::{Actor, InodeKey, Source, Testimony};
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight,
+    Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight, Unread,
 };
 use steadfast::judge::{Facts, Policy, Stat};
 use steadfast::sense::{By, FileId, Observation, Sensor};
@@ -42,7 +42,7 @@ pub enum Reading {
     Due,
     Begun(Key, Stat),
     Read(Stat, Facts),
-    Done(Result<Inspection, String>),
+    Done(Result<Inspection, Unread>),
 }
 
 /// What the shell keeps of a file.
@@ -241,12 +241,12 @@ impl Sim {
         Ok(true)
     }
 
-    fn inspect(&mut self, place: usize) -> Result<Inspection, String> {
+    fn inspect(&mut self, place: usize) -> Result<Inspection, Unread> {
         if self.stage.fails() {
-            return Err("Too many open files (os error 24)".to_owned());
+            return Err(refused("Too many open files (os error 24)"));
         }
         for _ in 0..READINGS {
-            let key = self.stage.world.reach(place).ok_or("it is gone")?;
+            let key = self.stage.world.reach(place).ok_or(Unread::Gone)?;
             let stat = self.stage.world.stat(key);
             self.stage.between();
             let facts = self.stage.world.facts(key, false);
@@ -256,7 +256,7 @@ impl Sim {
                 return Ok(Inspection { facts, stat, writers });
             }
         }
-        Err("it changes while it is looked at".to_owned())
+        Err(refused("it changes while it is looked at"))
     }
 
     /// Moves something that is under way one step on.
@@ -294,7 +294,7 @@ impl Sim {
     fn read_on(&mut self, place: usize, tries: u32, at: Reading) -> Reading {
         let world = &self.stage.world;
         let Some(key) = world.reach(place) else {
-            return Reading::Done(Err("it is gone".to_owned()));
+            return Reading::Done(Err(Unread::Gone));
         };
         match at {
             Reading::Begun(key, before) => Reading::Read(before, world.facts(key, true)),
@@ -303,8 +303,8 @@ impl Sim {
                 Reading::Done(Ok(Inspection { facts, stat: before, writers }))
             }
             Reading::Read(..) if tries < READINGS => Reading::Due,
-            Reading::Read(..) => Reading::Done(Err("it changes while it is read".to_owned())),
-            _ if self.stage.fails() => Reading::Done(Err("I/O error (os error 5)".to_owned())),
+            Reading::Read(..) => Reading::Done(Err(refused("it changes while it is read"))),
+            _ if self.stage.fails() => Reading::Done(Err(refused("I/O error (os error 5)"))),
             _ => Reading::Begun(key, self.stage.world.stat(key)),
         }
     }
@@ -393,4 +393,8 @@ fn changes(flying: &Flying, of: FileId) -> bool {
         Flying::Heal { file, .. } | Flying::Healed { file, .. } => *file == of,
         Flying::Reading { .. } => false,
     }
+}
+
+fn refused(why: &str) -> Unread {
+    Unread::Refused(why.to_owned())
 }

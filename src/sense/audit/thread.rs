@@ -19,10 +19,13 @@ use super::{FIRST, Order, Shared, Told};
 use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
 use crate::sense::Health;
 use crate::sys::audit::{Received, Stream, signal};
-use crate::sys::priority::interrupt_nobody;
+use crate::sys::priority::{interrupt_nobody, take_share};
 
 /// Records read before orders and deadlines have their turn.
 const AT_ONCE: usize = 256;
+/// After more than that, it takes a larger share of the processor until there are fewer for so
+/// long: those who make its work cannot keep it from doing it.
+const PRESSED: Duration = Duration::from_secs(1);
 /// Looking everywhere costs about a microsecond a file: not more often than this.
 const EVERYWHERE: Duration = Duration::from_millis(100);
 
@@ -58,6 +61,8 @@ pub(super) struct Listener {
     everywhere: Option<Instant>,
     pending_everywhere: bool,
     next_check: Instant,
+    /// When it last did not get to the end of what had come in.
+    pressed: Option<Instant>,
     trouble: Option<String>,
     /// A call of ours was recorded.
     proven: bool,
@@ -113,6 +118,7 @@ impl Listener {
             everywhere: None,
             pending_everywhere: false,
             next_check: Instant::now(),
+            pressed: None,
             trouble: None,
             proven: false,
             by_another: false,
@@ -220,7 +226,10 @@ impl Listener {
         for _ in 0..AT_ONCE {
             let now = Instant::now();
             let heard = match self.stream.receive()? {
-                Received::Nothing => return Ok(()),
+                Received::Nothing => {
+                    self.relax(now);
+                    return Ok(());
+                }
                 Received::Lost => {
                     self.lose_records(now, upkeep::TOO_MANY);
                     None
@@ -233,7 +242,18 @@ impl Listener {
                 None => {}
             }
         }
+        if self.pressed.replace(Instant::now()).is_none() {
+            // Refused, it may lose records, and then says so.
+            let _ = take_share(true);
+        }
         Ok(())
+    }
+
+    fn relax(&mut self, now: Instant) {
+        let over = |at: &mut Instant| now.saturating_duration_since(*at) > PRESSED;
+        if self.pressed.take_if(over).is_some() {
+            let _ = take_share(false);
+        }
     }
 
     fn caught_up(&mut self, number: u64, serial: u64) {
