@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::common::{
-    GOOD, Guard, Incident, incident_of, not_root, poll, run_with_pid, skip_unless,
+    GOOD, Guard, Incident, clear_through_file_setattr, incident_of, not_root, poll, run_with_pid,
+    skip_unless,
 };
 use crate::named::assert_exact;
 use crate::no_audit;
@@ -34,7 +35,12 @@ export STEADFAST_TAMPER_FILE="$1/main.py" STEADFAST_TAMPER_WITHOUT="${2:-/proc/$
 true
 "#;
 
-fn no_connector() -> Option<String> {
+/// Why this machine cannot play it.
+fn no_room() -> Option<String> {
+    let probe = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+    if let Err(error) = clear_through_file_setattr(probe.path()) {
+        return Some(format!("needs file_setattr(2), Linux 6.17 or later: {error}"));
+    }
     let error = steadfast::sys::connector::Connector::open().err()?;
     Some(format!("needs the process connector: {error}"))
 }
@@ -103,7 +109,7 @@ fn assert_told(guard: &Guard, above: &[Value], shells: &[u32]) {
 
 #[test]
 fn a_shell_that_ended_before_whoever_it_started_did_it_is_told_of() {
-    skip_unless!(not_root().or_else(no_audit).or_else(no_connector));
+    skip_unless!(not_root().or_else(no_audit).or_else(no_room));
     let _room = crate::alone();
     let guard = guarded();
     let shell = Shell::start(&guard, ONCE, None);
@@ -115,7 +121,7 @@ fn a_shell_that_ended_before_whoever_it_started_did_it_is_told_of() {
 
 #[test]
 fn all_who_ended_before_the_last_one_did_it_are_told_of() {
-    skip_unless!(not_root().or_else(no_audit).or_else(no_connector));
+    skip_unless!(not_root().or_else(no_audit).or_else(no_room));
     let _room = crate::alone();
     let guard = guarded();
     let shell = Shell::start(&guard, TWICE, None);
@@ -130,7 +136,7 @@ fn all_who_ended_before_the_last_one_did_it_are_told_of() {
 
 #[test]
 fn whoever_has_the_pid_of_a_shell_that_ended_is_not_taken_for_it() {
-    skip_unless!(not_root().or_else(no_audit).or_else(no_connector));
+    skip_unless!(not_root().or_else(no_audit).or_else(no_room));
     let _room = crate::alone();
     let guard = guarded();
     let sign = guard.path("sign");
