@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::circle::{Circle, fastest_round};
 use super::procfs::{Image, Process};
-use super::{Actor, Source, users};
+use super::{Actor, Lineage, Source, users};
 use crate::judge::{FileTime, Stat};
 use crate::sense::By;
 use crate::sys::clock;
@@ -63,6 +63,7 @@ pub type Opened = (InodeKey, Instant);
 #[derive(Debug, Default)]
 pub struct Captures {
     tables: Mutex<Tables>,
+    lineage: Arc<Lineage>,
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +97,18 @@ impl Captures {
     /// Nothing captured yet.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// The same, beside what is known of who started whom.
+    #[must_use]
+    pub fn with(lineage: Arc<Lineage>) -> Self {
         users::refresh();
-        Self::default()
+        Self { lineage, ..Self::default() }
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Notes that process `pid`, which waits in `open` at this moment, opens the inode `key`.
@@ -174,9 +185,9 @@ impl Captures {
             open.actor.is_same(actor) && open.at.elapsed().saturating_sub(ago) < keeps
         };
         let tables = self.tables();
-        let parents: Vec<u32> =
-            actor.ancestry.iter().map(|above| above.pid).chain([actor.ppid]).collect();
-        let parent = |other: &Actor| parents.contains(&other.pid);
+        let parent = |other: &Actor| {
+            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.may_be(other))
+        };
         let (mut own, mut above) = (Vec::new(), Vec::new());
         for open in tables.held.iter().chain(&tables.opens) {
             if same(open) {

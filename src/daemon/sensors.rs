@@ -17,13 +17,13 @@ use super::api::SensorStatus;
 use super::handover::{self, Heritage};
 use super::wake::Mailer;
 use super::workers::Report;
-use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
+use crate::attribute::{Actor, Captures, InodeKey, Lineage, Testimony, Window, Witnessed};
 use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
-    AuditSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor, MountsSensor,
-    Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+    AuditSensor, BirthSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor,
+    MountsSensor, Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
 /// How often files are polled where no event ever comes.
@@ -44,6 +44,8 @@ pub struct Sensors {
     audit: Result<AuditSensor, String>,
     pub(super) inotify: Option<Result<InotifySensor, String>>,
     mounts: Result<MountsSensor, String>,
+    /// Without it parents that have ended are not known, and that is all.
+    _births: Option<BirthSensor>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
     files: FileMap<()>,
@@ -52,8 +54,14 @@ pub struct Sensors {
 impl Sensors {
     /// Starts what this kernel and our privileges allow.
     #[must_use]
-    pub fn start(reports: Mailer<Report>, state: &Path, mut heritage: Heritage) -> Self {
-        let captures = Arc::new(Captures::new());
+    pub fn start(
+        reports: Mailer<Report>,
+        state: &Path,
+        mut heritage: Heritage,
+        lineage: Arc<Lineage>,
+    ) -> Self {
+        let births = BirthSensor::start(Arc::clone(&lineage));
+        let captures = Arc::new(Captures::with(lineage));
         // While those live who are named in it.
         heritage.events.read(&captures);
         let (mailer, hot) = (reports.clone(), reports.clone());
@@ -77,6 +85,9 @@ impl Sensors {
             audit,
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
+            _births: births
+                .inspect_err(|e| tracing::debug!("who starts whom is not told: {e}"))
+                .ok(),
             poll: None,
             captures,
             reports,
