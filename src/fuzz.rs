@@ -3,6 +3,7 @@
 //!
 //! Beside not to panic and not to hang, each has something to hold to, which is asserted.
 
+pub use crate::attribute::fuzz as lineage;
 pub use crate::daemon::control::fuzz as control;
 pub use crate::record::fuzz as journal;
 pub use crate::sense::audit::fuzz as audit;
@@ -14,11 +15,12 @@ use crate::sys::fanotify::record;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("configuration", configuration),
     ("journal", journal),
     ("audit", audit),
     ("fanotify", fanotify),
+    ("lineage", lineage),
     ("control", control),
 ];
 

@@ -12,6 +12,7 @@ fn actor(pid: u32, above: &[(u32, &str)]) -> Actor {
         comm: (*comm).to_owned(),
         exe: None,
         cmdline: Vec::new(),
+        started: 0,
     };
     Actor {
         pid,

@@ -27,6 +27,7 @@ fn bash() -> Actor {
         comm: comm.into(),
         exe: None,
         cmdline: vec![comm.into(), "-D".into()],
+        started: 0,
     };
     Actor {
         pid: 4242,

@@ -13,7 +13,27 @@ pub struct Ancestor {
     pub exe: Option<String>,
     /// The command line, each argument escaped.
     pub cmdline: Vec<String>,
+    /// When it started, or some moments later, in ticks; 0 where that is not known. Not told.
+    #[serde(skip)]
+    pub started: u64,
 }
+
+impl Ancestor {
+    /// Whether it can be this process.
+    #[must_use]
+    pub fn may_be(&self, actor: &Actor) -> bool {
+        let known = self.started != 0 && actor.start_time != 0;
+        self.pid == actor.pid && (!known || self.is_as_old_as(actor.start_time))
+    }
+
+    /// Whether it started then, by what is known of it: no pid is used again so soon.
+    pub(super) fn is_as_old_as(&self, tick: u64) -> bool {
+        self.started.checked_sub(tick).is_some_and(|later| later < MOMENTS)
+    }
+}
+
+/// In ticks.
+const MOMENTS: u64 = 10;
 
 /// A process. Its identity is the pair of `pid` and `start_time`: a pid alone is used again.
 ///
@@ -48,7 +68,9 @@ pub struct Actor {
     pub session: Option<u32>,
     /// Parent process id.
     pub ppid: u32,
-    /// From the parent up to pid 1.
+    /// From the parent up to pid 1. Where it is known who started it, those who did, though they
+    /// have ended and others are its parents by now; of one that nobody could look at in time,
+    /// `comm` is `?`.
     pub ancestry: Vec<Ancestor>,
     /// The cgroup path.
     pub cgroup: Option<String>,

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::circle::{Circle, fastest_round};
 use super::procfs::{Image, Process};
-use super::{Actor, Source, users};
+use super::{Actor, Lineage, Source, users};
 use crate::judge::{FileTime, Stat};
 use crate::sense::By;
 use crate::sys::clock;
@@ -63,6 +63,7 @@ pub type Opened = (InodeKey, Instant);
 #[derive(Debug, Default)]
 pub struct Captures {
     tables: Mutex<Tables>,
+    lineage: Arc<Lineage>,
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +97,18 @@ impl Captures {
     /// Nothing captured yet.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// The same, beside what is known of who started whom.
+    #[must_use]
+    pub fn with(lineage: Arc<Lineage>) -> Self {
         users::refresh();
-        Self::default()
+        Self { lineage, ..Self::default() }
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Notes that process `pid`, which waits in `open` at this moment, opens the inode `key`.
@@ -143,7 +154,13 @@ impl Captures {
         let opens = tables.opens.iter().rev().filter(|open| {
             open.key == key && time.contains(&open.at) && Some(open.ctime) != changed
         });
-        opens.map(|open| Arc::clone(&open.actor)).collect()
+        let mut once: Vec<Arc<Actor>> = Vec::new();
+        for open in opens {
+            if !once.iter().any(|known| known.is_same(&open.actor)) {
+                once.push(Arc::clone(&open.actor));
+            }
+        }
+        once
     }
 
     /// Notes that `pid` had the inode open when the watch began.
@@ -168,9 +185,9 @@ impl Captures {
             open.actor.is_same(actor) && open.at.elapsed().saturating_sub(ago) < keeps
         };
         let tables = self.tables();
-        let parents: Vec<u32> =
-            actor.ancestry.iter().map(|above| above.pid).chain([actor.ppid]).collect();
-        let parent = |other: &Actor| parents.contains(&other.pid);
+        let parent = |other: &Actor| {
+            other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.may_be(other))
+        };
         let (mut own, mut above) = (Vec::new(), Vec::new());
         for open in tables.held.iter().chain(&tables.opens) {
             if same(open) {
@@ -182,28 +199,29 @@ impl Captures {
         (own, above)
     }
 
-    /// Processes older than that tick which opened the inode in that time, or did before and
-    /// have it open now.
+    /// Processes older than that tick which opened the inode by the end of that time, each once,
+    /// and whether they did so within it. The others matter only if they have it open still.
     #[must_use]
     pub fn older_openers(
         &self,
         key: InodeKey,
         tick: u64,
         time: &RangeInclusive<Instant>,
-    ) -> Vec<Arc<Actor>> {
+    ) -> Vec<(Arc<Actor>, bool)> {
         let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
-        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
         let tables = self.tables();
+        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
         for open in tables.held.iter().chain(&tables.opens).filter(opens) {
-            let known = older.iter().any(|(actor, _)| actor.is_same(&open.actor));
-            if open.actor.start_time < tick && !known {
-                older.push((Arc::clone(&open.actor), time.contains(&open.at)));
+            if open.actor.start_time >= tick {
+                continue;
+            }
+            let lately = time.contains(&open.at);
+            match older.iter_mut().find(|(actor, _)| actor.is_same(&open.actor)) {
+                Some((_, known)) => *known |= lately,
+                None => older.push((Arc::clone(&open.actor), lately)),
             }
         }
-        drop(tables);
-        let holds = |actor: &Actor| super::held::holds(actor.pid, key.ino).is_some();
-        older.retain(|(actor, lately)| *lately || holds(actor));
-        older.into_iter().map(|(actor, _)| actor).collect()
+        older
     }
 
     /// The process of an event that was read just now. See the module for when it is believed.

@@ -46,10 +46,13 @@ impl Captures {
             let actor = process.capture_without(Image::default())?;
             doer.may_be(&actor).then_some(actor)
         });
-        Arc::new(match living {
+        let mut actor = match living {
             Some(actor) => Actor { comm: actor.comm.clone(), ..doer.over(actor) },
             None => doer.alone(),
-        })
+        };
+        let read = std::mem::take(&mut actor.ancestry);
+        actor.ancestry = self.lineage().of_call(doer, read);
+        Arc::new(actor)
     }
 
     /// The process of a record, as captured before.
@@ -89,7 +92,7 @@ impl Doer {
 
     /// The start of a process is known to a hundredth of a second only, and the time of a call
     /// to a thousandth, rounded down.
-    fn began_late(&self) -> FileTime {
+    pub(super) fn began_late(&self) -> FileTime {
         let nsec = self.began.nsec + 10_000_000;
         FileTime {
             sec: self.began.sec + i64::from(nsec / 1_000_000_000),

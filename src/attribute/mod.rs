@@ -8,6 +8,7 @@ pub mod containers;
 mod deeds;
 mod doer;
 pub mod held;
+mod lineage;
 pub mod procfs;
 mod suspects;
 pub mod units;
@@ -18,4 +19,7 @@ pub use captures::{Captures, InodeKey};
 pub use circle::fastest_round;
 pub use deeds::{Act, Deed, Deeds, LATE, Nature, SLACK, Testimony, Touched, Window, Witnessed};
 pub use doer::Doer;
+#[cfg(fuzzing)]
+pub use lineage::fuzz;
+pub use lineage::{Lineage, Pace};
 pub use suspects::{Evidence, Named, Suspect, name_culprit};

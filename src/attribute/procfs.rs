@@ -108,15 +108,28 @@ impl Process {
         (self.start_time() == Some(actor.start_time)).then_some(actor)
     }
 
+    /// What a child of it would be told of it, with what proves that it is the one. Of a process
+    /// that has ended there is the name alone.
+    pub(super) fn portrait(&self) -> Option<Portrait> {
+        Some(self.portrait_with(self.stat()?))
+    }
+
+    fn portrait_with(&self, stat: Stat) -> Portrait {
+        let cmdline = self.read("cmdline", ANCESTOR_CMDLINE).unwrap_or_default();
+        let image = Image { exe: self.link("exe"), cmdline };
+        Portrait { start_time: stat.start_time, ppid: stat.ppid, comm: stat.comm, image }
+    }
+
     fn ancestry(&self, ppid: u32, start_time: u64) -> Vec<Ancestor> {
         let mut all = Vec::new();
         let mut above = self.parent(ppid, start_time);
         while let Some((process, stat)) = above {
-            all.push(process.ancestor(&stat));
+            let portrait = process.portrait_with(stat);
+            all.push(portrait.of(process.pid, portrait.start_time));
             if all.len() == ANCESTORS {
                 break;
             }
-            above = process.parent(stat.ppid, stat.start_time);
+            above = process.parent(portrait.ppid, portrait.start_time);
         }
         all
     }
@@ -129,16 +142,6 @@ impl Process {
         let stat = parent.stat()?;
         let believed = stat.start_time <= start_time && self.stat()?.ppid == ppid;
         believed.then_some((parent, stat))
-    }
-
-    fn ancestor(&self, stat: &Stat) -> Ancestor {
-        let cmdline = self.read("cmdline", ANCESTOR_CMDLINE).unwrap_or_default();
-        Ancestor {
-            pid: self.pid,
-            comm: escape(&stat.comm),
-            exe: self.link("exe").as_deref().map(path_text),
-            cmdline: arguments(&cmdline),
-        }
     }
 
     fn stat(&self) -> Option<Stat> {
@@ -185,9 +188,39 @@ impl Process {
 pub(super) fn ancestry_from(ppid: u32, born: u64) -> Vec<Ancestor> {
     let Some(parent) = Process::open(ppid) else { return Vec::new() };
     let Some(stat) = parent.stat().filter(|stat| stat.start_time < born) else { return Vec::new() };
-    let mut all = vec![parent.ancestor(&stat)];
-    all.extend(parent.ancestry(stat.ppid, stat.start_time));
+    let portrait = parent.portrait_with(stat);
+    let mut all = vec![portrait.of(ppid, portrait.start_time)];
+    all.extend(parent.ancestry(portrait.ppid, portrait.start_time));
     all
+}
+
+/// See [`Process::portrait`].
+#[derive(Debug)]
+pub(super) struct Portrait {
+    pub(super) start_time: u64,
+    pub(super) ppid: u32,
+    pub(super) comm: Vec<u8>,
+    pub(super) image: Image,
+}
+
+impl Portrait {
+    /// Bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        let Image { exe, cmdline } = &self.image;
+        size_of::<Self>() + self.comm.len() + exe.as_ref().map_or(0, Vec::len) + cmdline.len()
+    }
+
+    /// That of this process, which started then. What a child has not replaced yet is its
+    /// parent's.
+    pub(super) fn of(&self, pid: u32, started: u64) -> Ancestor {
+        Ancestor {
+            pid,
+            started,
+            comm: escape(&self.comm),
+            exe: self.image.exe.as_deref().map(path_text),
+            cmdline: arguments(&self.image.cmdline),
+        }
+    }
 }
 
 /// What a process runs.

@@ -17,6 +17,7 @@ use super::outbox::{Outbox, Undelivered};
 use super::workers::join_until;
 use super::writer::Writer;
 use crate::alert::{Item, Spool, Supervisor};
+use crate::attribute::Lineage;
 use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal};
@@ -108,6 +109,8 @@ pub struct Desk {
     pub keeper: Keeper,
     /// Who carries the messages.
     pub delivery: Delivery,
+    /// Who started whom.
+    pub lineage: Arc<Lineage>,
     /// Called with every line once it is on the disk.
     pub on_entry: Box<dyn Fn(&Entry) + Send>,
 }

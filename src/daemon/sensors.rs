@@ -17,13 +17,13 @@ use super::api::SensorStatus;
 use super::handover::{self, Heritage};
 use super::wake::Mailer;
 use super::workers::Report;
-use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
+use crate::attribute::{Actor, Captures, InodeKey, Lineage, Testimony, Window, Witnessed};
 use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
-    AuditSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor, MountsSensor,
-    Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
+    AuditSensor, BirthSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor,
+    MountsSensor, Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
 /// How often files are polled where no event ever comes.
@@ -44,6 +44,8 @@ pub struct Sensors {
     audit: Result<AuditSensor, String>,
     pub(super) inotify: Option<Result<InotifySensor, String>>,
     mounts: Result<MountsSensor, String>,
+    /// Without it parents that have ended are not known, and that is all.
+    _births: Option<BirthSensor>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
     files: FileMap<()>,
@@ -52,8 +54,14 @@ pub struct Sensors {
 impl Sensors {
     /// Starts what this kernel and our privileges allow.
     #[must_use]
-    pub fn start(reports: Mailer<Report>, state: &Path, mut heritage: Heritage) -> Self {
-        let captures = Arc::new(Captures::new());
+    pub fn start(
+        reports: Mailer<Report>,
+        state: &Path,
+        mut heritage: Heritage,
+        lineage: Arc<Lineage>,
+    ) -> Self {
+        let births = BirthSensor::start(Arc::clone(&lineage));
+        let captures = Arc::new(Captures::with(lineage));
         // While those live who are named in it.
         heritage.events.read(&captures);
         let (mailer, hot) = (reports.clone(), reports.clone());
@@ -77,6 +85,9 @@ impl Sensors {
             audit,
             inotify: None,
             mounts: MountsSensor::new().map_err(|e| e.to_string()),
+            _births: births
+                .inspect_err(|e| tracing::debug!("who starts whom is not told: {e}"))
+                .ok(),
             poll: None,
             captures,
             reports,
@@ -198,7 +209,8 @@ impl Sensors {
         self.audit.as_ref().ok()
     }
 
-    /// What audit says of the file in these windows, on a clock that began then. The change was `seen` then.
+    /// What audit says of the file in these windows, on a clock that began then. The change was
+    /// `seen` then. With those whom audit does not record, and who may have it open still.
     #[must_use]
     pub fn testify(
         &self,
@@ -206,9 +218,9 @@ impl Sensors {
         windows: &[Window],
         began: Instant,
         seen: Instant,
-    ) -> Testimony {
+    ) -> (Testimony, Vec<(Arc<Actor>, u64)>) {
         let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
-            return Testimony::default();
+            return Default::default();
         };
         // Whoever opened it for writing some time before may still have it mapped.
         let since = began + whole.saturating_sub(Duration::from_secs(1));
@@ -222,16 +234,24 @@ impl Sensors {
         let unwatched = |window: &&Window| {
             window.inode.is_some_and(|inode| !audit.records(file, inode, began + window.whole))
         };
-        let older = |key: &InodeKey| {
-            self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))
-        };
-        Testimony {
+        let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
+        for key in keys {
+            let openers = self.captures.older_openers(key, audit.first_recorded(), &(since..=seen));
+            for (actor, lately) in openers {
+                match lately {
+                    true => unrecorded.push(actor),
+                    false => older.push((actor, key.ino)),
+                }
+            }
+        }
+        let testimony = Testimony {
             deeds: witnessed.collect(),
             complete,
             unwatched: windows.iter().filter(unwatched).copied().collect(),
-            unrecorded: keys.iter().flat_map(older).collect(),
+            unrecorded,
             writing: Vec::new(),
-        }
+        };
+        (testimony, older)
     }
 
     /// The replica has taken the path.

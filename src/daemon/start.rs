@@ -21,6 +21,7 @@ use super::herd::Herd;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
+use super::onlooker::Onlooker;
 use super::own::Own;
 use super::queue::Queue;
 use super::reconcile::reconcile;
@@ -37,6 +38,7 @@ use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
+use crate::attribute::Lineage;
 use crate::baseline::{Baseline, BaselineError};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -196,9 +198,12 @@ fn assemble(
     let last_beat = baseline.heartbeat()?;
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let evidence = Arc::clone(&quarantine);
-    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
+    let lineage = Arc::new(Lineage::default());
+    let known = Arc::clone(&lineage);
+    let desk =
+        Desk { baseline, journal, spool, quarantine, keeper, delivery, lineage: known, on_entry };
     let scribe = Scribe::start(desk, Arc::clone(health))?;
-    let sensors = Sensors::start(reports.clone(), &state, heritage);
+    let sensors = Sensors::start(reports.clone(), &state, heritage, lineage);
     let stager = workers::stager(
         Arc::clone(&vault),
         (evidence, scribe.sender()),
@@ -223,7 +228,7 @@ fn assemble(
         state,
         vault,
         scribe,
-        questions: Questions::default(),
+        questions: Questions::new(Onlooker::start(reports.clone())?),
         wards: FileMap::default(),
         next_id: 0,
         herd: Herd::default(),

@@ -19,6 +19,7 @@ use super::evidence::{self, Piece};
 use super::failures::Failure;
 use super::health::Beat;
 use super::look::unread;
+use super::onlooker::Found;
 use super::protect::{self, ProtectError};
 use super::restock::{Copies, Stocked};
 use super::scribe::Note;
@@ -60,6 +61,8 @@ pub enum Report {
     Selftest(super::selftest::News),
     /// This inode is opened thousands of times a second.
     Hot(InodeKey),
+    /// What the onlooker found out.
+    Found(Found),
     /// One of our own files was read, or could not be.
     Own(PathBuf, Result<Box<Record>, String>),
     /// These units of ours are there, and whether whatever comes later is told.

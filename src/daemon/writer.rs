@@ -186,6 +186,15 @@ impl Writer {
         }
     }
 
+    /// Here and not where the process was seen: it takes its time, and names of containers are
+    /// read from the disk.
+    fn complete(&mut self, event: &mut Event) {
+        for actor in event.actor.iter_mut().chain(&mut event.others) {
+            self.desk.lineage.complete(actor);
+            self.containers.complete(actor);
+        }
+    }
+
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
         // A sign of life has nothing else follow from it.
         if !matches!(note, Note::Heartbeat(_)) {
@@ -193,7 +202,7 @@ impl Writer {
         }
         match note {
             Note::Event(mut event) => {
-                name_containers(&mut self.containers, &mut event);
+                self.complete(&mut event);
                 self.gatherer.recorded(now(self.began), &event);
                 self.line(*event);
             }
@@ -204,8 +213,7 @@ impl Writer {
                 }
             }
             Note::Message { mut item, waits } => {
-                let events = item.events.iter_mut();
-                events.for_each(|event| name_containers(&mut self.containers, event));
+                item.events.iter_mut().for_each(|event| self.complete(event));
                 // Where nobody is to be told, nothing is to pile up.
                 if self.tells() {
                     self.gatherer.take(now(self.began), item, waits);
@@ -411,12 +419,6 @@ impl Writer {
 
 fn now(began: Instant) -> Moment {
     Moment { mono: began.elapsed(), wall: Timestamp::now() }
-}
-
-/// Here and not where the process was seen: names are read from the disk.
-fn name_containers(names: &mut Names, event: &mut Event) {
-    let actors = event.actor.iter_mut().chain(&mut event.others);
-    actors.for_each(|actor| names.complete(actor));
 }
 
 #[cfg(test)]

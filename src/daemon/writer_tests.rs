@@ -37,7 +37,8 @@ fn writer(dir: &std::path::Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
         notes.lock().unwrap().push(entry.event.note.clone().unwrap_or_default());
     });
     let delivery = Delivery::Nobody;
-    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, on_entry };
+    let lineage = Arc::default();
+    let desk = Desk { baseline, journal, spool, quarantine, keeper, delivery, lineage, on_entry };
     let health = Health::new(crate::daemon::start::starting());
     (Writer::new(desk, health, Arc::default(), Outbox::default()), written)
 }

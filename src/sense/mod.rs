@@ -4,6 +4,7 @@
 //! observation is only a reason to look: what is true is read from the file afterwards.
 
 pub mod audit;
+mod births;
 mod error;
 mod fanotify;
 mod few;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use audit::AuditSensor;
+pub use births::BirthSensor;
 pub use error::SenseError;
 pub use fanotify::{Bygone, FanotifySensor};
 pub use file_map::FileMap;

@@ -16,6 +16,37 @@ fn now(clock: ClockId) -> i128 {
     i128::from(time.tv_sec) * SECOND + i128::from(time.tv_nsec)
 }
 
+/// Nanoseconds of the monotonic clock.
+#[must_use]
+pub fn monotonic() -> u64 {
+    u64::try_from(now(ClockId::Monotonic)).unwrap_or(0)
+}
+
+/// For how long the calling thread has had a processor.
+#[must_use]
+pub fn of_thread() -> Duration {
+    u64::try_from(now(ClockId::ThreadCPUTime)).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
+/// How long the monotonic clock has stood still since the boot, in nanoseconds: while the machine
+/// slept.
+#[must_use]
+pub fn asleep() -> u64 {
+    // Whoever is kept waiting between the two readings finds it longer.
+    let reading = || {
+        let monotonic = now(ClockId::Monotonic);
+        now(ClockId::Boottime) - monotonic
+    };
+    let least = reading().min(reading()).min(reading());
+    u64::try_from(least).unwrap_or(0)
+}
+
+/// The tick of so many nanoseconds after the boot.
+#[must_use]
+pub fn tick(since_boot: u64) -> u64 {
+    u64::try_from(i128::from(since_boot) / TICK).unwrap_or(u64::MAX)
+}
+
 /// The wall clock now.
 #[must_use]
 pub fn wall() -> FileTime {

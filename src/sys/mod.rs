@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod clock;
+pub mod connector;
 pub mod fanotify;
 pub mod flags;
 pub mod handle;

@@ -13,6 +13,7 @@ mod handover;
 mod hot;
 mod ledger;
 mod lifecycle;
+mod lineage;
 mod named;
 mod recycled;
 mod refused;

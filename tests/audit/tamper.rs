@@ -23,6 +23,10 @@ pub const ACTS: [&str; 11] = [
     "unlink", "rename",
 ];
 
+/// What makes this program a tamperer, beside its environment.
+pub const ARGUMENTS: [&str; 5] =
+    ["--ignored", "--exact", "tamper::tamperer", "--nocapture", "--test-threads=1"];
+
 /// Not a test of its own: what [`start`] runs as another process.
 #[test]
 #[ignore = "the tamperer of the other tests"]
@@ -31,6 +35,11 @@ fn tamperer() {
     let path = std::env::var_os("STEADFAST_TAMPER_FILE").unwrap();
     let path = Path::new(&path);
     let (clearing, act) = order.split_once(' ').unwrap();
+    if let Some(sign) = std::env::var_os("STEADFAST_TAMPER_WITHOUT") {
+        while Path::new(&sign).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
     if let Some(name) = std::env::var_os("STEADFAST_TAMPER_COMM") {
         let name = CString::new(name.as_bytes()).unwrap();
         call_myself(&name);
@@ -62,7 +71,7 @@ pub fn start(clearing: &str, act: &str, path: &Path) -> Child {
 pub fn command(program: &Path, clearing: &str, act: &str, path: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .args(["--ignored", "--exact", "tamper::tamperer", "--nocapture", "--test-threads=1"])
+        .args(ARGUMENTS)
         .env("STEADFAST_TAMPER", format!("{clearing} {act}"))
         .env("STEADFAST_TAMPER_FILE", path)
         .stdin(Stdio::null())

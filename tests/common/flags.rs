@@ -173,3 +173,26 @@ pub fn call_myself(name: &std::ffi::CStr) {
     // SAFETY: the kernel reads a NUL-terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
+
+/// Starts a program with this very pid, which nobody may have at the moment.
+pub fn run_with_pid(pid: u32, program: &[&std::ffi::CStr]) -> io::Result<()> {
+    let wanted = libc::pid_t::try_from(pid).unwrap();
+    let mut arguments: Vec<_> = program.iter().map(|argument| argument.as_ptr()).collect();
+    arguments.push(std::ptr::null());
+    // SAFETY: a structure of numbers, for which zeros stand for nothing.
+    let mut order: libc::clone_args = unsafe { std::mem::zeroed() };
+    order.exit_signal = u64::try_from(libc::SIGCHLD).unwrap();
+    order.set_tid = (&raw const wanted).addr() as u64;
+    order.set_tid_size = 1;
+    // SAFETY: as fork(2); the child calls nothing but execve and _exit, with what was made before.
+    unsafe {
+        match libc::syscall(libc::SYS_clone3, &raw const order, size_of::<libc::clone_args>()) {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                libc::execv(program[0].as_ptr(), arguments.as_ptr());
+                libc::_exit(127)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -27,7 +27,8 @@ pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
     call_myself, clear_everything, clear_through_descriptor, clear_through_file_setattr,
-    clear_through_fssetxattr, is_immutable, run_before_the_guard, set_flags, write_through_mapping,
+    clear_through_fssetxattr, is_immutable, run_before_the_guard, run_with_pid, set_flags,
+    write_through_mapping,
 };
 pub use guard::Guard;
 pub use place::{Place, fill_up};
