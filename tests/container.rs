@@ -102,7 +102,7 @@ fn audit_works(guard: &Guard) -> bool {
 fn tampering_in_a_container_names_the_container_and_is_healed_in_its_sight() {
     skip_unless!(not_root());
     skip_unless!(missing(&["podman", "runc", "chattr", "bash", "tar"]));
-    // Before the daemon, which looks for such mounts when it starts and then every 15 seconds.
+    // Before the daemon, which looks for such mounts when it starts and then every minute.
     let mut container = None;
     let prepare = |dir: &Path| container = Some(Container::start(&dir.join("main.py")));
     let guard = Guard::on_disk().file("main.py", GOOD).prepare(prepare).start();

@@ -154,7 +154,13 @@ impl Captures {
         let opens = tables.opens.iter().rev().filter(|open| {
             open.key == key && time.contains(&open.at) && Some(open.ctime) != changed
         });
-        opens.map(|open| Arc::clone(&open.actor)).collect()
+        let mut once: Vec<Arc<Actor>> = Vec::new();
+        for open in opens {
+            if !once.iter().any(|known| known.is_same(&open.actor)) {
+                once.push(Arc::clone(&open.actor));
+            }
+        }
+        once
     }
 
     /// Notes that `pid` had the inode open when the watch began.
@@ -193,28 +199,29 @@ impl Captures {
         (own, above)
     }
 
-    /// Processes older than that tick which opened the inode in that time, or did before and
-    /// have it open now.
+    /// Processes older than that tick which opened the inode by the end of that time, each once,
+    /// and whether they did so within it. The others matter only if they have it open still.
     #[must_use]
     pub fn older_openers(
         &self,
         key: InodeKey,
         tick: u64,
         time: &RangeInclusive<Instant>,
-    ) -> Vec<Arc<Actor>> {
+    ) -> Vec<(Arc<Actor>, bool)> {
         let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
-        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
         let tables = self.tables();
+        let opens = |open: &&Open| open.key == key && open.at <= *time.end();
         for open in tables.held.iter().chain(&tables.opens).filter(opens) {
-            let known = older.iter().any(|(actor, _)| actor.is_same(&open.actor));
-            if open.actor.start_time < tick && !known {
-                older.push((Arc::clone(&open.actor), time.contains(&open.at)));
+            if open.actor.start_time >= tick {
+                continue;
+            }
+            let lately = time.contains(&open.at);
+            match older.iter_mut().find(|(actor, _)| actor.is_same(&open.actor)) {
+                Some((_, known)) => *known |= lately,
+                None => older.push((Arc::clone(&open.actor), lately)),
             }
         }
-        drop(tables);
-        let holds = |actor: &Actor| super::held::holds(actor.pid, key.ino).is_some();
-        older.retain(|(actor, lately)| *lately || holds(actor));
-        older.into_iter().map(|(actor, _)| actor).collect()
+        older
     }
 
     /// The process of an event that was read just now. See the module for when it is believed.

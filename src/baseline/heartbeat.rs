@@ -18,15 +18,26 @@ use crate::text::{hex_decode, hex_encode};
 pub struct Heartbeat {
     /// Every protected path was found whole after this…
     pub at: Timestamp,
-    /// …but for these.
-    pub except: Vec<PathBuf>,
+    /// …but for these, which were whole at another time, and may have been changed since in a
+    /// way that is not on record yet.
+    pub except: Vec<(PathBuf, Timestamp)>,
 }
 
 impl Heartbeat {
-    /// The last moment at which `path` is known to have been whole, as far as this tells.
+    /// The moment until when all that happened to `path` is on record, as far as this tells.
     #[must_use]
     pub fn of(&self, path: &Path) -> Option<Timestamp> {
-        (!self.except.iter().any(|other| other == path)).then_some(self.at)
+        self.exception(path).is_none().then_some(self.at)
+    }
+
+    /// The last moment at which `path` is known to have been whole.
+    #[must_use]
+    pub fn whole(&self, path: &Path) -> Timestamp {
+        self.exception(path).unwrap_or(self.at)
+    }
+
+    fn exception(&self, path: &Path) -> Option<Timestamp> {
+        self.except.iter().find(|(other, _)| other == path).map(|(_, whole)| *whole)
     }
 }
 
@@ -48,9 +59,8 @@ impl Baseline {
     /// Where the database cannot be written.
     pub fn set_heartbeat(&self, beat: &Heartbeat) -> Result<(), BaselineError> {
         let mut text = beat.at.to_string();
-        for path in &beat.except {
-            text.push(' ');
-            text.push_str(&hex_encode(bytes(path)));
+        for (path, whole) in &beat.except {
+            text.push_str(&format!(" {}={whole}", hex_encode(bytes(path))));
         }
         self.with(|connection| meta::set(connection, "heartbeat", &text))
     }
@@ -59,8 +69,11 @@ impl Baseline {
 fn parse(text: &str) -> Option<Heartbeat> {
     let mut words = text.split(' ');
     let at = words.next()?.parse().ok()?;
-    let path = |word| Some(PathBuf::from(OsString::from_vec(hex_decode(word)?)));
-    Some(Heartbeat { at, except: words.map(path).collect::<Option<_>>()? })
+    let except = |word: &str| {
+        let (path, whole) = word.split_once('=')?;
+        Some((PathBuf::from(OsString::from_vec(hex_decode(path)?)), whole.parse().ok()?))
+    };
+    Some(Heartbeat { at, except: words.map(except).collect::<Option<_>>()? })
 }
 
 #[cfg(test)]
@@ -76,11 +89,14 @@ mod tests {
         assert_eq!(baseline.heartbeat().unwrap(), None);
         let odd = PathBuf::from(std::ffi::OsStr::from_bytes(b"/a b\xff"));
         let at = "2026-11-21T10:00:00.5Z".parse().unwrap();
-        for except in [vec![], vec![odd.clone(), "/b".into()]] {
+        let whole = "2026-11-21T10:00:01.25Z".parse().unwrap();
+        for except in [vec![], vec![(odd.clone(), whole), ("/b".into(), at)]] {
             baseline.set_heartbeat(&Heartbeat { at, except }).unwrap();
         }
         let beat = baseline.heartbeat().unwrap().unwrap();
-        assert_eq!((beat.of(&odd), beat.of(Path::new("/c"))), (None, Some(at)));
+        let other = Path::new("/c");
+        assert_eq!((beat.of(&odd), beat.whole(&odd)), (None, whole));
+        assert_eq!((beat.of(other), beat.whole(other)), (Some(at), at));
         baseline.with(|c| c.execute("UPDATE meta SET value = 'cat'", [])).unwrap();
         assert_eq!(baseline.heartbeat().unwrap(), None);
     }

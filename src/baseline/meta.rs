@@ -17,3 +17,8 @@ pub(super) fn set(connection: &Connection, name: &str, text: &str) -> Result<()>
         .execute([name, text])
         .map(drop)
 }
+
+/// Nothing has that name any more.
+pub(super) fn remove(connection: &Connection, name: &str) -> Result<()> {
+    connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([name]).map(drop)
+}

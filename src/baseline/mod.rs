@@ -14,6 +14,7 @@ mod place;
 mod record;
 mod records;
 mod renew;
+mod run;
 pub mod snapshot;
 mod surroundings;
 mod vault;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::db::{Baseline, make_private};
@@ -30,6 +31,8 @@ pub(super) struct Held {
     pub(super) places: Places,
     /// The patterns that are in force, as they are written.
     pub(super) patterns: Option<String>,
+    /// When the run began that is under way.
+    pub(super) run: Option<Timestamp>,
     /// After our own last use; `None` where nobody watches.
     mark: Option<Mark>,
     touched: bool,
@@ -64,7 +67,8 @@ impl Mark {
 
 impl Held {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, places: Places::new(), patterns: None, mark: None, touched: false }
+        let (places, mark) = (Places::new(), None);
+        Self { connection, places, patterns: None, run: None, mark, touched: false }
     }
 
     pub(super) fn look(&mut self, path: &Path) {
@@ -126,13 +130,14 @@ impl Baseline {
         for piece in evidence {
             new.add_evidence(piece)?;
         }
-        let (places, patterns) = {
+        let (places, patterns, run) = {
             let held = self.held();
-            (held.places.clone(), held.patterns.clone())
+            (held.places.clone(), held.patterns.clone(), held.run)
         };
         if let Some(patterns) = patterns {
             new.write_patterns(&patterns)?;
         }
+        new.note_run(run)?;
         for (place, (seq, hash)) in places {
             new.set_journal_place(place, seq, hash)?;
         }
@@ -157,7 +162,7 @@ mod tests {
     use crate::baseline::Heartbeat;
 
     fn beat(baseline: &Baseline) {
-        let at = jiff::Timestamp::now();
+        let at = Timestamp::now();
         baseline.set_heartbeat(&Heartbeat { at, except: Vec::new() }).unwrap();
     }
 

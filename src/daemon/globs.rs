@@ -96,6 +96,7 @@ impl Guard {
     pub(super) fn matched(&mut self, found: Vec<(PathBuf, Policy)>, took: Duration) {
         self.globs.under_way = false;
         self.globs.next = self.now().mono + EVERY.max(took.saturating_mul(SHARE));
+        self.sweep.chores_by(self.globs.next);
         // What is in a protected directory is for that to tell.
         let known =
             |path: &PathBuf| path.ancestors().any(|above| self.engine.id_of(above).is_some());

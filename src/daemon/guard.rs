@@ -30,7 +30,7 @@ use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment, Past};
 use crate::respond;
-use crate::sense::{FileId, Hint, Observation};
+use crate::sense::{FileId, FileMap, Hint, Observation};
 
 /// That events are lost is put on record this often while it goes on.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -59,8 +59,7 @@ pub struct Guard {
     /// The last of an earlier run.
     pub(super) last_beat: Option<Heartbeat>,
     pub(super) questions: Questions,
-    /// In boxes: a table has room for up to twice of what is in it.
-    pub(super) wards: HashMap<FileId, Box<Ward>>,
+    pub(super) wards: FileMap<Ward>,
     pub(super) next_id: u32,
     pub(super) herd: Herd,
     pub(super) began: Instant,
@@ -70,6 +69,14 @@ pub struct Guard {
     pub(super) lost: bool,
     /// When it was last put on record that events were lost, and which.
     pub(super) loss_told: HashMap<&'static str, Instant>,
+}
+
+/// What else than an observation ended the wait.
+#[derive(Default)]
+struct Woken {
+    mounts_changed: bool,
+    /// For a unit of our own: see [`Own`].
+    bell_rang: bool,
 }
 
 impl Guard {
@@ -91,8 +98,8 @@ impl Guard {
     /// Waits for something to happen, and does what follows from it.
     pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
         self.health.guard.work();
-        let mounts_changed = self.wait()?;
-        self.listen(mounts_changed);
+        let woken = self.wait()?;
+        self.listen(woken.mounts_changed);
         for observation in std::mem::take(&mut self.pending) {
             self.observe(observation);
         }
@@ -111,6 +118,9 @@ impl Guard {
         self.answer_overdue();
         self.feed(Input::Tick);
         self.adopt_own();
+        if woken.bell_rang {
+            self.own_may_have_come();
+        }
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -121,8 +131,8 @@ impl Guard {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
-    /// Sleeps until a sensor, a worker or the clock has something. True if it is the mount table.
-    fn wait(&mut self) -> std::io::Result<bool> {
+    /// Sleeps until a sensor, a worker or the clock has something.
+    fn wait(&mut self) -> std::io::Result<Woken> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
         let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
@@ -132,17 +142,23 @@ impl Guard {
             (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(5);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
         for (fd, flags) in self.sensors.descriptors() {
             fds.push(PollFd::new(fd, flags));
         }
+        let bell = self.own.bell();
+        fds.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
-            Ok(_) => Ok(fds
-                .iter()
-                .filter_map(PollFd::revents)
-                .any(|events| events.contains(PollFlags::POLLPRI))),
-            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Ok(_) => {
+                let said =
+                    |flag| move |fd: &PollFd<'_>| fd.revents().is_some_and(|r| r.contains(flag));
+                Ok(Woken {
+                    mounts_changed: fds.iter().any(said(PollFlags::POLLPRI)),
+                    bell_rang: bell.and(fds.last()).is_some_and(said(PollFlags::POLLIN)),
+                })
+            }
+            Err(nix::errno::Errno::EINTR) => Ok(Woken::default()),
             Err(e) => Err(e.into()),
         }
     }
@@ -170,9 +186,11 @@ impl Guard {
                 Report::Pinned(paths) => self.pinned(&paths),
                 Report::Selftest(news) => self.test_news(news),
                 Report::Hot(inode) => self.too_hot(inode),
+                Report::Found(found) => self.found(found),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),
                 Report::Own(path, record) => self.own_read(&path, record),
+                Report::Units(units, told) => self.own_found(units, told),
                 Report::Restock => self.restock(),
                 Report::Matched(found, took) => self.matched(found, took),
                 Report::Failed(failure, why) => {
@@ -207,26 +225,27 @@ impl Guard {
     }
 
     pub(super) fn ward(&self, file: FileId) -> Option<&Ward> {
-        self.wards.get(&file).map(AsRef::as_ref)
+        self.wards.get(&file)
     }
 
     pub(super) fn ward_mut(&mut self, file: FileId) -> Option<&mut Ward> {
-        self.wards.get_mut(&file).map(AsMut::as_mut)
+        self.wards.get_mut(&file)
     }
 
     pub(super) fn wards_mut(&mut self) -> impl Iterator<Item = (FileId, &mut Ward)> {
-        self.wards.iter_mut().map(|(file, ward)| (*file, ward.as_mut()))
+        self.wards.iter_mut()
     }
 
     pub(super) fn wards(&self) -> impl Iterator<Item = (FileId, &Ward)> {
-        self.wards.iter().map(|(file, ward)| (*file, ward.as_ref()))
+        self.wards.iter()
     }
 
     /// All that the baseline should know. What was put right and not read yet is not sealed.
     pub(super) fn records(&self) -> Vec<Record> {
         let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
         let record = |(file, ward): (FileId, &Ward)| {
-            let seal = ward.patient.seal.filter(|_| self.engine.is_settled(file));
+            let seal =
+                ward.patient.seal.as_deref().copied().filter(|_| self.engine.is_settled(file));
             Record { seal, ..ward.record() }
         };
         self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
@@ -235,13 +254,13 @@ impl Guard {
     /// The incident that evidence of this file belongs to.
     pub(super) fn set_incident(&mut self, file: FileId, incident: String) {
         if let Some(ward) = self.ward_mut(file) {
-            ward.incident = Some(incident);
+            ward.set_incident(incident);
         }
     }
 
     pub(super) fn incident(&self, file: FileId) -> String {
-        let incident = self.ward(file).and_then(|ward| ward.incident.clone());
-        incident.unwrap_or_else(|| "unknown".into())
+        let incident = self.ward(file).and_then(Ward::incident);
+        incident.unwrap_or("unknown").to_owned()
     }
 
     /// Guards one more path.
@@ -259,23 +278,22 @@ impl Guard {
         let slot = self.slot(&record.path, record.origin);
         let lies = slot.as_ref().ok().and_then(Option::as_ref);
         let lies = lies.map(|slot| self.herd.shared(slot));
-        let mount_point = self.herd.shared(&record.mount_point);
-        let mut ward = Ward::new(&record, lies, mount_point, self.herd.mounts());
+        let mut ward = Ward::new(&record, lies, &mut self.herd);
         if let Err(e) = slot {
-            ward.shortcomings.push(format!("no copy can be kept ready beside it: {e}"));
+            ward.falls_short([format!("no copy can be kept ready beside it: {e}")]);
         }
         Self::trust_replica(&mut ward);
-        self.wards.insert(file, Box::new(ward));
+        self.wards.insert(file, ward);
         self.watch(file);
         self.watch_ready(file);
         let ready = self.ward(file).and_then(|ward| ward.patient.replica.as_ref());
         if let (Some(registrar), Some(replica)) = (self.sensors.registrar(), ready) {
-            registrar.replica_at(file, &replica.path);
+            registrar.replica_at(file, &replica.path());
         }
         // It is noted with the file.
         self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
-            let dev = ward.patient.seal.map(|seal| seal.dev);
+            let dev = ward.patient.seal.as_ref().map(|seal| seal.dev);
             self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
@@ -306,10 +324,11 @@ impl Guard {
     /// Has every sensor watch the file, and notes what they cannot do for it.
     pub(super) fn watch(&mut self, file: FileId) {
         let Some(ward) = self.wards.get_mut(&file) else { return };
-        ward.shortcomings = super::shortcoming::of(ward);
+        ward.no_longer_falls_short_by("");
+        ward.falls_short(super::shortcoming::of(ward));
         let lacks = self.sensors.watch(file, &ward.patient, self.own.may_ask_openers(ward));
         ward.eventless = !lacks.is_empty();
-        ward.shortcomings.extend(lacks);
+        ward.falls_short(lacks);
     }
 
     /// Guards the path no longer. The file stays as it is.
@@ -318,7 +337,7 @@ impl Guard {
         self.sensors.unwatch(file, self.wards.get(&file).map(|ward| &ward.patient));
         self.sweep.remove(file);
         let Some(ward) = self.wards.remove(&file) else { return };
-        let Some(replica) = ward.patient.replica else { return };
+        let Some(replica) = ward.patient.replica.map(|one| one.replica()) else { return };
         if self.canaries.has(file) {
             // Nobody waits for that to be over.
             self.stager.push(Chore::Unneeded(replica));

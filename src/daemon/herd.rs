@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::guard::Guard;
 use super::ward::Ward;
+use crate::baseline::Record;
 use crate::judge::FileKind;
+use crate::respond::Around;
 use crate::sense::{FileId, MountTable};
 
 /// So long the mount table is not read again while files come under guard.
@@ -25,6 +27,8 @@ pub(super) struct Herd {
     mounts: Option<(Instant, MountTable)>,
     /// Paths that many wards have in common.
     paths: HashSet<Arc<Path>>,
+    /// Where the last one is: the next one nearly always is there too.
+    around: Option<Arc<Around>>,
 }
 
 impl Herd {
@@ -57,6 +61,22 @@ impl Herd {
     }
 }
 
+impl Herd {
+    /// Where the file of this record is, in the same place of memory as for the one before.
+    pub(super) fn around(&mut self, record: &Record, layers: usize) -> Arc<Around> {
+        let same = |known: &&Arc<Around>| {
+            Arc::ptr_eq(&known.parents, &record.parents)
+                && (&*known.mount_point, known.layers) == (&*record.mount_point, layers)
+        };
+        if let Some(known) = self.around.as_ref().filter(same) {
+            return Arc::clone(known);
+        }
+        let (parents, mount_point) = (record.parents.clone(), self.shared(&record.mount_point));
+        let new = Arc::new(Around { parents, mount_point, layers });
+        Arc::clone(self.around.insert(new))
+    }
+}
+
 impl Guard {
     /// Those for which something is to be tried again.
     pub(super) fn troubled(&self) -> impl Iterator<Item = (FileId, &Ward)> {
@@ -68,7 +88,7 @@ impl Guard {
         let wards = &self.wards;
         self.herd.troubled.retain(|file| {
             let ward = wards.get(file);
-            ward.is_some_and(|ward| ward.spared.is_some() || !ward.shortcomings.is_empty())
+            ward.is_some_and(|ward| ward.spared().is_some() || !ward.shortcomings().is_empty())
         });
     }
 

@@ -2,11 +2,13 @@
 //! so many would notice. Where audit records who changes the file, that is enough: openers are
 //! no longer asked or told of, for a while. Where it does not, naming counts for more.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
 use super::ward::Ward;
 use crate::attribute::InodeKey;
+use crate::judge::Stat;
 use crate::text::escape_path;
 
 /// So long openers pass unseen; then it is tried again.
@@ -15,14 +17,14 @@ const SPARED: Duration = Duration::from_secs(60);
 impl Guard {
     /// This inode is opened all the time.
     pub(super) fn too_hot(&mut self, inode: InodeKey) {
-        let has_it = |seal: crate::judge::Stat| (seal.dev, seal.ino) == (inode.dev, inode.ino);
-        let found = self.wards().find(|(_, ward)| ward.patient.seal.is_some_and(has_it));
+        let has_it = |seal: &Arc<Stat>| (seal.dev, seal.ino) == (inode.dev, inode.ino);
+        let found = self.wards().find(|(_, ward)| ward.patient.seal.as_ref().is_some_and(has_it));
         let Some((file, ward)) = found else { return };
-        let known = ward.spared.is_some();
+        let known = ward.spared().is_some();
         let spared = self.sensors.spare_openers(&ward.patient);
         self.herd.trouble(file);
         let Some(ward) = self.ward_mut(file) else { return };
-        ward.spared = Some(Instant::now() + SPARED);
+        ward.spare(Some(Instant::now() + SPARED));
         let then = match spared {
             true => {
                 "who opens it is not looked at for a while, so that nobody waits; audit still \
@@ -33,20 +35,20 @@ impl Guard {
         if !known {
             tracing::info!("{}: {HOT}: {then}", escape_path(&*ward.patient.path));
         }
-        ward.shortcomings.retain(|why| !why.starts_with(HOT));
-        ward.shortcomings.push(format!("{HOT}: {then}"));
+        ward.no_longer_falls_short_by(HOT);
+        ward.falls_short([format!("{HOT}: {then}")]);
     }
 
     /// Looks at openers again where that has been left for long enough.
     pub(super) fn look_at_openers_again(&mut self) {
         let now = Instant::now();
-        let over = |ward: &Ward| ward.spared.is_some_and(|until| until <= now);
+        let over = |ward: &Ward| ward.spared().is_some_and(|until| until <= now);
         let over: Vec<_> =
             self.troubled().filter(|(_, ward)| over(ward)).map(|(file, _)| file).collect();
         for file in over {
             if let Some(ward) = self.ward_mut(file) {
-                ward.spared = None;
-                ward.shortcomings.retain(|why| !why.starts_with(HOT));
+                ward.spare(None);
+                ward.no_longer_falls_short_by(HOT);
             }
             self.watch(file);
         }

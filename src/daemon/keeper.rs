@@ -1,7 +1,7 @@
 //! The keeper: sees to it that the daemon's own files are where they belong and as it left them.
 //!
 //! Whoever tampers with what is protected does well to begin with the watchdog's memory. So
-//! about once a second, on the thread that writes, every directory of the state is held against
+//! every few seconds, on the thread that writes, every directory of the state is held against
 //! the descriptor that was opened at the start: what was moved away is put back, what was
 //! removed is made anew and filled with what is still open or still in memory. It is told once,
 //! loudly, and `status` says so until the daemon is started again: a person has to find out who
@@ -246,6 +246,11 @@ impl Keeper {
             found.push(format!("somebody removed {}; it was made again", escape_path(&path)));
         }
         Ok(())
+    }
+
+    /// Something is not as it should be yet.
+    pub(super) fn is_worried(&self) -> bool {
+        self.failure.is_some() || self.asked || !self.outdated.is_empty()
     }
 
     /// Keeps room for the next start.

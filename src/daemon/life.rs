@@ -139,7 +139,7 @@ impl Guard {
         let broken = self.engine.broken();
         let shortcomings = self
             .wards()
-            .flat_map(|(_, w)| w.shortcomings.iter().map(|why| (&*w.patient.path, why.as_str())))
+            .flat_map(|(_, w)| w.shortcomings().iter().map(|why| (&*w.patient.path, why.as_str())))
             .chain(broken)
             .filter(|(path, _)| !self.canaries.is_theirs(path))
             .map(|(path, why)| Shortcoming { path: PathText::new(path), why: why.to_owned() })

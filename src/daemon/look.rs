@@ -94,8 +94,8 @@ impl Guard {
             .take(MOST_STRANGERS)
             .collect();
         if let Some(ward) = self.ward_mut(file) {
-            ward.shortcomings.retain(|why| !why.starts_with(strangers::PASSED_BY));
-            ward.shortcomings.extend(passed_by);
+            ward.no_longer_falls_short_by(strangers::PASSED_BY);
+            ward.falls_short(passed_by);
         }
         for name in names {
             self.feed(Input::Stranger { file, name });

@@ -26,6 +26,7 @@ mod life;
 mod lock;
 mod look;
 pub mod offline;
+mod onlooker;
 mod outbox;
 mod own;
 mod perform;

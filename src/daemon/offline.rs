@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use crate::config::{Config, canonical_path, resolve_path};
 use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
-use crate::respond::{self, Patient};
+use crate::respond::{self, Around, Patient};
 
 /// What is to be done with one path.
 enum Job {
@@ -256,11 +257,13 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         itself: None,
         path: record.path.as_path().into(),
         facts: record.facts.clone().into(),
-        seal: record.seal,
+        seal: record.seal.map(Into::into),
         replica: None,
-        parents: record.parents.clone(),
-        mount_point: record.mount_point.as_path().into(),
-        layers: 1,
+        around: Arc::new(Around {
+            parents: record.parents.clone(),
+            mount_point: record.mount_point.as_path().into(),
+            layers: 1,
+        }),
         pinned: false,
         shown: None,
     };

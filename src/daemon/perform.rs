@@ -17,7 +17,7 @@ use super::workers::{Chore, Reading};
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::{FileKind, Stat};
-use crate::respond::{self, Outcome};
+use crate::respond::{self, Around, Outcome, Ready};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -50,9 +50,9 @@ impl Guard {
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
-                ward.patient.seal = Some(stat);
+                ward.patient.seal = Some(Arc::clone(&stat));
                 let path = ward.patient.path.clone();
-                self.scribe.tell(Note::Seal(path, stat));
+                self.scribe.tell(Note::Seal(path, *stat));
                 self.stage(file);
                 None
             }
@@ -105,10 +105,10 @@ impl Guard {
         }
         let known = self.engine.learned(file).unwrap_or_else(|| self.now().mono);
         let sensors = &mut self.sensors;
-        let staged = patient.replica.as_ref().and_then(|replica| replica.path.file_name());
-        let watched = staged.filter(|_| ward.replica_watched);
+        let staged = patient.replica.as_ref().filter(|_| ward.replica_watched);
+        let watched = staged.map(Ready::name);
         let mut outcome = respond::perform(cure, patient, &self.vault, slot, &mut |dir, name| {
-            if watched != Some(name) {
+            if watched.as_deref() != Some(name) {
                 sensors.watch_replica(file, dir, name);
                 if let Some(registrar) = sensors.registrar() {
                     registrar.replica(file, dir, name);
@@ -158,7 +158,7 @@ impl Guard {
         let Some(ward) = self.ward_mut(file) else { return };
         let path = ward.patient.path.clone();
         if let Ok(Some(stat)) = &outcome.healed.result {
-            ward.patient.seal = Some(*stat);
+            ward.patient.seal = Some(Arc::new(*stat));
         }
         if outcome.replica_used {
             ward.patient.replica = None;
@@ -212,7 +212,7 @@ impl Guard {
         let current = self.incident(file) == incident;
         match self.ward_mut(file) {
             Some(ward) if current && ward.patient.shown.is_none() => {
-                ward.patient.shown = Some(from);
+                ward.patient.shown = Some(Box::new(from));
                 self.feed(Input::Shown { file });
             }
             _ => self.stager.push(Chore::Discard(from)),
@@ -222,7 +222,7 @@ impl Guard {
     /// The file has its inode back, or could not get it.
     fn rejoined(&mut self, file: FileId, outcome: &Outcome) {
         let Some(ward) = self.ward_mut(file) else { return };
-        let from = ward.patient.shown.take();
+        let from = ward.patient.shown.take().map(|from| *from);
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;
@@ -237,7 +237,8 @@ impl Guard {
     fn know_parents(&mut self, file: FileId) {
         let Some(ward) = self.ward_mut(file) else { return };
         let parents = respond::known_anew(&ward.patient);
-        ward.patient.parents.clone_from(&parents);
+        let before = Around::clone(&ward.patient.around);
+        ward.patient.around = Arc::new(Around { parents: Arc::clone(&parents), ..before });
         let path = ward.patient.path.clone();
         self.scribe.tell(Note::Parents(path, parents));
     }
@@ -272,16 +273,16 @@ impl Guard {
         };
         ward.staging = false;
         let lacking = ward.lacks_replica();
-        ward.shortcomings.retain(|why| !why.starts_with(NO_REPLICA));
+        ward.no_longer_falls_short_by(NO_REPLICA);
         match staged {
             Ok(replica) => {
-                ward.patient.replica = Some(replica.clone());
+                ward.patient.replica = Some(Ready::of(&replica, ward.slot.as_ref()));
                 let path = ward.patient.path.clone();
                 self.scribe.tell(Note::Replica(path, Some(replica)));
                 self.watch_ready(file);
             }
             Err(why) => {
-                ward.shortcomings.push(format!("{NO_REPLICA}: {why}"));
+                ward.falls_short([format!("{NO_REPLICA}: {why}")]);
                 let path = ward.patient.path.clone();
                 self.herd.trouble(file);
                 if !lacking {
@@ -309,12 +310,12 @@ impl Guard {
     /// read before it is believed.
     pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
         let patient = &mut ward.patient;
-        if patient.replica.as_ref().is_some_and(super::leftovers::is_ready) {
+        if patient.replica.as_ref().is_some_and(|one| super::leftovers::is_ready(&one.replica())) {
             return;
         }
         patient.replica = None;
         let sealed = |seal: &Stat| super::leftovers::has_inode(&patient.path, seal.ino);
-        if !patient.seal.as_ref().is_some_and(sealed) {
+        if !patient.seal.as_deref().is_some_and(sealed) {
             patient.seal = None;
         }
     }

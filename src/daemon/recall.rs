@@ -46,7 +46,7 @@ impl Guard {
 
     /// When it was last known to be whole, before this run.
     pub(super) fn whole_before(&self, record: &Record) -> Timestamp {
-        let beat = self.last_beat.as_ref().and_then(|beat| beat.of(&record.path));
+        let beat = self.last_beat.as_ref().map(|beat| beat.whole(&record.path));
         // A clock that was set back makes it worthless.
         let beat = beat.filter(|at| *at <= Timestamp::now());
         beat.map_or(record.protected_at, |at| at.max(record.protected_at))

@@ -56,7 +56,9 @@ pub fn reconcile(
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
     let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
-    let new: Vec<_> = new.collect();
+    let mut new: Vec<_> = new.collect();
+    // What is in one directory one after the other: it has the same directories above.
+    new.sort_by_key(|(path, ..)| *path);
     let gauge = Gauge::default();
     gauge.set_paths(new.len());
     let read = |bytes| {

@@ -13,7 +13,7 @@ use super::workers::{Chore, Reading, mend};
 use crate::baseline::{Origin, Replica, Vault, VaultError};
 use crate::judge::{AlertWhen, Digest, Facts};
 use crate::record::Event;
-use crate::respond;
+use crate::respond::{self, Ready};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -103,8 +103,9 @@ impl Stocked {
         let patient = &ward.patient;
         let digest = patient.facts.sha256?;
         let (path, facts) = (patient.path.clone(), patient.facts.clone());
-        let doubtful = ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY));
-        Some(Self { file, path, facts, digest, replica: patient.replica.clone(), doubtful })
+        let replica = patient.replica.as_ref().map(Ready::replica);
+        let doubtful = ward.falls_short_by(NO_COPY);
+        Some(Self { file, path, facts, digest, replica, doubtful })
     }
 }
 
@@ -118,7 +119,7 @@ impl Guard {
             let patient = &mut ward.patient;
             if let (Some(replica), Some((slot, name))) = (&patient.replica, patient.slot())
                 && !sys::open::open_dir(&slot)
-                    .is_ok_and(|dir| respond::is_untouched(replica, dir.as_fd(), &name))
+                    .is_ok_and(|dir| respond::is_untouched(&replica.replica(), dir.as_fd(), &name))
             {
                 patient.replica = None;
                 ward.replica_watched = false;
@@ -131,8 +132,7 @@ impl Guard {
 
     /// Tries again where a copy could not be made: the file may be whole by now.
     pub(super) fn restock_again(&mut self) {
-        let lacks = |why: &String| why.starts_with(NO_COPY);
-        if self.troubled().any(|(_, ward)| ward.shortcomings.iter().any(lacks)) {
+        if self.troubled().any(|(_, ward)| ward.falls_short_by(NO_COPY)) {
             self.restock();
         }
     }
@@ -158,16 +158,16 @@ impl Guard {
         let lost: Vec<_> = copies.lost.iter().filter(real).copied().collect();
         for file in mended {
             let Some(ward) = self.ward_mut(file) else { continue };
-            ward.shortcomings.retain(|why| !why.starts_with(NO_COPY));
+            ward.no_longer_falls_short_by(NO_COPY);
             if made.insert(ward.patient.facts.sha256) {
                 news.push((file, Failure::CopyDamaged, MADE_AGAIN.to_owned()));
             }
         }
         for file in lost {
             let Some(ward) = self.ward_mut(file) else { continue };
-            if !ward.shortcomings.iter().any(|why| why.starts_with(NO_COPY)) {
+            if !ward.falls_short_by(NO_COPY) {
                 let why = format!("{NO_COPY}, {WHAT_TO_DO}");
-                ward.shortcomings.push(why.clone());
+                ward.falls_short([why.clone()]);
                 self.herd.trouble(file);
                 news.push((file, Failure::CopyLost, why));
             }

@@ -3,7 +3,6 @@
 
 mod openers;
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +22,7 @@ use crate::judge::{FileKind, FileTime};
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
-    AuditSensor, BirthSensor, By, FanotifySensor, FileId, Health, Hint, InotifySensor,
+    AuditSensor, BirthSensor, By, FanotifySensor, FileId, FileMap, Health, Hint, InotifySensor,
     MountsSensor, Observation, PermissionSensor, PollSensor, Sensor, Watched, notifies_nobody,
 };
 
@@ -49,7 +48,7 @@ pub struct Sensors {
     _births: Option<BirthSensor>,
     poll: Option<Result<PollSensor, String>>,
     reports: Mailer<Report>,
-    files: HashSet<FileId>,
+    files: FileMap<()>,
 }
 
 impl Sensors {
@@ -92,7 +91,7 @@ impl Sensors {
             poll: None,
             captures,
             reports,
-            files: HashSet::new(),
+            files: FileMap::default(),
         };
         sensors.tend();
         sensors.keep_groups();
@@ -102,7 +101,7 @@ impl Sensors {
     /// Has `file` watched by every sensor that can, and says what they cannot do for it. Whoever
     /// opens it is looked at first if `ask` says so.
     pub fn watch(&mut self, file: FileId, patient: &Patient, ask: bool) -> Vec<String> {
-        self.files.insert(file);
+        self.files.insert(file, ());
         let kind = match patient.facts.kind {
             FileKind::Directory => Watched::Directory,
             _ => Watched::File,
@@ -129,8 +128,8 @@ impl Sensors {
             self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);
-        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, patient.seal) {
-            audit.had(file, InodeKey::of(&seal));
+        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, &patient.seal) {
+            audit.had(file, InodeKey::of(seal));
         }
         lacks
     }
@@ -210,7 +209,8 @@ impl Sensors {
         self.audit.as_ref().ok()
     }
 
-    /// What audit says of the file in these windows, on a clock that began then. The change was `seen` then.
+    /// What audit says of the file in these windows, on a clock that began then. The change was
+    /// `seen` then. With those whom audit does not record, and who may have it open still.
     #[must_use]
     pub fn testify(
         &self,
@@ -218,9 +218,9 @@ impl Sensors {
         windows: &[Window],
         began: Instant,
         seen: Instant,
-    ) -> Testimony {
+    ) -> (Testimony, Vec<(Arc<Actor>, u64)>) {
         let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
-            return Testimony::default();
+            return Default::default();
         };
         // Whoever opened it for writing some time before may still have it mapped.
         let since = began + whole.saturating_sub(Duration::from_secs(1));
@@ -234,16 +234,24 @@ impl Sensors {
         let unwatched = |window: &&Window| {
             window.inode.is_some_and(|inode| !audit.records(file, inode, began + window.whole))
         };
-        let older = |key: &InodeKey| {
-            self.captures.older_openers(*key, audit.first_recorded(), &(since..=seen))
-        };
-        Testimony {
+        let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
+        for key in keys {
+            let openers = self.captures.older_openers(key, audit.first_recorded(), &(since..=seen));
+            for (actor, lately) in openers {
+                match lately {
+                    true => unrecorded.push(actor),
+                    false => older.push((actor, key.ino)),
+                }
+            }
+        }
+        let testimony = Testimony {
             deeds: witnessed.collect(),
             complete,
             unwatched: windows.iter().filter(unwatched).copied().collect(),
-            unrecorded: keys.iter().flat_map(older).collect(),
+            unrecorded,
             writing: Vec::new(),
-        }
+        };
+        (testimony, older)
     }
 
     /// The replica has taken the path.
@@ -315,10 +323,10 @@ impl Sensors {
             lost |= sensor.read(at, out).lost;
         }
         if mounts_changed {
-            out.extend(self.files.iter().map(|file| Observation {
+            out.extend(self.files.iter().map(|(file, ())| Observation {
                 at,
                 sensor: Sensor::Mounts,
-                file: *file,
+                file,
                 hint: Hint::Mounts,
                 by: By::Nobody,
                 retired: false,

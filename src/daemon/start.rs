@@ -21,6 +21,7 @@ use super::herd::Herd;
 use super::keeper::Keeper;
 use super::leftovers;
 use super::life::Life;
+use super::onlooker::Onlooker;
 use super::own::Own;
 use super::queue::Queue;
 use super::reconcile::reconcile;
@@ -38,10 +39,11 @@ use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
 use super::workers::{self, Report};
 use crate::attribute::Lineage;
-use crate::baseline::BaselineError;
+use crate::baseline::{Baseline, BaselineError};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Kind, Recovery, Severity};
+use crate::sense::FileMap;
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status)>;
@@ -141,6 +143,7 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     let told = plan.events;
     let left_over = leftovers::clear(&store, &known, &plan.records);
     drop(known);
+    let baseline = store.baseline.clone();
     let mut guard = assemble(
         (store, globs, heritage),
         options.on_entry,
@@ -162,7 +165,8 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for event in told {
         guard.scribe.tell(Note::Event(Box::new(event)));
     }
-    guard.scribe.tell(Note::Event(Box::new(started(plan.records.len()))));
+    let started = started(plan.records.len(), lived_until(&baseline));
+    guard.scribe.tell(Note::Event(Box::new(started)));
     for note in left_over {
         guard.scribe.tell(note);
     }
@@ -174,6 +178,9 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     plan.warnings.iter().for_each(|warning| (options.on_warning)(warning));
     let ended = guard.run();
     finish(guard, control);
+    if let Err(e) = baseline.end_run() {
+        tracing::warn!("{e}; the next start takes this for a sudden end");
+    }
     Ok(ended?)
 }
 
@@ -221,8 +228,8 @@ fn assemble(
         state,
         vault,
         scribe,
-        questions: Questions::default(),
-        wards: HashMap::new(),
+        questions: Questions::new(Onlooker::start(reports.clone())?),
+        wards: FileMap::default(),
         next_id: 0,
         herd: Herd::default(),
         began: Instant::now(),
@@ -314,11 +321,24 @@ pub(super) fn starting() -> Status {
     }
 }
 
-fn started(count: usize) -> Event {
+fn started(count: usize, lived: Option<Timestamp>) -> Event {
     let version = env!("CARGO_PKG_VERSION");
     let paths = if count == 1 { "path" } else { "paths" };
-    Event::new(Timestamp::now(), Kind::Started, Severity::Info)
-        .noting(format!("version {version}, {count} {paths} protected"))
+    let mut note = format!("version {version}, {count} {paths} protected");
+    if let Some(lived) = lived {
+        note.push_str(&format!("; the run before ended suddenly, after {lived:.3}"));
+    }
+    Event::new(Timestamp::now(), Kind::Started, Severity::Info).noting(note)
+}
+
+/// Until when the run before is known to have lived, where it ended suddenly. This one begins.
+fn lived_until(baseline: &Baseline) -> Option<Timestamp> {
+    let begun = baseline.begin_run(Timestamp::now());
+    begun.unwrap_or_else(|e| {
+        // A full disk is no reason not to guard.
+        tracing::warn!("{e}; whether the run before ended suddenly is not known");
+        None
+    })
 }
 
 /// What the journal's opening had to mend. What somebody did to it the scribe tells.

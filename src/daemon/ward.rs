@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::herd::Herd;
 use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
 use crate::judge::{Facts, FileKind, Policy, Stat};
-use crate::respond::Patient;
+use crate::respond::{Patient, Ready};
 use crate::sense::MountTable;
 use crate::sys;
 
@@ -39,35 +40,34 @@ pub struct Ward {
     pub replica_watched: bool,
     /// No event tells of changes, or not of all.
     pub eventless: bool,
-    /// Its openers are not looked at until then: there are too many.
-    pub spared: Option<Instant>,
     /// Somebody has had it open for writing since before it was locked.
     pub held: bool,
-    /// The incident that evidence of it belongs to.
-    pub incident: Option<String>,
-    /// Why it is protected less well than it should be.
-    pub shortcomings: Vec<String>,
+    /// What nearly all do without.
+    special: Option<Box<Special>>,
+}
+
+/// What is there only of few files: there may be many.
+#[derive(Debug, Default)]
+struct Special {
+    spared: Option<Instant>,
+    incident: Option<String>,
+    shortcomings: Vec<String>,
 }
 
 impl Ward {
     /// The run-time form of a record.
     #[must_use]
-    pub fn new(
-        record: &Record,
-        slot: Option<Arc<Path>>,
-        mount_point: Arc<Path>,
-        mounts: &MountTable,
-    ) -> Self {
+    pub fn new(record: &Record, slot: Option<Arc<Path>>, herd: &mut Herd) -> Self {
+        let layers = layers(record, herd.mounts());
+        let replica = record.replica.as_ref();
         Self {
             patient: Patient {
                 path: record.path.as_path().into(),
                 facts: Arc::new(record.facts.clone()),
-                seal: record.seal,
-                replica: record.replica.clone(),
-                parents: record.parents.clone(),
+                seal: record.seal.map(Arc::new),
+                replica: replica.map(|replica| Ready::of(replica, slot.as_ref())),
+                around: herd.around(record, layers),
                 itself: itself(record).map(Box::new),
-                mount_point,
-                layers: layers(record, mounts),
                 pinned: false,
                 shown: None,
             },
@@ -79,10 +79,8 @@ impl Ward {
             staging: false,
             replica_watched: false,
             eventless: false,
-            spared: None,
             held: false,
-            incident: None,
-            shortcomings: Vec::new(),
+            special: None,
         }
     }
 
@@ -96,14 +94,74 @@ impl Ward {
     /// A replica could not be made.
     #[must_use]
     pub fn lacks_replica(&self) -> bool {
-        self.shortcomings.iter().any(|why| why.starts_with(NO_REPLICA))
+        self.falls_short_by(NO_REPLICA)
+    }
+
+    /// Why it is protected less well than it should be.
+    #[must_use]
+    pub fn shortcomings(&self) -> &[String] {
+        self.special.as_deref().map_or(&[], |special| &special.shortcomings)
+    }
+
+    /// Whether one of the reasons begins so.
+    #[must_use]
+    pub fn falls_short_by(&self, reason: &str) -> bool {
+        self.shortcomings().iter().any(|why| why.starts_with(reason))
+    }
+
+    /// It is protected less well than it should be.
+    pub fn falls_short(&mut self, why: impl IntoIterator<Item = String>) {
+        let mut why = why.into_iter().peekable();
+        if why.peek().is_some() {
+            self.special.get_or_insert_default().shortcomings.extend(why);
+        }
+    }
+
+    /// The reason that begins so is none any more; with nothing for a beginning, all of them.
+    pub fn no_longer_falls_short_by(&mut self, reason: &str) {
+        if let Some(special) = &mut self.special {
+            special.shortcomings.retain(|why| !why.starts_with(reason));
+        }
+        self.keep_little();
+    }
+
+    /// Until when its openers are not looked at: there are too many.
+    #[must_use]
+    pub fn spared(&self) -> Option<Instant> {
+        self.special.as_ref()?.spared
+    }
+
+    /// Its openers are not looked at until then, or are again.
+    pub fn spare(&mut self, until: Option<Instant>) {
+        if until.is_some() || self.special.is_some() {
+            self.special.get_or_insert_default().spared = until;
+        }
+        self.keep_little();
+    }
+
+    /// The incident that evidence of it belongs to.
+    #[must_use]
+    pub fn incident(&self) -> Option<&str> {
+        self.special.as_ref()?.incident.as_deref()
+    }
+
+    /// The incident that evidence of it belongs to is this from now on.
+    pub fn set_incident(&mut self, incident: String) {
+        self.special.get_or_insert_default().incident = Some(incident);
+    }
+
+    fn keep_little(&mut self) {
+        self.special.take_if(|special| {
+            let Special { spared, incident, shortcomings } = &**special;
+            spared.is_none() && incident.is_none() && shortcomings.is_empty()
+        });
     }
 
     /// Whether its slot is where the file was seen last. While its filesystem is away, what is at
     /// the slot's place lies below the mount point.
     #[must_use]
     pub fn slot_is_there(&self) -> bool {
-        let itself_a_mount = self.patient.mount_point == self.patient.path;
+        let itself_a_mount = self.patient.around.mount_point == self.patient.path;
         let above = self.slot.as_deref().and_then(Path::parent);
         above.is_some_and(|above| {
             self.mount == 0
@@ -121,10 +179,10 @@ impl Ward {
             facts: Facts::clone(&patient.facts),
             policy: self.policy,
             origin: self.origin,
-            parents: patient.parents.clone(),
-            mount_point: patient.mount_point.to_path_buf(),
-            seal: patient.seal,
-            replica: patient.replica.clone(),
+            parents: patient.around.parents.clone(),
+            mount_point: patient.around.mount_point.to_path_buf(),
+            seal: patient.seal.as_deref().copied(),
+            replica: patient.replica.as_ref().map(Ready::replica),
             protected_at: self.protected_at,
         }
     }
@@ -136,7 +194,7 @@ impl Ward {
             path: Arc::clone(&self.patient.path),
             facts: Arc::clone(&self.patient.facts),
             policy: self.policy,
-            seal: self.patient.seal,
+            seal: self.patient.seal.clone(),
             whole_at,
         }
     }
@@ -169,13 +227,13 @@ impl Ward {
     }
 
     fn is_sealed(&self, stat: &Stat) -> bool {
-        self.patient.seal.is_some_and(|seal| seal.ino == stat.ino)
+        self.patient.seal.as_ref().is_some_and(|seal| seal.ino == stat.ino)
     }
 
     /// Whether a directory above is not the one that the baseline knows.
     fn parents_moved(&self) -> bool {
-        self.patient.parents.iter().any(|parent| {
-            *parent.path != *self.patient.mount_point
+        self.patient.around.parents.iter().any(|parent| {
+            *parent.path != *self.patient.around.mount_point
                 && !sys::stat::stat(&parent.path).is_ok_and(|stat| stat.ino == parent.ino)
         })
     }
@@ -188,7 +246,7 @@ impl Ward {
     /// Nothing has the name. Whether the directory is the right one decides what to put back.
     fn missing(&self, parent: &impl AsFd) -> Sight {
         let Ok(stat) = sys::stat::stat_fd(parent.as_fd()) else { return Sight::ParentMissing };
-        let right = self.patient.parents.last().is_none_or(|known| known.ino == stat.ino);
+        let right = self.patient.around.parents.last().is_none_or(|known| known.ino == stat.ino);
         let on_our_mount = stat.mount == self.mount || (self.mount == 0 && right);
         if let Some(elsewhere) = (!on_our_mount).then(|| self.elsewhere()).flatten() {
             return elsewhere;
@@ -208,12 +266,12 @@ impl Ward {
     /// Whether another mount is where the file's should be.
     fn elsewhere(&self) -> Option<Sight> {
         let table = MountTable::read().ok()?;
-        let mount_point = &self.patient.mount_point;
+        let mount_point = &self.patient.around.mount_point;
         let path = &self.patient.path;
-        if !table.covering(path, mount_point, self.patient.layers).is_empty() {
+        if !table.covering(path, mount_point, self.patient.around.layers).is_empty() {
             return Some(Sight::Covered);
         }
-        (table.layers(path, mount_point) < self.patient.layers)
+        (table.layers(path, mount_point) < self.patient.around.layers)
             .then(|| Sight::Away { mount_point: mount_point.to_path_buf() })
     }
 }

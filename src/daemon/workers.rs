@@ -2,7 +2,7 @@
 //! evidence, the reader reads content. They are two, so that no reading of a large file keeps
 //! a small one without a replica.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,15 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use inotify::Watches;
+
 use super::api;
 use super::control::Reply;
 use super::evidence::{self, Piece};
 use super::failures::Failure;
 use super::health::Beat;
 use super::look::unread;
+use super::onlooker::Found;
 use super::protect::{self, ProtectError};
 use super::restock::{Copies, Stocked};
 use super::scribe::Note;
@@ -58,8 +61,12 @@ pub enum Report {
     Selftest(super::selftest::News),
     /// This inode is opened thousands of times a second.
     Hot(InodeKey),
+    /// What the onlooker found out.
+    Found(Found),
     /// One of our own files was read, or could not be.
     Own(PathBuf, Result<Box<Record>, String>),
+    /// These units of ours are there, and whether whatever comes later is told.
+    Units(BTreeSet<PathBuf>, bool),
     /// Copies are missing from the vault, or from where they lay ready.
     Restock,
     /// This matches the patterns of the configuration, and how long it took to find out.
@@ -154,6 +161,8 @@ pub enum Reading {
     },
     /// Read one of our own files.
     Own(PathBuf),
+    /// Find our units, and have whatever comes later told through these.
+    Units(Option<Watches>),
     /// Read this known-good copy, and make it again where it is damaged.
     CheckCopy(Box<Stocked>),
     /// Find out what matches the patterns of this configuration.
@@ -329,6 +338,10 @@ pub fn reader(
         Reading::Own(path) => {
             let record = super::own::read(&path).map(Box::new);
             reports.send(Report::Own(path, record));
+        }
+        Reading::Units(watches) => {
+            let (units, told) = super::own::look(watches);
+            reports.send(Report::Units(units, told));
         }
         Reading::CheckCopy(stocked) => {
             if let Some(copies) = super::restock::check(&stocked, &vault) {

@@ -20,8 +20,11 @@ use crate::engine::Moment;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::Quarantine;
 
-/// Between two tries to write what could not be written, and two looks at the spool.
+/// Between two tries to write what could not be written, and two looks at the spool…
 const PAUSE: Duration = Duration::from_secs(1);
+/// …and where nothing is to be written or waited for, and nothing was for a while.
+const REST: Duration = Duration::from_secs(5);
+const A_WHILE: Duration = Duration::from_secs(20);
 /// What the start has used is given back once more when all that followed from it is done.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Evidence grows old even where none comes.
@@ -45,6 +48,8 @@ pub(super) struct Writer {
     gatherer: Gatherer,
     began: Instant,
     settled: bool,
+    /// When there was something to write last.
+    stirred: Instant,
     backlog: Backlog,
     /// What was said last of a thing that goes wrong each time.
     warned: BTreeMap<&'static str, String>,
@@ -83,6 +88,7 @@ impl Writer {
             gatherer: Gatherer::default(),
             began: Instant::now(),
             settled: false,
+            stirred: Instant::now(),
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
             trouble,
@@ -124,7 +130,10 @@ impl Writer {
             self.write();
             if Instant::now() >= next_round {
                 self.round();
-                next_round = Instant::now() + PAUSE;
+                next_round = Instant::now() + REST;
+            }
+            if !self.is_at_rest() {
+                next_round = next_round.min(Instant::now() + PAUSE);
             }
             later.into_iter().for_each(|Afterwards(act)| act());
             self.tell_backlog();
@@ -133,6 +142,16 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// What the journal, the spool and the state have to say can wait a little.
+    fn is_at_rest(&self) -> bool {
+        let waits = !self.waiting.is_empty()
+            || !self.messages.is_empty()
+            || self.desk.spool.waiting() > 0
+            || self.backlog.len() > 0
+            || self.desk.keeper.is_worried();
+        !(waits || self.failing || self.behind) && self.pruned && self.stirred.elapsed() > A_WHILE
     }
 
     fn tells(&self) -> bool {
@@ -177,6 +196,10 @@ impl Writer {
     }
 
     fn take(&mut self, note: Note, later: &mut Vec<Afterwards>) {
+        // A sign of life has nothing else follow from it.
+        if !matches!(note, Note::Heartbeat(_)) {
+            self.stirred = Instant::now();
+        }
         match note {
             Note::Event(mut event) => {
                 self.complete(&mut event);
@@ -291,7 +314,7 @@ impl Writer {
         }
     }
 
-    /// Once a second: whether the state is as it should be, what became of messages, and whether
+    /// Once a second, or more seldom at rest: whether the state is as it should be, what became of messages, and whether
     /// the quarantine is within bounds.
     fn round(&mut self) {
         self.keep();
@@ -355,6 +378,9 @@ impl Writer {
 
     /// Somebody is at the daemon's own files: a journal line, and a message.
     fn put_on_record(&mut self, told: Vec<Event>) {
+        if !told.is_empty() {
+            self.stirred = Instant::now();
+        }
         if self.tells()
             && let Some(first) = told.first()
         {

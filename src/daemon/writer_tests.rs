@@ -67,3 +67,33 @@ fn lines_that_are_too_many_are_given_up_oldest_first_counted_and_told() {
     assert_eq!(written[MOST_WAITING], "5 lines waited too long and were given up");
     assert!(written[MOST_WAITING + 1].contains("can be written again"));
 }
+
+#[test]
+fn it_looks_around_seldom_only_where_nothing_was_to_be_written_for_a_while_and_nothing_waits() {
+    let room = Room(tempfile::tempdir().unwrap());
+    let (mut writer, _written) = writer(room.0.path());
+    writer.round();
+    assert!(!writer.is_at_rest(), "it has just begun");
+    let long_ago = Instant::now().checked_sub(A_WHILE * 2).unwrap();
+    let rest = |writer: &mut Writer| {
+        writer.stirred = long_ago;
+        writer.is_at_rest()
+    };
+    assert!(rest(&mut writer));
+    let beat = Heartbeat { at: Timestamp::now(), except: Vec::new() };
+    writer.take(Note::Heartbeat(beat), &mut Vec::new());
+    assert!(writer.is_at_rest());
+    let event = || Box::new(Event::new(Timestamp::now(), Kind::Created, Severity::Info));
+    writer.take(Note::Event(event()), &mut Vec::new());
+    assert!(!writer.is_at_rest(), "it was told something");
+    assert!(!rest(&mut writer), "a line waits");
+    writer.write();
+    assert!(rest(&mut writer));
+    writer.failing = true;
+    assert!(!rest(&mut writer), "the disk took nothing");
+    writer.failing = false;
+    std::fs::remove_dir_all(room.0.path().join("state/quarantine")).unwrap();
+    writer.stirred = long_ago;
+    writer.round();
+    assert!(!writer.is_at_rest(), "somebody is at the state");
+}

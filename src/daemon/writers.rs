@@ -21,12 +21,12 @@ impl Guard {
         let lockable = facts.kind == FileKind::File && facts.keeps_immutable();
         let held = lockable && has_writers(&ward.patient);
         if held != std::mem::replace(&mut ward.held, held) {
-            ward.shortcomings.retain(|why| !why.starts_with(HELD));
+            ward.no_longer_falls_short_by(HELD);
             if held {
-                ward.shortcomings.push(format!(
+                ward.falls_short([format!(
                     "{HELD}, and still has: it is read now and then, as a write through a \
                      mapping makes no event"
-                ));
+                )]);
             }
         }
         held

@@ -29,7 +29,7 @@ pub struct Protected {
     /// What the owner wants.
     pub policy: Policy,
     /// What a look said when it was last known to be whole; `None` to have it read first.
-    pub seal: Option<Stat>,
+    pub seal: Option<Arc<Stat>>,
     /// When that was.
     pub whole_at: Timestamp,
 }
@@ -42,54 +42,109 @@ pub(super) struct Good {
     pub(super) policy: Policy,
 }
 
-/// One protected path and everything that is under way for it.
+/// One protected path and everything that is under way for it: what is under way now is part of
+/// it by [`std::ops::Deref`].
 #[derive(Debug)]
 pub(super) struct Guarded {
     pub(super) protected: Good,
-    pub(super) seal: Option<Stat>,
+    pub(super) seal: Option<Arc<Stat>>,
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Duration,
     pub(super) whole_before_wall: Timestamp,
     /// The last look that found nothing wrong; what only reading shows may have been.
     pub(super) seen_whole: Option<Duration>,
-    /// Cures in a row that left open whether they worked.
-    pub(super) fruitless: u32,
-    /// The hands found another inode at the path than the one they were to put right.
-    pub(super) disowned: bool,
     /// Somebody was seen writing since its content was last known to be good.
     pub(super) written: bool,
     /// The seal stands for a state whose content nobody has read yet.
     pub(super) unread: bool,
     /// An event, not only a sweep, told that something happens.
     pub(super) told: bool,
+    /// An action that changes the file is under way.
+    pub(super) busy: bool,
+    /// Counts how often the content was made good or read and found good: what is found in
+    /// one round was not done in one before.
+    pub(super) round: u32,
+    /// Counts heals, so that a reading begun before one is not believed after it.
+    pub(super) epoch: u32,
+    /// How often it was asked who did it.
+    questions: u32,
+    /// `None` while it is as in [`CALM`], as nearly all are.
+    under_way: Option<Box<UnderWay>>,
+}
+
+/// What is there only of files that something happens to. There may be many files, and nothing
+/// ever happens to nearly all.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    /// Cures in a row that left open whether they worked.
+    pub(super) fruitless: u32,
+    /// The hands found another inode at the path than the one they were to put right.
+    pub(super) disowned: bool,
     /// What is found may be from before this run, of which events tell: all of them, or not.
     pub(super) recalled: Option<bool>,
     /// When steadfast first heard of what it is looking into.
     pub(super) learned: Option<Duration>,
     pub(super) suspects: Vec<Seen>,
-    /// Counts how often the content was made good or read and found good: what is found in
-    /// one round was not done in one before.
-    pub(super) round: u32,
     /// The round that the last exchange ended.
     pub(super) exchanged: Option<u32>,
-    /// An action that changes the file is under way.
-    pub(super) busy: bool,
     /// What was taken out of the path has to come back, because another mount shows it.
     pub(super) shown: bool,
     /// Something was noticed meanwhile.
     pub(super) again: bool,
-    /// Counts heals, so that a reading begun before one is not believed after it.
-    pub(super) epoch: u32,
     pub(super) verifying: Option<u32>,
     pub(super) incident: Option<Box<Incident>>,
-    /// How often it was asked who did it.
-    questions: u32,
     pub(super) failing: Option<Box<Failing>>,
     /// A state that differs, was reported, and is left as it is.
     pub(super) tolerated: Option<Box<Sight>>,
     /// The content of that state is still to be read, to be told.
     pub(super) unread_but_tolerated: bool,
     pub(super) history: Option<Box<History>>,
+}
+
+/// Nothing.
+static CALM: UnderWay = UnderWay {
+    fruitless: 0,
+    disowned: false,
+    recalled: None,
+    learned: None,
+    suspects: Vec::new(),
+    exchanged: None,
+    shown: false,
+    again: false,
+    verifying: None,
+    incident: None,
+    failing: None,
+    tolerated: None,
+    unread_but_tolerated: false,
+    history: None,
+};
+
+impl UnderWay {
+    /// Whether it says no more than [`CALM`].
+    fn is_calm(&self) -> bool {
+        let Self { fruitless, disowned, recalled, learned, suspects, exchanged, .. } = self;
+        let Self { shown, again, verifying, incident, failing, tolerated, .. } = self;
+        let Self { unread_but_tolerated, history, .. } = self;
+        let any = *fruitless > 0 || *disowned || *shown || *again || *unread_but_tolerated;
+        let of_now = recalled.is_some() || learned.is_some() || verifying.is_some();
+        let boxed = incident.is_some() || failing.is_some() || tolerated.is_some();
+        let before = exchanged.is_some() || history.is_some() || !suspects.is_empty();
+        !(any || of_now || boxed || before)
+    }
+}
+
+impl std::ops::Deref for Guarded {
+    type Target = UnderWay;
+
+    fn deref(&self) -> &UnderWay {
+        self.under_way.as_deref().unwrap_or(&CALM)
+    }
+}
+
+impl std::ops::DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut UnderWay {
+        self.under_way.get_or_insert_default()
+    }
 }
 
 /// Cures in a row that left open whether they worked, or did not.
@@ -103,28 +158,20 @@ impl Guarded {
             seen_whole: None,
             whole_before_wall: whole_at,
             protected: Good { path, facts, policy },
-            disowned: false,
-            fruitless: 0,
             written: false,
             unread: false,
             told: false,
-            recalled: None,
-            learned: None,
-            suspects: Vec::new(),
             round: 0,
-            exchanged: None,
             busy: false,
-            shown: false,
-            again: false,
             epoch: 0,
-            verifying: None,
-            incident: None,
             questions: 0,
-            failing: None,
-            tolerated: None,
-            unread_but_tolerated: false,
-            history: None,
+            under_way: None,
         }
+    }
+
+    /// Keeps nothing of what is over.
+    fn calm_down(&mut self) {
+        self.under_way.take_if(|under_way| under_way.is_calm());
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -178,7 +225,7 @@ impl Guarded {
 
     /// When the change happened that a look has just shown.
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
-        let inode = self.seal.as_ref().map(InodeKey::of);
+        let inode = self.seal.as_deref().map(InodeKey::of);
         let (until, sharp) = match seen {
             Sight::Present(stat) if Some(InodeKey::of(stat)) == inode => (stat.ctime, true),
             _ => (now.file_time(), false),
@@ -186,7 +233,7 @@ impl Guarded {
         let inode = self.seen_whole.and(inode);
         let whole = self.seen_whole.unwrap_or_default().saturating_sub(SLACK);
         let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
-        let own = sharp && self.seal.as_ref().is_some_and(had_been);
+        let own = sharp && self.seal.as_deref().is_some_and(had_been);
         Window { whole, until, sharp, own, inode }
     }
 
@@ -194,12 +241,14 @@ impl Guarded {
     pub(super) fn ask(&mut self, now: Moment, file: FileId) -> Action {
         self.questions = self.questions.wrapping_add(1);
         let question = self.questions;
-        let incident = self.incident.as_deref_mut();
+        let since = self.whole_before;
+        let under_way = self.under_way.as_mut();
+        let incident = under_way.and_then(|under_way| under_way.incident.as_deref_mut());
         Action::Openers {
             file,
             question,
             inode: incident.as_ref().and_then(|incident| incident.inode),
-            since: self.whole_before,
+            since,
             changed: incident.as_ref().and_then(|incident| incident.changed),
             until: incident.as_ref().map_or(now.mono, |incident| incident.noticed),
             windows: incident.map(|incident| incident.ask(question)).unwrap_or_default(),
@@ -223,35 +272,43 @@ impl Guarded {
         Some(Bygone { span: Span { from: from.min(to), to }, complete })
     }
 
-    /// A look found it as it was sealed: whoever was seen until now did no harm.
+    /// A look found it as it was sealed, or as it was told and is left: whoever was seen until now
+    /// did no harm, or is told of.
     pub(super) fn found_whole(&mut self, now: Moment) {
         if self.verifying.is_some() || self.written || self.unread {
             return;
         }
         self.owes_nothing();
-        self.recalled = None;
-        self.fruitless = 0;
-        if let Some(incident) = self.incident.as_mut().filter(|incident| incident.unproven) {
-            incident.unproven = false;
-            incident.cured.get_or_insert(Kind::Restored);
+        if self.tolerated.is_none() {
+            self.whole_before_wall = now.wall;
+        }
+        if let Some(under_way) = &mut self.under_way {
+            under_way.recalled = None;
+            under_way.fruitless = 0;
+            let incident = under_way.incident.as_mut();
+            if let Some(incident) = incident.filter(|incident| incident.unproven) {
+                incident.unproven = false;
+                incident.cured.get_or_insert(Kind::Restored);
+            }
         }
         if self.incident.as_ref().is_some_and(|incident| !incident.drafts.is_empty()) {
             self.begin_round(now.mono);
         } else {
             self.forget_the_harmless(now.mono);
-            self.whole_before_wall = now.wall;
             if self.suspects.is_empty() {
                 self.whole_before = now.mono.saturating_sub(LATE);
             }
         }
+        self.calm_down();
     }
 
     /// What events told until now is dealt with, and no failure is left to tell.
     fn owes_nothing(&mut self) {
-        self.learned = None;
         self.told = false;
-        self.failing = None;
-        if let Some(history) = &mut self.history {
+        let Some(under_way) = &mut self.under_way else { return };
+        under_way.learned = None;
+        under_way.failing = None;
+        if let Some(history) = &mut under_way.history {
             history.reported.clear();
         }
     }
@@ -274,6 +331,13 @@ impl Guarded {
         tolerated
     }
 
+    /// What is there now is another state.
+    pub(super) fn tolerates_no_more(&mut self) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.tolerated = None;
+        }
+    }
+
     /// Whether a cure was one of too many in a row after which the file was not seen whole: then
     /// it is left for a while.
     pub(super) fn is_fruitless(&mut self, action: &str, stat: Option<&Stat>) -> bool {
@@ -286,13 +350,13 @@ impl Guarded {
     /// Whether this is not the inode of the seal. Directories are not told apart by inode.
     pub(super) fn is_another(&self, stat: &Stat) -> bool {
         self.protected.facts.kind != FileKind::Directory
-            && self.seal.is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
+            && self.seal.as_ref().is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
     }
 
     /// Holds later looks against this state. Its content is still to be read.
-    pub(super) fn seal_unread(&mut self, stat: Stat) {
-        self.seal = Some(stat);
+    pub(super) fn seal_unread(&mut self, stat: Stat) -> Arc<Stat> {
         self.unread = self.is_file();
+        Arc::clone(self.seal.insert(Arc::new(stat)))
     }
 
     /// Has the content read. A write seen after this moment leads to another reading.

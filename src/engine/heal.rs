@@ -49,10 +49,10 @@ impl Engine {
         let Some(guarded) = self.files.get(&file) else { return };
         let good = &guarded.protected.facts;
         let mut found = differences(good, &good.overlaid(&seen), &guarded.protected.policy);
-        let other = guarded.seal.is_some_and(|s| (s.dev, s.ino) != (seen.dev, seen.ino));
+        let other = guarded.seal.as_ref().is_some_and(|s| (s.dev, s.ino) != (seen.dev, seen.ino));
         if other && good.kind != FileKind::Directory {
             found.retain(|d| d.kind != Kind::Replaced);
-            found.insert(0, inode_differs(guarded.seal.map(|seal| seal.ino), seen.ino));
+            found.insert(0, inode_differs(guarded.seal.as_ref().map(|seal| seal.ino), seen.ino));
         } else if cure == Cure::Replace && found.iter().all(|d| d.kind != Kind::ContentChanged) {
             // A write was seen, and the modification time moved: same length, other bytes.
             found
@@ -131,6 +131,7 @@ impl Engine {
         let bygone = guarded.bygone(now, seen);
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
+        let (told, seal, whole) = (guarded.told, guarded.seal.clone(), guarded.whole_before_wall);
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.unasked().next().is_none() {
@@ -140,7 +141,7 @@ impl Engine {
                 Sight::Present(stat) => Some(stat.ctime),
                 _ => None,
             };
-            incident.inode = guarded.seal.map(|seal| (seal.dev, seal.ino));
+            incident.inode = seal.map(|seal| (seal.dev, seal.ino));
         }
         // What another look adds came with the same inode.
         let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
@@ -148,8 +149,8 @@ impl Engine {
         incident.replaced = replaced;
         incident.bygone = bygone;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
-        if !guarded.told && differs && !(failing && known(incident)) {
-            incident.draft(Draft::unannounced(now, round, window, guarded.whole_before_wall));
+        if !told && differs && !(failing && known(incident)) {
+            incident.draft(Draft::unannounced(now, round, window, whole));
         }
         for difference in found {
             let window = if difference.takes_reading() { read } else { window };
@@ -190,6 +191,7 @@ impl Engine {
             .incident
             .as_ref()
             .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
+        let had = guarded.seal.as_deref().filter(|_| taken_out).map(InodeKey::of);
         if let Some(incident) = guarded.incident.as_mut().filter(|_| !missed) {
             incident.respond(Response {
                 action: healed.action.to_owned(),
@@ -198,7 +200,6 @@ impl Engine {
             });
             incident.heals += 1;
             if healed.evidence {
-                let had = guarded.seal.as_ref().filter(|_| taken_out).map(InodeKey::of);
                 incident.await_evidence(ended, now, had);
             }
             if let Some(from) = &healed.from {

@@ -258,7 +258,7 @@ pub enum Action {
         /// Which file.
         file: FileId,
         /// The state.
-        stat: Stat,
+        stat: Arc<Stat>,
     },
     /// Does this name exist in the protected directory?
     CheckStranger {

@@ -24,15 +24,15 @@ mod report;
 mod seen;
 mod timers;
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use jiff::Timestamp;
 
 use crate::judge::Remedy;
-use crate::sense::{FileId, Hint, Observation, Sensor};
+use crate::sense::{FileId, FileMap, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
 pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight, Unread};
@@ -45,9 +45,10 @@ use timers::{Timer, Timers};
 
 /// The engine. See the module for what it promises.
 pub struct Engine {
-    /// In boxes: a table has room for up to twice of what is in it.
-    files: HashMap<FileId, Box<Guarded>>,
-    by_path: HashMap<Arc<Path>, FileId>,
+    files: FileMap<Guarded>,
+    /// By what `random` makes of the path, which is kept with the file.
+    by_path: HashTable<FileId>,
+    random: RandomState,
     timers: Timers,
     last_incident: Timestamp,
     /// A heal was ordered, and what was wrong is still to be worked out.
@@ -57,8 +58,9 @@ pub struct Engine {
 impl Default for Engine {
     fn default() -> Self {
         Self {
-            files: HashMap::new(),
-            by_path: HashMap::new(),
+            files: FileMap::default(),
+            by_path: HashTable::new(),
+            random: RandomState::new(),
             timers: Timers::default(),
             last_incident: Timestamp::UNIX_EPOCH,
             drift: None,
@@ -129,7 +131,9 @@ impl Engine {
     /// The file that protects `path` itself.
     #[must_use]
     pub fn id_of(&self, path: &Path) -> Option<FileId> {
-        self.by_path.get(path).copied()
+        let files = &self.files;
+        let same = |file: &FileId| files.get(file).is_some_and(|g| *g.protected.path == *path);
+        self.by_path.find(self.random.hash_one(path), same).copied()
     }
 
     /// Incidents that have not settled, or whose file is not whole.
@@ -145,9 +149,10 @@ impl Engine {
             .filter_map(|g| Some((&*g.protected.path, g.failing.as_ref()?.why.as_str())))
     }
 
-    /// Files of which it cannot be said just now that they are whole.
-    pub fn doubtful(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().filter(|g| g.is_doubtful()).map(|g| &*g.protected.path)
+    /// Files of which it cannot be said just now that they are whole, and when they last were.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&Path, Timestamp)> {
+        let doubtful = self.files.values().filter(|g| g.is_doubtful());
+        doubtful.map(|g| (&*g.protected.path, g.whole_before_wall))
     }
 
     /// Whether an incident of this file has not settled.
@@ -202,17 +207,31 @@ impl Engine {
         past: Past,
         out: &mut Vec<Action>,
     ) {
-        self.by_path.insert(protected.path.clone(), file);
+        self.name(&protected.path, file);
         let mut guarded = Guarded::new(protected, now);
         if guarded.seal.is_none() {
             guarded.unread = guarded.is_file();
             guarded.start_verify(file, out);
         }
-        self.files.insert(file, Box::new(guarded));
+        self.files.insert(file, guarded);
         if let Past::Told { complete, seen } = past {
             self.recall(now, file, complete, seen, out);
         }
         out.push(Action::Look { file });
+    }
+
+    /// From now on it is this file that has the path.
+    fn name(&mut self, path: &Path, file: FileId) {
+        let (files, random) = (&self.files, &self.random);
+        let of = |file: &FileId| files.get(file).map(|guarded| &*guarded.protected.path);
+        let hash = random.hash_one(path);
+        match self.by_path.find_mut(hash, |known| *known == file || of(known) == Some(path)) {
+            Some(known) => *known = file,
+            None => {
+                let rehash = |known: &FileId| random.hash_one(of(known).unwrap_or(path));
+                self.by_path.insert_unique(hash, file, rehash);
+            }
+        }
     }
 
     /// What was seen of a file before it was watched, as if it were seen now. The look at it
@@ -235,9 +254,13 @@ impl Engine {
     }
 
     fn unwatch(&mut self, file: FileId) {
-        if let Some(guarded) = self.files.remove(&file) {
-            self.by_path.remove(&guarded.protected.path);
+        if let Some(guarded) = self.files.get(&file) {
+            let hash = self.random.hash_one(&*guarded.protected.path);
+            if let Ok(entry) = self.by_path.find_entry(hash, |other| *other == file) {
+                entry.remove();
+            }
         }
+        self.files.remove(&file);
         self.timers.forget(file);
     }
 
@@ -251,7 +274,8 @@ impl Engine {
         }
         if let Hint::Child(name) = seen.hint {
             guarded.made(&name, &seen.by);
-            if !self.by_path.contains_key(&*guarded.child(&name)) {
+            let child = guarded.child(&name);
+            if self.id_of(&child).is_none() {
                 out.push(Action::CheckStranger { file, name });
             }
             return;
@@ -279,13 +303,13 @@ impl Engine {
         if guarded.tolerates(&sight) {
             return;
         }
-        guarded.tolerated = None;
+        guarded.tolerates_no_more();
         let Sight::Present(stat) = sight else {
             return self.astray(now, file, sight, out);
         };
         guarded.is_back();
         let good = &guarded.protected.facts;
-        let remedy = crate::judge::judge(good, guarded.seal.as_ref(), &stat, guarded.written);
+        let remedy = crate::judge::judge(good, guarded.seal.as_deref(), &stat, guarded.written);
         if remedy == Remedy::None {
             guarded.seen_whole = Some(now.mono);
         }

@@ -1,6 +1,8 @@
 //! What a look cannot tell: attributes and content that were read, held against what should
 //! be. What was read before a heal is not believed after it.
 
+use std::sync::Arc;
+
 use super::draft::Draft;
 use super::heal::{EVIDENCE_GRACE, GRACE, inode_differs};
 use super::incident::{Awaited, Incident};
@@ -22,11 +24,11 @@ impl Engine {
         found: Option<(&Facts, InodeKey)>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
+        let (good, policy) = (Arc::clone(&guarded.protected.facts), guarded.protected.policy);
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
         if let (Some(awaited), Some((facts, inode))) = (incident.evidence_came(), found) {
             let Awaited { round, at, window, replaced, had, bygone } = awaited;
-            let protected = &guarded.protected;
-            let read = differences(&protected.facts, facts, &protected.policy);
+            let read = differences(&good, facts, &policy);
             let content = read.into_iter().find(|d| d.kind == Kind::ContentChanged);
             // It may have come after the last look before the heal.
             let before = had.filter(|before| *before != inode);
@@ -90,7 +92,7 @@ impl Engine {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        guarded.seal_unread(stat);
+        let stat = guarded.seal_unread(stat);
         if guarded.is_file() {
             guarded.start_verify(file, out);
         } else {
@@ -139,7 +141,8 @@ impl Engine {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        guarded.seal = Some(stat);
+        let stat = Arc::new(stat);
+        guarded.seal = Some(Arc::clone(&stat));
         guarded.unread = false;
         guarded.round = guarded.round.saturating_add(1);
         if guarded.written {

@@ -53,8 +53,10 @@ impl Guarded {
     /// Drops suspects, but for those who opened the file lately and have not closed it: they
     /// may still do something through their descriptor.
     pub(super) fn forget_the_harmless(&mut self, now: Duration) {
-        self.keep_holders(now);
-        self.suspects.retain(|seen| seen.until == u32::MAX);
+        if !self.suspects.is_empty() {
+            self.keep_holders(now);
+            self.suspects.retain(|seen| seen.until == u32::MAX);
+        }
     }
 
     /// Drops suspects who can have done nothing in this round or later.
@@ -78,6 +80,7 @@ impl Guarded {
     /// do something in any round to come.
     fn keep_holders(&mut self, now: Duration) {
         let mut open: Vec<(u32, u64)> = Vec::new();
+        let round = self.round;
         for seen in self.suspects.iter_mut().rev() {
             let Some(id) = seen.process() else { continue };
             let last = !open.contains(&id);
@@ -86,7 +89,7 @@ impl Guarded {
             let known = seen.until == u32::MAX;
             seen.until = match last && holds {
                 true => u32::MAX,
-                false if known => self.round,
+                false if known => round,
                 false => seen.until,
             };
         }

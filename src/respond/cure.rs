@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
 use super::replica::is_as_staged;
-use super::{Patient, parents, repair, rewrite, stage};
+use super::{Patient, Ready, parents, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
 use crate::fault::{Point, reach};
@@ -112,7 +112,8 @@ fn put_back(
     {
         return outcome;
     }
-    let (outcome, staged_now) = match patient.replica.as_ref().and_then(Held::untouched) {
+    let ready = patient.replica.as_ref().map(Ready::replica);
+    let (outcome, staged_now) = match ready.as_ref().and_then(Held::untouched) {
         Some(held) => (exchanged(patient, held, prepare), false),
         None => match stage(&patient.facts, vault, slot, false) {
             Ok(replica) => {
@@ -188,7 +189,7 @@ fn rejoin(
     vault: &Vault,
     prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    let Some(from) = patient.shown.clone() else {
+    let Some(from) = patient.shown.as_deref().cloned() else {
         return Ok(Outcome::of("rejoin", Err(io::ErrorKind::NotFound.into())));
     };
     let (Some(slot), Some(name)) = (from.parent(), from.file_name()) else {
@@ -198,7 +199,7 @@ fn rejoin(
     rewrite::fill(patient, inode.as_fd(), vault)?;
     let stat = sys::stat::stat_fd(inode.as_fd())?;
     let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
-    let whole = patient.seal.is_some() && patient.look()? == patient.seal;
+    let whole = patient.seal.is_some() && patient.look()?.as_ref() == patient.seal.as_deref();
     let mut outcome = exchanged(patient, Held::hold(&now)?, prepare)?;
     outcome.healed.action = "rejoin";
     // The copy that lies ready was not needed for this.

@@ -8,6 +8,7 @@ mod cure;
 mod parents;
 mod patient;
 mod quarantine;
+mod ready;
 mod repair;
 mod replace;
 mod replica;
@@ -17,8 +18,9 @@ mod tree;
 
 pub use cure::{Outcome, perform};
 pub use parents::known_anew;
-pub use patient::Patient;
+pub use patient::{Around, Patient};
 pub use quarantine::{Quarantine, QuarantineError};
+pub use ready::Ready;
 pub use replace::{Hands, Way, replace};
 pub use replica::{
     Make, StageError, discard, discard_at, is_untouched, make_of, stage, stage_from_file, take_out,

@@ -22,8 +22,8 @@ use crate::sys::handle::Handle;
 /// of them.
 pub(super) fn put_back(patient: &Patient) -> io::Result<Option<PathBuf>> {
     let mut from = None;
-    for parent in patient.parents.iter() {
-        if *parent.path == *patient.mount_point || parent.path == Path::new("/") {
+    for parent in patient.around.parents.iter() {
+        if *parent.path == *patient.around.mount_point || parent.path == Path::new("/") {
             continue;
         }
         let right = match sys::stat::stat(&parent.path) {
@@ -61,7 +61,12 @@ pub fn known_anew(patient: &Patient) -> Arc<[Parent]> {
         let found = now.iter().find(|parent| parent.path == known.path)?;
         Some(Parent { ino: found.ino, handle: found.handle.clone(), ..known.clone() })
     };
-    patient.parents.iter().map(|known| anew(known).unwrap_or_else(|| known.clone())).collect()
+    patient
+        .around
+        .parents
+        .iter()
+        .map(|known| anew(known).unwrap_or_else(|| known.clone()))
+        .collect()
 }
 
 /// Where it was found, if it was.
@@ -101,7 +106,7 @@ fn put_back_one(parent: &Parent, patient: &Patient) -> io::Result<Option<PathBuf
 /// Where the original directory is now: the directory that holds it, and its name there.
 fn find(parent: &Parent, patient: &Patient) -> Option<(OwnedFd, std::ffi::OsString)> {
     let (kind, bytes) = parent.handle.clone()?;
-    let mount = sys::open::open_dir(&patient.mount_point).ok()?;
+    let mount = sys::open::open_dir(&patient.around.mount_point).ok()?;
     let found = sys::handle::open_by_handle(mount.as_fd(), &Handle { kind, bytes }).ok()?;
     let path = sys::handle::current_path(found.as_fd()).ok()?;
     let dir = sys::open::open_dir(path.parent()?).ok()?;
@@ -148,6 +153,7 @@ fn make(dir: &OwnedFd, name: &OsStr, parent: &Parent) -> io::Result<()> {
 /// Takes away the mounts that cover the file, the topmost first.
 pub(super) fn uncover(patient: &Patient) -> io::Result<()> {
     let table = MountTable::read()?;
-    let covering = table.covering(&patient.path, &patient.mount_point, patient.layers);
+    let covering =
+        table.covering(&patient.path, &patient.around.mount_point, patient.around.layers);
     covering.iter().rev().try_for_each(|mount| sys::mount::detach(&mount.mount_point))
 }

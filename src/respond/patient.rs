@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::baseline::{Parent, Replica};
+use super::Ready;
+use crate::baseline::Parent;
 use crate::judge::{Facts, FileKind, Stat};
 use crate::sys;
 
@@ -18,21 +19,28 @@ pub struct Patient {
     /// What is good, with the immutable bit among the flags where it is to be kept.
     pub facts: Arc<Facts>,
     /// What a look said when it was last whole.
-    pub seal: Option<Stat>,
+    pub seal: Option<Arc<Stat>>,
     /// The prepared copy.
-    pub replica: Option<Replica>,
-    /// The directories above, from the root of its filesystem down.
-    pub parents: Arc<[Parent]>,
+    pub replica: Option<Ready>,
+    /// Where it is.
+    pub around: Arc<Around>,
     /// Of a directory, enough to find it wherever it was renamed to.
     pub itself: Option<Box<Parent>>,
+    /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
+    pub pinned: bool,
+    /// Where the inode lies that an exchange took out and another mount shows.
+    pub shown: Option<Box<PathBuf>>,
+}
+
+/// What the files of a directory have in common.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// The directories above, from the root of its filesystem down.
+    pub parents: Arc<[Parent]>,
     /// Where its filesystem is mounted.
     pub mount_point: Arc<Path>,
     /// How many mounts lie over each other there; more cover the file.
     pub layers: usize,
-    /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
-    pub pinned: bool,
-    /// Where the inode lies that an exchange took out and another mount shows.
-    pub shown: Option<PathBuf>,
 }
 
 impl Patient {
@@ -83,7 +91,7 @@ impl Patient {
     #[must_use]
     pub fn slot(&self) -> Option<(PathBuf, OsString)> {
         let replica = self.replica.as_ref()?;
-        Some((replica.path.parent()?.to_owned(), replica.path.file_name()?.to_owned()))
+        Some((replica.slot().to_owned(), replica.name()))
     }
 }
 

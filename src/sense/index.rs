@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::few::Few;
 use super::inodes::name_of;
 use super::nodes::{Node, Nodes, Place};
 
-use crate::sense::{FileId, Hint};
+use crate::sense::{FileId, FileMap, Hint};
 use crate::sys::fanotify::MaskFlags;
 
 /// What is done to a file through itself. `OPEN`, because a descriptor that somebody holds can
@@ -61,14 +62,15 @@ pub(super) enum Part {
 #[derive(Debug)]
 struct Parts {
     path: Arc<Path>,
-    own: Vec<(Place, Part)>,
+    own: Few<(Place, Part), 3>,
     /// The directories above: those of the whole directory, as a rule.
     above: Arc<[Place]>,
 }
 
 impl Parts {
     fn has(&self, place: Place, part: Part) -> bool {
-        self.own.contains(&(place, part)) || (part == Part::Above && self.above.contains(&place))
+        self.own.iter().any(|own| *own == (place, part))
+            || (part == Part::Above && self.above.contains(&place))
     }
 }
 
@@ -85,9 +87,9 @@ struct Name {
 pub(super) struct Index<K> {
     nodes: Nodes<K>,
     names: HashTable<Name>,
-    files: HashMap<FileId, Parts>,
-    /// Of each directory, those above the files in it.
-    above: HashMap<Place, Arc<[Place]>>,
+    files: FileMap<Parts>,
+    /// Of each directory, a path in it and those above that.
+    above: HashMap<Place, (Arc<Path>, Arc<[Place]>)>,
     random: RandomState,
 }
 
@@ -111,6 +113,11 @@ impl<K: Clone + Eq + Hash> Index<K> {
         mask(&node)
     }
 
+    /// The path of a file for which an inode plays a part.
+    pub(super) fn path(&self, id: FileId) -> Option<&Arc<Path>> {
+        self.files.get(&id).map(|parts| &parts.path)
+    }
+
     /// The number of an inode that plays a part; good as long as it plays one.
     pub(super) fn place(&self, key: &K) -> Option<Place> {
         self.nodes.find(key).map(|(place, _)| place)
@@ -118,11 +125,8 @@ impl<K: Clone + Eq + Hash> Index<K> {
 
     pub(super) fn add(&mut self, id: FileId, path: &Arc<Path>, key: &K, part: Part) -> Place {
         let place = self.nodes.place(key);
-        let parts = self.files.entry(id).or_insert_with(|| Parts {
-            path: Arc::clone(path),
-            own: Vec::new(),
-            above: Arc::default(),
-        });
+        let new = || Parts { path: Arc::clone(path), own: Few::default(), above: Arc::default() };
+        let Some(parts) = self.files.get_or_insert_with(id, new) else { return place };
         if parts.has(place, part) {
             return place;
         }
@@ -142,6 +146,24 @@ impl<K: Clone + Eq + Hash> Index<K> {
         place
     }
 
+    /// The directories above a path in the directory `holder`, as they are known of another file
+    /// there.
+    pub(super) fn above(&self, path: &Path, holder: Place) -> Option<Arc<[Place]>> {
+        let (other, above) = self.above.get(&holder)?;
+        (other.parent() == path.parent()).then(|| Arc::clone(above))
+    }
+
+    /// These are the directories above a file that has none yet.
+    pub(super) fn add_above(&mut self, id: FileId, above: Arc<[Place]>) {
+        let Some(parts) = self.files.get_mut(&id) else { return };
+        for place in &*above {
+            if let Some(node) = self.nodes.get_mut(*place) {
+                play(node, id, Part::Above);
+            }
+        }
+        parts.above = above;
+    }
+
     /// Takes every part that this inode plays for `id` away.
     pub(super) fn remove_object(&mut self, id: FileId, place: Place) -> Vec<K> {
         self.retain(id, |other, _| other != place)
@@ -151,16 +173,15 @@ impl<K: Clone + Eq + Hash> Index<K> {
     /// that lost one.
     pub(super) fn retain(&mut self, id: FileId, keep: impl Fn(Place, Part) -> bool) -> Vec<K> {
         let Some(parts) = self.files.get_mut(&id) else { return Vec::new() };
-        let mut lost: Vec<_> =
-            parts.own.extract_if(.., |(place, part)| !keep(*place, *part)).collect();
+        let mut lost = parts.own.extract(|(place, part)| !keep(*place, *part));
         let (stay, go): (Vec<_>, Vec<_>) =
             parts.above.iter().partition(|place| keep(**place, Part::Above));
-        let new = parts.own.extract_if(.., |(_, part)| *part == Part::Above);
-        let above: Vec<Place> = stay.into_iter().chain(new.map(|(place, _)| place)).collect();
+        let new = parts.own.extract(|(_, part)| *part == Part::Above);
+        let new = new.into_iter().map(|(place, _)| place);
+        let above: Vec<Place> = stay.into_iter().chain(new).collect();
         lost.extend(go.into_iter().map(|place| (place, Part::Above)));
-        parts.own.shrink_to_fit();
         if *parts.above != *above {
-            parts.above = share(&mut self.above, above);
+            parts.above = share(&mut self.above, &parts.path, above);
         }
         let keys = lost.iter().filter_map(|(place, _)| self.nodes.key(*place).cloned()).collect();
         for (place, part) in lost {
@@ -185,7 +206,7 @@ impl<K: Clone + Eq + Hash> Index<K> {
             Part::Itself => node.itself.remove(id),
             Part::ItselfDirectory => node.directory().directory.remove(id),
             Part::Holds(_) => node.directory().names -= 1,
-            Part::Above => node.directory().above.remove(id),
+            Part::Above => node.directory().above -= 1,
         }
         if mask(node).is_empty() {
             self.nodes.remove(place);
@@ -203,8 +224,13 @@ impl<K: Clone + Eq + Hash> Index<K> {
         let mut hints = Vec::new();
         // A directory's event about itself may come with no object but the directory.
         let itself = object.or_else(|| dir.filter(|(_, name)| name.is_empty()).map(|(key, _)| key));
-        if let Some((_, node)) = itself.and_then(|key| self.nodes.find(key)) {
+        if let Some((place, node)) = itself.and_then(|key| self.nodes.find(key)) {
             own_hints(node, mask, &mut hints);
+            let (gone, above) = (taken_away(mask), node.directory.as_ref().map_or(0, |d| d.above));
+            if above > 0 && !gone.is_empty() {
+                let below = self.files.iter().filter(|(_, parts)| parts.has(place, Part::Above));
+                hints.extend(below.flat_map(|(id, _)| gone.iter().map(move |h| (id, h.clone()))));
+            }
         }
         if let Some((key, name)) = dir
             && !name.is_empty()
@@ -234,20 +260,24 @@ impl<K: Clone + Eq + Hash> Index<K> {
 }
 
 impl Name {
-    fn name<'a>(&self, files: &'a HashMap<FileId, Parts>) -> &'a [u8] {
+    fn name<'a>(&self, files: &'a FileMap<Parts>) -> &'a [u8] {
         let parts = files.get(&self.id);
         parts.and_then(|parts| name_of(&parts.path, self.up)).unwrap_or_default()
     }
 }
 
 /// The same directories, in the same place of memory if another file in the directory has them.
-fn share(known: &mut HashMap<Place, Arc<[Place]>>, above: Vec<Place>) -> Arc<[Place]> {
+fn share(
+    known: &mut HashMap<Place, (Arc<Path>, Arc<[Place]>)>,
+    path: &Arc<Path>,
+    above: Vec<Place>,
+) -> Arc<[Place]> {
     let Some(first) = above.first() else { return Arc::default() };
-    if let Some(known) = known.get(first).filter(|known| ***known == *above) {
+    if let Some((_, known)) = known.get(first).filter(|(_, known)| **known == *above) {
         return Arc::clone(known);
     }
     let new: Arc<[Place]> = above.as_slice().into();
-    known.insert(*first, Arc::clone(&new));
+    known.insert(*first, (Arc::clone(path), Arc::clone(&new)));
     new
 }
 
@@ -256,7 +286,7 @@ fn play(node: &mut Node, id: FileId, part: Part) {
         Part::Itself => node.itself.insert(id),
         Part::ItselfDirectory => node.directory().directory.insert(id),
         Part::Holds(_) => node.directory().names += 1,
-        Part::Above => node.directory().above.insert(id),
+        Part::Above => node.directory().above += 1,
     }
 }
 
@@ -266,7 +296,7 @@ fn mask(node: &Node) -> MaskFlags {
     played(!node.itself.is_empty(), OWN)
         | played(directory.is_some_and(|d| !d.directory.is_empty()), OWN | NAMES)
         | played(directory.is_some_and(|d| d.names > 0), NAMES | ABOVE)
-        | played(directory.is_some_and(|d| !d.above.is_empty()), ABOVE)
+        | played(directory.is_some_and(|d| d.above > 0), ABOVE)
 }
 
 fn own_hints(node: &Node, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
@@ -276,9 +306,6 @@ fn own_hints(node: &Node, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
     let Some(directory) = &node.directory else { return };
     for id in directory.directory.iter().filter(|id| !node.itself.contains(*id)) {
         hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
-    }
-    for id in directory.above.iter() {
-        hints.extend(taken_away(mask).into_iter().map(|hint| (id, hint)));
     }
 }
 

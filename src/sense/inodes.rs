@@ -34,6 +34,14 @@ pub(super) fn inodes_of(path: &Path, kind: Watched) -> Vec<Needed> {
     all
 }
 
+/// The part that is played by what a path names.
+pub(super) fn part_of(kind: Watched) -> Part {
+    match kind {
+        Watched::File => Part::Itself,
+        Watched::Directory => Part::ItselfDirectory,
+    }
+}
+
 /// The last name of the path, or the one so many above that.
 pub(super) fn name_of(path: &Path, up: u16) -> Option<&[u8]> {
     Some(path.ancestors().nth(up.into())?.file_name()?.as_bytes())
@@ -52,11 +60,7 @@ fn add_holder(
     if let Ok(itself) = open_path_at(fd.as_fd(), name)
         && path.parent() == Some(above)
     {
-        let part = match kind {
-            Watched::File => Part::Itself,
-            Watched::Directory => Part::ItselfDirectory,
-        };
-        all.push(Needed { fd: itself, path: path.to_owned(), part });
+        all.push(Needed { fd: itself, path: path.to_owned(), part: part_of(kind) });
     }
     if let Ok(fd) = fd.try_clone() {
         all.push(Needed { fd, path: above.to_owned(), part: Part::Holds(up) });

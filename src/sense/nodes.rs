@@ -1,6 +1,8 @@
-//! Inodes by number, so that whoever speaks of one needs four bytes and not its whole key.
+//! Inodes by number, so that whoever speaks of one needs four bytes and not its whole key. What is
+//! known of them lies one beside the other.
 
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 
@@ -8,7 +10,20 @@ use crate::sense::FileId;
 
 /// The number of an inode, as long as it plays a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place(u32);
+pub(super) struct Place(NonZeroU32);
+
+impl Place {
+    /// What is at `index`. As many inodes as there are no numbers for need more memory than there
+    /// is.
+    fn of(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.unwrap_or(NonZeroU32::MAX))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// An inode's parts, for all files.
 #[derive(Debug, Default)]
@@ -24,8 +39,8 @@ pub(super) struct Node {
 pub(super) struct Directory {
     /// For whom it is protected itself.
     pub(super) directory: Ids,
-    /// For whom it is above.
-    pub(super) above: Ids,
+    /// For how many it is above: there may be many, and few ever ask for which.
+    pub(super) above: usize,
     /// How many names it holds.
     pub(super) names: usize,
 }
@@ -101,32 +116,32 @@ impl Ids {
     }
 }
 
-/// See the module. `K` is what a sensor calls an inode.
+/// See the module. `K` is what a sensor calls an inode, `V` what it knows of it.
 #[derive(Debug)]
-pub(super) struct Nodes<K> {
-    all: Vec<Option<(K, Node)>>,
+pub(super) struct Nodes<K, V = Node> {
+    all: Vec<Option<(K, V)>>,
     free: Vec<Place>,
     by_key: HashTable<Place>,
     random: RandomState,
 }
 
-impl<K> Default for Nodes<K> {
+impl<K, V> Default for Nodes<K, V> {
     fn default() -> Self {
         let (all, free, by_key) = Default::default();
         Self { all, free, by_key, random: RandomState::new() }
     }
 }
 
-impl<K: Clone + Eq + Hash> Nodes<K> {
+impl<K: Clone + Eq + Hash, V: Default> Nodes<K, V> {
     /// The number of this inode, which is given one if it has none.
     pub(super) fn place(&mut self, key: &K) -> Place {
         if let Some((place, _)) = self.find(key) {
             return place;
         }
-        let new = Some((key.clone(), Node::default()));
+        let new = Some((key.clone(), V::default()));
         let place = match self.free.pop() {
             Some(place) => {
-                if let Some(slot) = self.all.get_mut(place.0 as usize) {
+                if let Some(slot) = self.all.get_mut(place.index()) {
                     *slot = new;
                 }
                 place
@@ -137,8 +152,7 @@ impl<K: Clone + Eq + Hash> Nodes<K> {
                     self.all.reserve_exact(self.all.len() / 8 + 16);
                 }
                 self.all.push(new);
-                // As many inodes need more memory than there is.
-                Place(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
+                Place::of(self.all.len() - 1)
             }
         };
         let (all, random) = (&self.all, &self.random);
@@ -147,15 +161,18 @@ impl<K: Clone + Eq + Hash> Nodes<K> {
         place
     }
 
-    pub(super) fn find(&self, key: &K) -> Option<(Place, &Node)> {
+    pub(super) fn find(&self, key: &K) -> Option<(Place, &V)> {
         let hash = self.random.hash_one(Some(key));
         let place = self.by_key.find(hash, |place| key_of(&self.all, *place) == Some(key))?;
-        let (_, node) = self.all.get(place.0 as usize)?.as_ref()?;
-        Some((*place, node))
+        Some((*place, self.get(*place)?))
     }
 
-    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Node> {
-        self.all.get_mut(place.0 as usize)?.as_mut().map(|(_, node)| node)
+    pub(super) fn get(&self, place: Place) -> Option<&V> {
+        self.all.get(place.index())?.as_ref().map(|(_, node)| node)
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut V> {
+        self.all.get_mut(place.index())?.as_mut().map(|(_, node)| node)
     }
 
     pub(super) fn key(&self, place: Place) -> Option<&K> {
@@ -167,10 +184,15 @@ impl<K: Clone + Eq + Hash> Nodes<K> {
         let hash = self.random.hash_one(self.key(place));
         let Ok(entry) = self.by_key.find_entry(hash, |other| *other == place) else { return };
         entry.remove();
-        if let Some(slot) = self.all.get_mut(place.0 as usize) {
+        if let Some(slot) = self.all.get_mut(place.index()) {
             *slot = None;
             self.free.push(place);
         }
+    }
+
+    /// All of them, and what they are called.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.all.iter().flatten()
     }
 
     #[cfg(test)]
@@ -179,6 +201,6 @@ impl<K: Clone + Eq + Hash> Nodes<K> {
     }
 }
 
-fn key_of<K>(all: &[Option<(K, Node)>], place: Place) -> Option<&K> {
-    all.get(place.0 as usize)?.as_ref().map(|(key, _)| key)
+fn key_of<K, V>(all: &[Option<(K, V)>], place: Place) -> Option<&K> {
+    all.get(place.index())?.as_ref().map(|(key, _)| key)
 }

@@ -57,7 +57,7 @@ impl Ledger {
         match action {
             Action::Seal { file, stat } => {
                 let place = file.0 as usize;
-                self.seals.insert(place, *stat);
+                self.seals.insert(place, **stat);
                 let belied = world.inodes.iter().enumerate().find(|(key, inode)| {
                     inode.ino == stat.ino && inode.ctime == stat.ctime.sec && !world.is_good(*key)
                 });

@@ -34,7 +34,7 @@ impl Case {
             path: case.world.places[0].path.as_path().into(),
             facts: good.into(),
             policy,
-            seal: Some(seal),
+            seal: Some(seal.into()),
             whole_at: wall(0),
         });
         case.feed(Input::Watch { file: FILE, protected, past: Past::Unknown });

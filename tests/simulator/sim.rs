@@ -119,7 +119,7 @@ impl Sim {
                 path: self.stage.world.places[place].path.as_path().into(),
                 facts: ward.facts.clone().into(),
                 policy,
-                seal: ward.seal,
+                seal: ward.seal.map(Into::into),
                 whole_at: wall(self.stage.world.now),
             };
             let (protected, past) = (Box::new(protected), Past::Unknown);
@@ -221,7 +221,7 @@ impl Sim {
                 self.flying.push(Flying::Heal { file, cure, incident });
             }
             Action::Seal { file, stat } => {
-                self.wards[file.0 as usize].seal = Some(stat);
+                self.wards[file.0 as usize].seal = Some(*stat);
             }
             Action::Openers { file, question, since, .. } => {
                 let since = since.as_micros() as u64;

@@ -11,6 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Alarm;
 use super::peer::{Rights, rights};
@@ -24,10 +25,9 @@ const ROOT_CONNECTIONS: usize = 32;
 const OTHER_CONNECTIONS: usize = 16;
 /// How long a peer may take to send its request line and headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
-/// How often it is seen to that the socket still has its name.
-const LOOK_AFTER_NAME: Duration = Duration::from_secs(1);
-/// How often it shows that it goes on.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// How often it is seen to that the socket still has its name, and shows that it goes on: both at
+/// once, for each wakes an idle machine.
+const ROUND: Duration = Duration::from_secs(5);
 /// Who is being answered when it ends has so long.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait when the kernel has no descriptor to spare.
@@ -46,12 +46,13 @@ pub(super) async fn serve(
     let alarm = Arc::clone(&app.alarm);
     let router = router(app);
     let seats = Seats::new();
+    let began = Instant::now();
     tokio::select! {
-        () = serve_name(unix, &socket, &alarm, |unix| {
+        () = serve_name(unix, (&socket, began), &alarm, |unix| {
             serve_unix(unix, readers, router.clone(), &seats)
         }) => {}
         () = serve_health(health, changed, &router, &seats) => {}
-        () = live(&alive) => {}
+        () = live(&alive, began) => {}
         _ = stopped => {}
     }
     // Whoever takes longer is told nothing.
@@ -91,14 +92,14 @@ impl Seats {
 /// Serves, and has the name again where somebody takes it away.
 async fn serve_name<F: Future<Output = ()>>(
     mut listener: UnixListener,
-    socket: &Socket,
+    (socket, began): (&Socket, Instant),
     alarm: &Alarm,
     serve: impl Fn(UnixListener) -> F,
 ) {
     loop {
         let new = tokio::select! {
             () = serve(listener) => return,
-            new = name_lost(socket, alarm) => new,
+            new = name_lost(socket, began, alarm) => new,
         };
         match UnixListener::from_std(new) {
             Ok(new) => listener = new,
@@ -111,11 +112,16 @@ async fn serve_name<F: Future<Output = ()>>(
 }
 
 /// Waits until the name is taken away, and returns what listens there instead.
-async fn name_lost(socket: &Socket, alarm: &Alarm) -> std::os::unix::net::UnixListener {
+async fn name_lost(
+    socket: &Socket,
+    began: Instant,
+    alarm: &Alarm,
+) -> std::os::unix::net::UnixListener {
     let path = escape_path(socket.path());
     let mut told = String::new();
+    let mut rounds = rounds(began);
     loop {
-        tokio::time::sleep(LOOK_AFTER_NAME).await;
+        rounds.tick().await;
         let why = match socket.renewed() {
             None => continue,
             Some(Ok(new)) => {
@@ -190,11 +196,19 @@ async fn serve_loopback(listener: Option<TcpListener>, router: &Router, seats: &
 }
 
 /// Shows again and again that this thread goes on.
-async fn live(health: &Health) {
+async fn live(health: &Health, began: Instant) {
+    let mut rounds = rounds(began);
     loop {
         health.control.work();
-        tokio::time::sleep(SIGN_OF_LIFE).await;
+        rounds.tick().await;
     }
+}
+
+/// At the same moments for whoever asks.
+fn rounds(began: Instant) -> Interval {
+    let mut rounds = tokio::time::interval_at(began + ROUND, ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    rounds
 }
 
 /// An accept fails for one peer, or because the process is out of descriptors; either passes.

@@ -13,12 +13,14 @@
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Duration;
 
+use inotify::Watches;
 use jiff::{SignedDuration, Timestamp};
 
-use self::units::{is_unit, time_of, unit_dirs, units};
+use self::units::{Bell, is_unit, units};
 use super::guard::Guard;
 use super::protect;
 use super::scribe::Note;
@@ -38,6 +40,11 @@ const TOGETHER: SignedDuration = SignedDuration::from_secs(3);
 /// …but none waits for longer.
 const LONGEST: SignedDuration = SignedDuration::from_secs(30);
 
+/// The units are looked through this often where a bell rings for each change of them…
+const SELDOM: Duration = Duration::from_secs(300);
+/// …and where none does.
+const OFTEN: Duration = Duration::from_secs(5);
+
 const ADOPTED: &str =
     "it is one of steadfast's own files: what is there now counts as right from here on";
 const CAME: &str = "it is new, and has a say in how steadfast is run";
@@ -48,8 +55,12 @@ pub(super) struct Own {
     program: Option<PathBuf>,
     /// The configuration in use.
     config: PathBuf,
-    /// The directories of units, as they were when they were last looked through.
-    seen: Vec<(PathBuf, SystemTime)>,
+    /// Rings when a unit may have come; `None` where that is refused.
+    bell: Option<Bell>,
+    /// When to look for one all the same.
+    next: Duration,
+    /// It is being looked for one.
+    under_way: bool,
     /// Being read for the first time; and whether they were not there before.
     reading: BTreeMap<PathBuf, bool>,
     /// A change of them is on record.
@@ -73,6 +84,11 @@ const POLICY: Policy = Policy {
     unexpected: Unexpected::Report,
 };
 
+/// Our units, and whether whatever comes or goes from here on is told.
+pub(super) fn look(watches: Option<Watches>) -> (BTreeSet<PathBuf>, bool) {
+    units::watched_units(watches)
+}
+
 /// Reads one, without keeping a copy.
 pub(super) fn read(path: &Path) -> Result<Record, String> {
     protect::take_as_it_is(path, POLICY, Origin::Own).map_err(|e| e.to_string())
@@ -84,7 +100,9 @@ impl Own {
         Self {
             program: program(),
             config: real(config_file.unwrap_or(Path::new(USUAL_FILE))),
-            seen: Vec::new(),
+            bell: Bell::new().ok(),
+            next: Duration::ZERO,
+            under_way: false,
             reading: BTreeMap::new(),
             told: BTreeSet::new(),
             message: None,
@@ -102,14 +120,9 @@ impl Own {
         there.chain(units()).collect()
     }
 
-    /// Whether something came into a directory of units, or went, since the last call.
-    fn units_changed(&mut self) -> bool {
-        let same = |(dir, at): &(PathBuf, SystemTime)| time_of(dir) == Some(*at);
-        let changed = !self.seen.iter().all(same);
-        if changed || self.seen.is_empty() {
-            self.seen = unit_dirs();
-        }
-        changed
+    /// Readable when a unit may have come.
+    pub(super) fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(Bell::fd)
     }
 
     /// Whether it is still one, be it there or not.
@@ -167,25 +180,51 @@ impl Guard {
                 self.guard(record);
             }
         }
-        self.own.units_changed();
         self.look_for_own(!first);
     }
 
     /// Has what is there and not watched read; `late` if what was there is known already.
     pub(super) fn look_for_own(&mut self, late: bool) {
-        for path in self.own.all() {
+        let all = self.own.all();
+        self.read_own(all, late);
+    }
+
+    fn read_own(&mut self, all: BTreeSet<PathBuf>, late: bool) {
+        for path in all {
             if self.engine.id_of(&path).is_none() && !self.own.reading.contains_key(&path) {
                 self.own.reading.insert(path.clone(), late && is_unit(&path));
-                self.reader.push(Reading::Own(path.to_path_buf()));
+                self.reader.push(Reading::Own(path));
             }
         }
     }
 
-    /// A unit or a drop-in may have come since.
-    pub(super) fn look_for_own_again(&mut self) {
-        if self.own.units_changed() {
-            self.look_for_own(true);
+    /// The bell rang: a unit or a drop-in may have come.
+    pub(super) fn own_may_have_come(&mut self) {
+        if self.own.bell.as_mut().is_some_and(Bell::has_rung) {
+            self.own.next = Duration::ZERO;
         }
+        self.look_for_own_again();
+    }
+
+    /// Has the units looked through where that is due.
+    pub(super) fn look_for_own_again(&mut self) {
+        let now = self.now().mono;
+        if !self.own.under_way && now >= self.own.next {
+            self.own.under_way = true;
+            self.own.next = now + SELDOM;
+            self.reader.push(Reading::Units(self.own.bell.as_ref().map(Bell::watches)));
+        }
+    }
+
+    /// These units are there now; `told` if the bell rings for others that come.
+    pub(super) fn own_found(&mut self, all: BTreeSet<PathBuf>, told: bool) {
+        self.own.under_way = false;
+        if !told {
+            self.own.next = self.own.next.min(self.now().mono + OFTEN);
+        }
+        self.read_own(all, true);
+        // It may have rung meanwhile.
+        self.look_for_own_again();
     }
 
     /// One was read: for the first time, or after it was told that it is not as it was.

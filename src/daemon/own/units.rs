@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+
+use inotify::{Inotify, WatchMask, Watches};
 
 /// Where the service manager looks for units.
 const UNIT_DIRS: [&str; 6] = [
@@ -16,23 +19,56 @@ const UNIT_DIRS: [&str; 6] = [
     "/lib/systemd/system",
 ];
 
-pub(super) fn time_of(dir: &Path) -> Option<SystemTime> {
-    dir.metadata().ok()?.modified().ok()
+/// Tells when something comes into a directory of units, or goes.
+#[derive(Debug)]
+pub(super) struct Bell(Inotify);
+
+impl Bell {
+    /// It rings for no directory yet: see [`watched_units`].
+    pub(super) fn new() -> io::Result<Self> {
+        Inotify::init().map(Self)
+    }
+
+    /// Readable once it has rung.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// What has it ring.
+    pub(super) fn watches(&self) -> Watches {
+        self.0.watches()
+    }
+
+    /// Whether it has, since the last call.
+    pub(super) fn has_rung(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let mut rung = false;
+        while self.0.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {
+            rung = true;
+        }
+        rung
+    }
 }
 
-/// The directories of units, and those in them of drop-ins for ours and of what is enabled, with
-/// their times.
-pub(super) fn unit_dirs() -> Vec<(PathBuf, SystemTime)> {
+/// Our units, and whether the bell rings for whatever comes or goes from here on.
+pub(super) fn watched_units(watches: Option<Watches>) -> (BTreeSet<PathBuf>, bool) {
+    let Some(mut watches) = watches else { return (units().collect(), false) };
+    let come_or_go = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::ONLYDIR;
+    let mut all = true;
+    let dirs = unit_dirs(|dir| all &= watches.add(dir, come_or_go).is_ok());
+    (units_in(dirs).collect(), all)
+}
+
+/// The directories of units, and those in them of drop-ins for ours and of what is enabled. Each
+/// is given to `watch` before it is looked into.
+fn unit_dirs(mut watch: impl FnMut(&Path)) -> Vec<PathBuf> {
     let tops: BTreeSet<PathBuf> =
         UNIT_DIRS.iter().filter_map(|dir| Path::new(dir).canonicalize().ok()).collect();
-    let below: Vec<PathBuf> = tops.iter().flat_map(|top| entries(top)).collect();
-    let below = below.into_iter().filter(|dir| may_hold_ours(dir) && dir.is_dir());
-    tops.iter()
-        .cloned()
-        .chain(below)
-        .filter_map(|dir| Some((time_of(&dir)?, dir)))
-        .map(|(at, dir)| (dir, at))
-        .collect()
+    tops.iter().for_each(|dir| watch(dir));
+    let below = tops.iter().flat_map(|top| entries(top));
+    let below: Vec<_> = below.filter(|dir| may_hold_ours(dir) && dir.is_dir()).collect();
+    below.iter().for_each(|dir| watch(dir));
+    tops.into_iter().chain(below).collect()
 }
 
 /// Whether the name of this directory below one of units lets it hold something of ours.
@@ -50,7 +86,11 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 
 /// Our units, their drop-ins, and the links that enable them.
 pub(super) fn units() -> impl Iterator<Item = PathBuf> {
-    let all = unit_dirs().into_iter().flat_map(|(dir, _)| entries(&dir));
+    units_in(unit_dirs(|_| ()))
+}
+
+fn units_in(dirs: Vec<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let all = dirs.into_iter().flat_map(|dir| entries(&dir));
     all.filter(|path| is_unit(path) && path.symlink_metadata().is_ok_and(|m| !m.is_dir()))
 }
 

@@ -167,7 +167,7 @@ impl Sweep {
         let seldom = if self.seldom.files.is_empty() { Duration::MAX } else { wait(&self.seldom) };
         let idle = self.often.files.is_empty() && !self.seldom.files.is_empty();
         let often = if idle { Duration::MAX } else { wait(&self.often) };
-        self.next_chores.saturating_sub(now).min(often).min(seldom)
+        self.chores_at().saturating_sub(now).min(often).min(seldom)
     }
 
     /// Begins a round at once, or as soon as the one under way is done: were that begun anew at
@@ -175,6 +175,16 @@ impl Sweep {
     pub(in crate::daemon) fn everything_now(&mut self) {
         self.often.next_round = Duration::ZERO;
         self.seldom.next_round = Duration::ZERO;
+    }
+
+    /// When what is seen to now and then is seen to next.
+    pub(super) fn chores_at(&self) -> Duration {
+        self.next_chores.min(self.next_content)
+    }
+
+    /// What is seen to now and then is seen to by then.
+    pub(in crate::daemon) fn chores_by(&mut self, time: Duration) {
+        self.next_chores = self.next_chores.min(time);
     }
 
     /// Looks often again: it is not known what events tell of.

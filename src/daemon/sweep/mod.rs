@@ -25,8 +25,10 @@ pub use lanes::Sweep;
 const FAST: Duration = Duration::from_secs(1);
 /// …and where a self-test has shown that events tell of every way to clear the bit.
 const SLOW: Duration = Duration::from_secs(30);
-/// How often the rest is seen to.
+/// How often the rest is seen to…
 const CHORES: Duration = Duration::from_secs(1);
+/// …and where there is nothing to see to, by all that is known. Each time wakes an idle machine.
+const CHORES_AT_REST: Duration = Duration::from_secs(5);
 /// Files looked at before events are served again: about half a millisecond.
 const SLICE: usize = 256;
 /// Between two slices everybody else has the processor: the guard runs before them.
@@ -35,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// symlink to the same place is found too.
 const THOROUGH: u32 = 16;
 /// How often the mounts of other namespaces are searched for bind-mounted files.
-const PINNED_EVERY: Duration = Duration::from_secs(15);
+const PINNED_EVERY: Duration = Duration::from_secs(60);
 /// How often it is tried to make a copy that could not be made.
 const STAGE_EVERY: Duration = Duration::from_secs(10);
 
@@ -48,9 +50,12 @@ impl Guard {
     /// Does a slice of the round that is under way, or begins one that is due.
     pub(in crate::daemon) fn sweep_some(&mut self) {
         let now = self.now().mono;
-        if now >= self.sweep.next_chores {
-            self.sweep.next_chores = now + CHORES;
+        if now >= self.sweep.chores_at() {
+            self.sweep.next_chores = now + CHORES_AT_REST;
             self.do_chores(now);
+            if self.troubled().next().is_some() || !self.sweep.last_health.is_empty() {
+                self.sweep.next_chores = now + CHORES;
+            }
         }
         if now >= self.sweep.next_beat {
             self.sweep.next_beat = now + BEAT;
@@ -100,7 +105,7 @@ impl Guard {
     /// Remembers beyond the end of this process when everything was last seen whole.
     pub(in crate::daemon) fn beat(&self) {
         let Some(at) = self.sweep.whole() else { return };
-        let doubtful = self.engine.doubtful().map(std::path::Path::to_owned);
+        let doubtful = self.engine.doubtful().map(|(path, whole)| (path.to_owned(), whole));
         let except: Vec<_> = doubtful.take(MOST_DOUBTFUL + 1).collect();
         // Where so much is in doubt, what was said before still holds.
         if except.len() <= MOST_DOUBTFUL {

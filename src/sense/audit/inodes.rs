@@ -6,14 +6,16 @@
 //! file that is none of ours, so a life ends with the last name.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroI64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::attribute::{InodeKey, Touched};
 use crate::judge::FileTime;
-use crate::sense::FileId;
-use crate::sense::nodes::Ids;
+use crate::sense::few::Few;
+use crate::sense::nodes::{Ids, Nodes, Place};
+use crate::sense::{FileId, FileMap};
 
 /// Device and inode as audit has them.
 pub(super) type Number = ((u32, u32), u64);
@@ -31,36 +33,64 @@ pub(super) struct Since {
     pub(super) open: Instant,
 }
 
+/// Nanoseconds on one of the two clocks: half of what a moment takes otherwise, and there are
+/// several for each file. Ours counts from when the watch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Nanos(NonZeroI64);
+
+impl Nanos {
+    /// Odd, so that it is never none.
+    fn of(nanoseconds: i64) -> Self {
+        Self(NonZeroI64::new(nanoseconds | 1).unwrap_or(NonZeroI64::MIN))
+    }
+
+    fn of_call(call: FileTime) -> Self {
+        Self::of(call.sec.saturating_mul(1_000_000_000).saturating_add(call.nsec.into()))
+    }
+}
+
 /// An inode from when it was made to when its number was used again.
 #[derive(Debug)]
 struct Life {
-    key: InodeKey,
+    /// What `statx` calls it, where audit's number does not tell.
+    key: Option<Box<InodeKey>>,
     /// `None` for one that is older than the watch.
-    since: Option<Since>,
+    call: Option<Nanos>,
+    open: Option<Nanos>,
     files: Ids,
     /// It has other names too, or is a directory.
     links: bool,
     over: bool,
     /// Up to then it may have had the path without being recorded; `None` if it never had.
-    unrecorded: Option<Instant>,
+    unrecorded: Option<Nanos>,
 }
 
+type Lives = Few<Life, 1>;
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inodes {
-    lives: HashMap<Number, Vec<Life>>,
+    lives: Nodes<Number, Lives>,
     /// Where `statx` has another number than audit.
     numbers: HashMap<InodeKey, Number>,
-    of_file: HashMap<FileId, OfFile>,
+    of_file: FileMap<OfFile>,
     /// The directories above.
     directories: HashMap<PathBuf, Number>,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
 struct OfFile {
     path: Option<Arc<Path>>,
     /// The latest last.
-    numbers: Vec<Number>,
+    inodes: Few<Place, 3>,
+}
+
+impl Default for Inodes {
+    fn default() -> Self {
+        let (lives, numbers, of_file, directories) = Default::default();
+        Self { lives, numbers, of_file, directories, began: Instant::now() }
+    }
 }
 
 impl Inodes {
@@ -73,57 +103,62 @@ impl Inodes {
         links: bool,
         now: Since,
     ) {
-        let lives = self.lives.entry(number).or_default();
-        let life = |since| {
-            let unrecorded = Some(now.open);
-            Life { key, since, files: Ids::One(file), links, over: false, unrecorded }
+        let unrecorded = Some(self.nanos(now.open));
+        let life = |since: (Option<Nanos>, Option<Nanos>)| Life {
+            links,
+            unrecorded,
+            ..Life::of(file, (number, key), since)
         };
-        match lives.last_mut().filter(|last| last.key == key) {
+        let again = self.begin(now);
+        let place = self.lives.place(&number);
+        let Some(lives) = self.lives.get_mut(place) else { return };
+        let older = if lives.is_empty() { (None, None) } else { again };
+        match lives.last_mut().filter(|last| last.key(&number) == key) {
             Some(last) if last.files.contains(file) && !last.over => {}
             Some(last) if links && !last.over => last.files.insert(file),
-            Some(_) => lives.push(life(Some(now))),
-            None => {
-                let since = (!lives.is_empty()).then_some(now);
-                lives.reserve_exact(1);
-                lives.push(life(since));
-            }
+            Some(_) => lives.push(life(again)),
+            None => lives.push(life(older)),
         }
-        let of_file = self.of_file.entry(file).or_default();
-        of_file.path = Some(Arc::clone(path));
+        if let Some(of_file) = self.of_file.get_or_insert_with(file, OfFile::default) {
+            of_file.path = Some(Arc::clone(path));
+        }
         self.keep(file, number, key);
     }
 
     /// Notes an inode that had the path when an earlier run last saw to it.
     pub(super) fn had(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
-        let known = self.lives.get(&number).map(Vec::as_slice).unwrap_or_default();
-        if known.iter().any(|life| life.files.contains(file)) {
+        if self.of(&number).any(|life| life.files.contains(file)) {
             return;
         }
         // Whether that run had it recorded all the time is not known.
-        let (files, unrecorded) = (Ids::One(file), Some(now.open));
-        let life = Life { key, since: None, files, links: false, over: false, unrecorded };
-        self.lives.entry(number).or_default().insert(0, life);
+        let unrecorded = Some(self.nanos(now.open));
+        let life = Life { unrecorded, ..Life::of(file, (number, key), (None, None)) };
+        let place = self.lives.place(&number);
+        if let Some(lives) = self.lives.get_mut(place) {
+            lives.change(|lives| lives.insert(0, life));
+        }
         self.keep(file, number, key);
     }
 
     /// Notes a replica that was just made, and is recorded before it can take the path.
     pub(super) fn replica(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
-        let (since, files) = (Some(now), Ids::One(file));
-        let life = Life { key, since, files, links: false, over: false, unrecorded: None };
-        let lives = self.lives.entry(number).or_default();
-        lives.reserve_exact(1);
+        let life = Life::of(file, (number, key), self.begin(now));
+        let place = self.lives.place(&number);
+        let Some(lives) = self.lives.get_mut(place) else { return };
         lives.push(life);
-        if lives.len() > MOST_LIVES {
-            lives.remove(0);
-        }
+        let oldest = (lives.len() > MOST_LIVES).then(|| lives.change(|lives| lives.remove(0)));
         self.keep(file, number, key);
+        for file in oldest.iter().flat_map(|life| life.files.iter()) {
+            self.let_go(file, place);
+        }
     }
 
     /// The life that began last begins only now.
     pub(super) fn begins(&mut self, number: &Number, now: Since) {
-        let last = self.lives.get_mut(number).and_then(|lives| lives.last_mut());
-        if let Some(since) = last.and_then(|last| last.since.as_mut()) {
-            *since = now;
+        let (call, open) = self.begin(now);
+        let last = self.of_mut(number).and_then(Few::last_mut);
+        if let Some(last) = last.filter(|last| last.call.is_some()) {
+            (last.call, last.open) = (call, open);
         }
     }
 
@@ -131,53 +166,61 @@ impl Inodes {
         if number_of(key) != number {
             self.numbers.insert(key, number);
         }
-        let known = &mut self.of_file.entry(file).or_default().numbers;
-        known.retain(|other| *other != number);
-        known.reserve_exact(1);
-        known.push(number);
-        if known.len() > MOST_INODES {
-            let oldest = known.remove(0);
-            self.remove(file, &oldest);
+        let place = self.lives.place(&number);
+        let Some(known) = self.of_file.get_or_insert_with(file, OfFile::default) else { return };
+        known.inodes.extract(|other| *other == place);
+        known.inodes.push(place);
+        if known.inodes.len() > MOST_INODES {
+            let oldest = known.inodes.change(|inodes| inodes.remove(0));
+            self.remove(file, oldest);
+        }
+    }
+
+    /// A life of the file's is forgotten: the number is no more its, unless another life is.
+    fn let_go(&mut self, file: FileId, place: Place) {
+        let mut lives = self.lives.get(place).into_iter().flat_map(Few::iter);
+        if !lives.any(|life| life.files.contains(file))
+            && let Some(known) = self.of_file.get_mut(&file)
+        {
+            known.inodes.extract(|other| *other == place);
         }
     }
 
     /// The file is protected no longer.
     pub(super) fn forget(&mut self, file: FileId) {
-        for number in self.of_file.remove(&file).unwrap_or_default().numbers {
-            self.remove(file, &number);
+        for place in self.of_file.remove(&file).unwrap_or_default().inodes.iter() {
+            self.remove(file, *place);
         }
     }
 
-    fn remove(&mut self, file: FileId, number: &Number) {
-        let Some(lives) = self.lives.get_mut(number) else { return };
+    fn remove(&mut self, file: FileId, place: Place) {
+        let Some(number) = self.lives.key(place).copied() else { return };
+        let Some(lives) = self.lives.get_mut(place) else { return };
         lives.iter_mut().for_each(|life| life.files.remove(file));
-        let numbers = &mut self.numbers;
-        lives.retain(|life| {
-            let unused = life.files.is_empty();
-            if unused {
-                numbers.remove(&life.key);
+        for unused in lives.extract(|life| life.files.is_empty()) {
+            self.numbers.remove(&unused.key(&number));
+        }
+        for key in lives.iter().map(|life| life.key(&number)) {
+            if number_of(key) != number {
+                self.numbers.insert(key, number);
             }
-            !unused
-        });
-        for life in lives.iter().filter(|life| number_of(life.key) != *number) {
-            numbers.insert(life.key, *number);
         }
         if lives.is_empty() {
-            self.lives.remove(number);
+            self.lives.remove(place);
         }
     }
 
     /// What a call that began then did something to.
     pub(super) fn called(&self, number: &Number, began: FileTime) -> Vec<Touched> {
-        let Some(lives) = self.lives.get(number) else { return Vec::new() };
+        let Some((_, lives)) = self.lives.find(number) else { return Vec::new() };
         let life = at(lives, began).and_then(|at| lives.get(at)).filter(|life| !life.over);
-        life.map(Life::touched).unwrap_or_default()
+        life.map(|life| life.touched(number)).unwrap_or_default()
     }
 
     /// A call that began then took the inode its name.
     pub(super) fn removed(&mut self, number: &Number, began: FileTime) {
-        let Some(lives) = self.lives.get_mut(number) else { return };
-        let life = at(lives, began).and_then(|at| lives.get_mut(at));
+        let Some(lives) = self.of_mut(number) else { return };
+        let life = at(lives, began).and_then(|at| lives.iter_mut().nth(at));
         if let Some(life) = life.filter(|life| !life.links) {
             life.over = true;
         }
@@ -185,27 +228,29 @@ impl Inodes {
 
     /// Whether the number was another's before.
     pub(super) fn is_used_again(&self, number: &Number) -> bool {
-        self.lives.get(number).is_some_and(|lives| lives.len() > 1)
+        self.of(number).count() > 1
     }
 
     /// What was opened then.
     pub(super) fn opened(&self, key: InodeKey, at: Instant) -> Vec<Touched> {
-        let lives = self.lives.get(&self.number(key)).map(Vec::as_slice).unwrap_or_default();
+        let (number, at) = (self.number(key), self.nanos(at));
         let then =
-            |life: &&Life| life.key == key && life.since.is_none_or(|since| since.open <= at);
-        lives.iter().rev().find(then).map(Life::touched).unwrap_or_default()
+            |life: &&Life| life.key(&number) == key && life.open.is_none_or(|open| open <= at);
+        self.of(&number).rev().find(then).map(|life| life.touched(&number)).unwrap_or_default()
     }
 
     /// Whether everything that was done to this inode of the file after `whole` is recorded.
     pub(super) fn is_recorded(&self, file: FileId, key: InodeKey, whole: Instant) -> bool {
-        let mut lives = self.lives.get(&self.number(key)).into_iter().flatten();
-        let life = lives.rfind(|life| life.key == key && life.files.contains(file));
+        let (number, whole) = (self.number(key), self.nanos(whole));
+        let its = |life: &&Life| life.key(&number) == key && life.files.contains(file);
+        let life = self.of(&number).rfind(its);
         life.is_some_and(|life| life.unrecorded.is_none_or(|until| until <= whole))
     }
 
     /// The inode at that path could not be made to be recorded.
     pub(super) fn is_refused(&mut self, file: FileId, number: &Number, until: Instant) {
-        let lives = self.lives.get_mut(number).into_iter().flatten();
+        let until = self.nanos(until);
+        let lives = self.of_mut(number).into_iter().flat_map(Few::iter_mut);
         if let Some(life) = lives.rev().find(|life| life.files.contains(file)) {
             life.unrecorded = Some(until);
         }
@@ -233,11 +278,12 @@ impl Inodes {
     pub(super) fn covered(&self, number: &Number, began: FileTime) -> Vec<Touched> {
         let mut hidden = self.called(number, began);
         for (dir, _) in self.directories.iter().filter(|(_, known)| *known == number) {
-            for (file, of_file) in &self.of_file {
+            for (file, of_file) in self.of_file.iter() {
                 if of_file.path.as_ref().is_some_and(|path| path.starts_with(dir)) {
-                    let lives = of_file.numbers.iter().filter_map(|own| self.lives.get(own));
-                    let keys = lives.flatten().map(|life| Touched { file: *file, key: life.key });
-                    hidden.extend(keys);
+                    let numbers = of_file.inodes.iter().filter_map(|at| self.lives.key(*at));
+                    hidden.extend(numbers.flat_map(|number| {
+                        self.of(number).map(move |life| Touched { file, key: life.key(number) })
+                    }));
                 }
             }
         }
@@ -246,11 +292,36 @@ impl Inodes {
 
     /// Every inode that is known.
     pub(super) fn keys(&self) -> HashSet<InodeKey> {
-        self.lives.values().flatten().map(|life| life.key).collect()
+        let of = |(number, lives): &(Number, Lives)| -> Vec<InodeKey> {
+            lives.iter().map(|life| life.key(number)).collect()
+        };
+        self.lives.iter().flat_map(of).collect()
+    }
+
+    /// The lives of a number, in order.
+    fn of(&self, number: &Number) -> impl DoubleEndedIterator<Item = &Life> {
+        self.lives.find(number).into_iter().flat_map(|(_, lives)| lives.iter())
+    }
+
+    fn of_mut(&mut self, number: &Number) -> Option<&mut Lives> {
+        let (place, _) = self.lives.find(number)?;
+        self.lives.get_mut(place)
     }
 
     fn number(&self, key: InodeKey) -> Number {
         self.numbers.get(&key).copied().unwrap_or_else(|| number_of(key))
+    }
+
+    fn nanos(&self, at: Instant) -> Nanos {
+        let nanoseconds = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        Nanos::of(match at.checked_duration_since(self.began) {
+            Some(later) => nanoseconds(later),
+            None => -nanoseconds(self.began.duration_since(at)),
+        })
+    }
+
+    fn begin(&self, since: Since) -> (Option<Nanos>, Option<Nanos>) {
+        (Some(Nanos::of_call(since.call)), Some(self.nanos(since.open)))
     }
 }
 
@@ -261,12 +332,14 @@ fn number_of(key: InodeKey) -> Number {
 
 /// The life to which a call belongs that began then. That is told in steps of some
 /// milliseconds; in the step in which a life begins, the one before has to have ended first.
-fn at(lives: &[Life], began: FileTime) -> Option<usize> {
-    let since = |life: &Life| life.since.map(|since| since.call);
-    let mut found = lives.iter().rposition(|life| since(life).is_none_or(|call| call < began));
-    for (at, life) in lives.iter().enumerate() {
+fn at(lives: &Lives, began: FileTime) -> Option<usize> {
+    let began = Nanos::of_call(began);
+    let before = |life: &Life| life.call.is_none_or(|call| call < began);
+    let all = || lives.iter().enumerate();
+    let mut found = all().filter(|(_, life)| before(life)).map(|(at, _)| at).last();
+    for (at, life) in all() {
         let open = found.and_then(|found| lives.get(found)).is_some_and(|life| !life.over);
-        if since(life) == Some(began) && !open {
+        if life.call == Some(began) && !open {
             found = Some(at);
         }
     }
@@ -274,8 +347,25 @@ fn at(lives: &[Life], began: FileTime) -> Option<usize> {
 }
 
 impl Life {
-    fn touched(&self) -> Vec<Touched> {
-        self.files.iter().map(|file| Touched { file, key: self.key }).collect()
+    fn of(
+        file: FileId,
+        (number, key): (Number, InodeKey),
+        (call, open): (Option<Nanos>, Option<Nanos>),
+    ) -> Self {
+        let key = (number_of(key) != number).then(|| Box::new(key));
+        let files = Ids::One(file);
+        Self { key, call, open, files, links: false, over: false, unrecorded: None }
+    }
+
+    fn key(&self, number: &Number) -> InodeKey {
+        let ((major, minor), ino) = *number;
+        let told = || InodeKey { dev: rustix::fs::makedev(major, minor), ino };
+        self.key.as_deref().copied().unwrap_or_else(told)
+    }
+
+    fn touched(&self, number: &Number) -> Vec<Touched> {
+        let key = self.key(number);
+        self.files.iter().map(|file| Touched { file, key }).collect()
     }
 }
 

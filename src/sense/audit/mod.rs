@@ -74,6 +74,8 @@ pub enum Told {
         /// Nothing is missing.
         complete: bool,
     },
+    /// It got worse or better: see [`AuditSensor::health`].
+    Health,
 }
 
 /// See the module. Dropping it takes our rules away.

@@ -110,7 +110,7 @@ impl FanotifySensor {
     /// The inode of that key; `None` where nobody needs it, or where filesystems without an id
     /// have two of it.
     fn known(&self, key: &ObjectKey) -> Option<Inode> {
-        let all = (0..self.groups.len()).map(|group| Inode { group, key: key.clone() });
+        let all = (0..self.groups.len()).filter_map(|group| self.groups.known(group, key));
         let mut needed = all.filter(|inode| !self.index.mask(inode).is_empty());
         needed.next().filter(|_| needed.next().is_none())
     }

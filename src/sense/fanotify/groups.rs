@@ -6,16 +6,20 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
+use crate::sys::fanotify::{Event, HandleBytes, MaskFlags, Notifier, ObjectKey};
 use crate::sys::stat::stat_fd;
 
 /// What the sensor calls an inode. The group belongs to it: two filesystems that have no id
-/// share a key, and no group.
+/// share a key, and no group. Of all that only the bytes differ within a filesystem, and there are
+/// several inodes for each file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Inode {
-    pub(super) group: usize,
-    pub(super) key: ObjectKey,
+    kind: u32,
+    bytes: HandleBytes,
 }
+
+/// What inodes have in common: the group, the filesystem and the type of the handle.
+type Kind = (usize, [i32; 2], i32);
 
 /// See the module.
 #[derive(Debug)]
@@ -23,11 +27,13 @@ pub(super) struct Groups {
     all: Vec<Notifier>,
     /// Devices that have marks outside of the first.
     apart: HashMap<u64, usize>,
+    /// A few for each filesystem.
+    kinds: Vec<Kind>,
 }
 
 impl Groups {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { all: vec![Notifier::new()?], apart: HashMap::new() })
+        Ok(Self { all: vec![Notifier::new()?], apart: HashMap::new(), kinds: Vec::new() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,7 +55,7 @@ impl Groups {
         match self.all.get(group).map(|notifier| notifier.mark(fd, mask)) {
             Some(Err(e)) if e.raw_os_error() == Some(libc::EXDEV) => {}
             Some(Err(e)) => return Err(e),
-            Some(Ok(())) => return Ok(Inode { group, key }),
+            Some(Ok(())) => return Ok(self.name(group, key)),
             None => {}
         }
         let apart = Notifier::new()?;
@@ -57,7 +63,37 @@ impl Groups {
         let group = self.all.len();
         self.all.push(apart);
         self.apart.insert(dev, group);
-        Ok(Inode { group, key })
+        Ok(self.name(group, key))
+    }
+
+    /// What the inode behind `fd` is called, whether it has a mark or not.
+    ///
+    /// # Errors
+    /// As [`ObjectKey::of`].
+    pub(super) fn inode(&mut self, fd: BorrowedFd<'_>) -> io::Result<Inode> {
+        let group = self.group_of(stat_fd(fd)?.dev);
+        Ok(self.name(group, ObjectKey::of(fd)?))
+    }
+
+    /// What the sensor calls the inode that a group calls so.
+    pub(super) fn name(&mut self, group: usize, key: ObjectKey) -> Inode {
+        self.known(group, &key).unwrap_or_else(|| {
+            self.kinds.push((group, key.fsid, key.kind));
+            let kind = u32::try_from(self.kinds.len() - 1).unwrap_or(u32::MAX);
+            Inode { kind, bytes: key.bytes }
+        })
+    }
+
+    /// The same, where there is an inode of the kind.
+    pub(super) fn known(&self, group: usize, key: &ObjectKey) -> Option<Inode> {
+        let kind = self.kinds.iter().position(|kind| *kind == (group, key.fsid, key.kind))?;
+        Some(Inode { kind: u32::try_from(kind).ok()?, bytes: key.bytes.clone() })
+    }
+
+    /// The group of an inode, and what that calls it.
+    pub(super) fn key(&self, inode: &Inode) -> Option<(usize, ObjectKey)> {
+        let (group, fsid, kind) = *self.kinds.get(inode.kind as usize)?;
+        Some((group, ObjectKey { fsid, kind, bytes: inode.bytes.clone() }))
     }
 
     /// Takes `mask` off again.

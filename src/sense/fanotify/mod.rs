@@ -12,7 +12,6 @@
 mod bygone;
 mod groups;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,9 +23,9 @@ pub use bygone::Bygone;
 use groups::{Groups, Inode};
 
 use super::index::{self, Index, Part};
-use super::inodes::inodes_of;
+use super::inodes::{inodes_of, part_of};
 use super::nodes::Place;
-use super::{By, FileId, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
+use super::{By, FileId, FileMap, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
 use crate::sys::fanotify::{Event, MaskFlags, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
@@ -41,7 +40,7 @@ const ROUNDS: usize = 16;
 pub struct FanotifySensor {
     groups: Groups,
     index: Index<Inode>,
-    files: HashMap<FileId, File>,
+    files: FileMap<File>,
     /// Events that were read and whose process was not looked at yet.
     unnamed: Vec<Unnamed>,
     us: u32,
@@ -58,7 +57,6 @@ struct Unnamed {
 
 #[derive(Debug)]
 struct File {
-    path: Arc<Path>,
     /// The inode that has the path.
     current: Option<Place>,
     /// The marked replica that waits to be exchanged in.
@@ -76,7 +74,7 @@ impl FanotifySensor {
             remedy: "it needs CAP_SYS_ADMIN, Linux 5.9 and a system call filter that lets it",
             source,
         })?;
-        let (index, files) = (Index::default(), HashMap::new());
+        let (index, files) = (Index::default(), FileMap::default());
         Ok(Self { groups, index, files, unnamed: Vec::new(), us: std::process::id() })
     }
 
@@ -92,6 +90,9 @@ impl FanotifySensor {
     /// # Errors
     /// The first inode that cannot be marked; all others are marked nevertheless.
     pub fn watch(&mut self, id: FileId, path: &Arc<Path>, kind: Watched) -> Result<(), SenseError> {
+        if !self.files.contains_key(&id) && self.watch_beside(id, path, kind).is_some() {
+            return Ok(());
+        }
         let mut first = Ok(());
         let mut wanted = Vec::new();
         let mut current = None;
@@ -112,9 +113,23 @@ impl FanotifySensor {
         let lost = self
             .index
             .retain(id, |place, part| staged == Some(place) || wanted.contains(&(place, part)));
-        self.files.insert(id, File { path: Arc::clone(path), current, staged });
+        self.files.insert(id, File { current, staged });
         self.release(path, lost);
         first
+    }
+
+    /// Watches a path in a directory that another path is watched in: those above have their
+    /// marks. `None` where it has to be done in full.
+    fn watch_beside(&mut self, id: FileId, path: &Arc<Path>, kind: Watched) -> Option<()> {
+        let dir = open_dir(path.parent()?).ok()?;
+        let holder = self.groups.inode(dir.as_fd()).ok()?;
+        let above = self.index.above(path, self.index.place(&holder)?)?;
+        let itself = open_path_at(dir.as_fd(), path.file_name()?).ok()?;
+        let current = self.add(id, path, itself.as_fd(), part_of(kind)).ok()?;
+        self.add(id, path, dir.as_fd(), Part::Holds(0)).ok()?;
+        self.index.add_above(id, above);
+        self.files.insert(id, File { current: Some(current), staged: None });
+        Some(())
     }
 
     /// Marks the replica `name` in `dir`, so that its events are those of `id` from now on. A
@@ -129,7 +144,7 @@ impl FanotifySensor {
         name: &OsStr,
     ) -> Result<(), SenseError> {
         let failed = |source| SenseError::watch(WHAT, Path::new(name), source);
-        let path = self.files.get(&id).map(|file| Arc::clone(&file.path));
+        let path = self.index.path(id).map(Arc::clone);
         let path = path.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         let replica = open_path_at(dir, name).map_err(failed)?;
         let place = self.add(id, &path, replica.as_fd(), Part::Itself).map_err(failed)?;
@@ -175,10 +190,10 @@ impl FanotifySensor {
 
     /// Watches `id` no longer.
     pub fn unwatch(&mut self, id: FileId) {
+        self.files.remove(&id);
+        let Some(path) = self.index.path(id).map(Arc::clone) else { return };
         let lost = self.index.retain(id, |_, _| false);
-        if let Some(file) = self.files.remove(&id) {
-            self.release(&file.path, lost);
-        }
+        self.release(&path, lost);
     }
 
     /// Turns what waits into observations that name nobody: looking at a process costs more than
@@ -223,8 +238,8 @@ impl FanotifySensor {
         if event.pid == self.us {
             return;
         }
-        let inode = |key: ObjectKey| Inode { group, key };
-        let object = event.object.map(inode);
+        let mut inode = |key: ObjectKey| self.groups.name(group, key);
+        let object = event.object.map(&mut inode);
         let dir = event.dir.map(|(key, name)| (inode(key), name));
         let hints = self.index.hints(event.mask, object.as_ref(), dir.as_ref());
         if !hints.is_empty() {
@@ -273,12 +288,13 @@ impl FanotifySensor {
         let mount = near.ancestors().skip(1).find_map(|dir| open_dir(dir).ok());
         for inode in lost {
             let extra = index::EVERYTHING.difference(self.index.mask(&inode));
-            let handle = Handle { kind: inode.key.kind, bytes: inode.key.bytes.to_vec() };
+            let Some((group, key)) = self.groups.key(&inode) else { continue };
+            let handle = Handle { kind: key.kind, bytes: key.bytes.to_vec() };
             let Some(Ok(fd)) = mount.as_ref().map(|fd| open_by_handle(fd.as_fd(), &handle)) else {
                 continue;
             };
-            if !extra.is_empty() && ObjectKey::of(fd.as_fd()).is_ok_and(|key| key == inode.key) {
-                self.groups.unmark(inode.group, fd.as_fd(), extra);
+            if !extra.is_empty() && ObjectKey::of(fd.as_fd()).is_ok_and(|found| found == key) {
+                self.groups.unmark(group, fd.as_fd(), extra);
             }
         }
     }

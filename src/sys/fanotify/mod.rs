@@ -39,19 +39,20 @@ pub struct HandleBytes(Bytes);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Bytes {
-    Few(u8, [u8; 22]),
-    Many(Box<[u8]>),
+    Few(u8, [u8; 14]),
+    /// Hardly one is, and one pointer is smaller than a pointer and a length.
+    Many(Box<Box<[u8]>>),
 }
 
 impl From<&[u8]> for HandleBytes {
     fn from(bytes: &[u8]) -> Self {
-        let mut few = [0; 22];
+        let mut few = [0; 14];
         match (few.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
             (Some(room), Ok(length)) => {
                 room.copy_from_slice(bytes);
                 Self(Bytes::Few(length, few))
             }
-            _ => Self(Bytes::Many(bytes.into())),
+            _ => Self(Bytes::Many(Box::new(bytes.into()))),
         }
     }
 }

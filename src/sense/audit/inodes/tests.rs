@@ -112,10 +112,10 @@ fn what_is_remembered_of_a_file_stays_bounded() {
         inodes.replica(FileId(1), (((8, 1), ino), key), since(1, began));
     }
     assert_eq!(inodes.keys().len(), MOST_INODES);
-    assert_eq!(inodes.lives.len(), MOST_INODES);
+    assert_eq!(inodes.lives.iter().count(), MOST_INODES);
     for millis in 0..500 {
         inodes.replica(FileId(1), (NUMBER, KEY), since(millis, began));
     }
-    assert_eq!(inodes.lives[&NUMBER].len(), MOST_LIVES);
+    assert_eq!(inodes.of(&NUMBER).count(), MOST_LIVES);
     assert_eq!(files(&inodes.called(&NUMBER, call(500))), [1]);
 }

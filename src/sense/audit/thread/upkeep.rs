@@ -125,6 +125,9 @@ impl Listener {
             (None, None) if !self.proven => Health::Degraded(NO_RECORD.to_owned()),
             (None, None) => Health::Working,
         };
-        self.shared.state().health = health;
+        let before = std::mem::replace(&mut self.shared.state().health, health.clone());
+        if before != health {
+            (self.tell)(Told::Health);
+        }
     }
 }
