@@ -92,6 +92,28 @@ fn whoever_was_gone_before_it_was_looked_at_has_a_pid_and_no_name() {
 }
 
 #[test]
+fn a_parent_older_than_what_is_known_is_believed_only_if_it_started_before_its_child() {
+    for (start, name) in [(99, "cron"), (100, "?"), (105, "?")] {
+        let mut table = table();
+        table.hear(forked(10, 20, 100 * TICK), 0);
+        let (id, _) = table.unread().unwrap();
+        // By then another may have its pid.
+        table.note(id, portrait(start, 0, "cron"), 106 * TICK);
+        let above = names(&table, table.born_at(20, 100).unwrap());
+        assert_eq!(above, line(&[(10, name)]), "{start}");
+    }
+}
+
+#[test]
+fn a_thread_of_the_kernel_is_not_taken_for_a_process_that_had_its_pid() {
+    let mut table = cron();
+    table.hear(forked(KTHREADD, 20, 102 * TICK), 0);
+    table.hear(forked(20, 60, 103 * TICK), 0);
+    assert_eq!(names(&table, table.at(60, 104, 105).unwrap()), line(&[(20, "?")]));
+    assert_eq!(names(&table, table.born_at(30, 101).unwrap())[0], (20, "sh".to_owned()));
+}
+
+#[test]
 fn what_it_ran_before_is_not_told_of_whoever_ran_something_else_last() {
     let mut table = cron();
     table.hear(forked(30, 40, 101 * TICK + 1), 0);
