@@ -186,6 +186,7 @@ impl Guard {
                 Report::Pinned(paths) => self.pinned(&paths),
                 Report::Selftest(news) => self.test_news(news),
                 Report::Hot(inode) => self.too_hot(inode),
+                Report::Remembered(remembered) => self.remembered(remembered),
                 Report::Found(found) => self.found(found),
                 Report::Reload => self.reload(),
                 Report::Reloaded(prepared) => self.reloaded(*prepared),

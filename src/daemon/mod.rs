@@ -49,6 +49,7 @@ mod start;
 mod store;
 pub mod strangers;
 mod sweep;
+mod testify;
 mod wake;
 mod wanted;
 mod ward;

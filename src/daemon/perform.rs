@@ -12,8 +12,10 @@ use super::failures::Failure;
 use super::guard::Guard;
 use super::health;
 use super::scribe::Note;
+use super::testify::Case;
 use super::ward::NO_REPLICA;
 use super::workers::{Chore, Reading};
+use crate::attribute::InodeKey;
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::{FileKind, Stat};
@@ -65,10 +67,13 @@ impl Guard {
                 None
             }
             Action::Openers { file, question, inode, since, changed, until, windows } => {
+                let inode = inode.map(|(dev, ino)| InodeKey { dev, ino });
                 let within = self.instant(since)..=self.instant(until);
-                let openers = inode
-                    .map_or_else(Vec::new, |inode| self.sensors.openers(inode, &within, changed));
-                self.question((file, question), openers, windows, until)
+                let began = self.instant(Duration::ZERO);
+                let number = self.questions.next();
+                let case = Case { number, file, inode, within, changed, windows, began };
+                self.question(case, question);
+                None
             }
             Action::Record(event) => {
                 if let Some(event) = self.canaries.sift(event) {

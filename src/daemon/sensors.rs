@@ -4,7 +4,6 @@
 mod openers;
 
 use std::ffi::OsStr;
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +14,11 @@ use nix::sys::time::TimeSpec;
 
 use super::api::SensorStatus;
 use super::handover::{self, Heritage};
+use super::testify::Memory;
 use super::wake::Mailer;
 use super::workers::Report;
-use crate::attribute::{Actor, Captures, InodeKey, Lineage, Testimony, Window, Witnessed};
-use crate::judge::{FileKind, FileTime};
+use crate::attribute::{Captures, InodeKey, Lineage};
+use crate::judge::FileKind;
 use crate::respond::Patient;
 use crate::sense::audit::Registrar;
 use crate::sense::{
@@ -209,49 +209,11 @@ impl Sensors {
         self.audit.as_ref().ok()
     }
 
-    /// What audit says of the file in these windows, on a clock that began then. The change was
-    /// `seen` then. With those whom audit does not record, and who may have it open still.
+    /// What they remember of who did what.
     #[must_use]
-    pub fn testify(
-        &self,
-        file: FileId,
-        windows: &[Window],
-        began: Instant,
-        seen: Instant,
-    ) -> (Testimony, Vec<(Arc<Actor>, u64)>) {
-        let (Ok(audit), Some(whole)) = (&self.audit, windows.iter().map(|w| w.whole).min()) else {
-            return Default::default();
-        };
-        // Whoever opened it for writing some time before may still have it mapped.
-        let since = began + whole.saturating_sub(Duration::from_secs(1));
-        let keys: Vec<InodeKey> = windows.iter().filter_map(|window| window.inode).collect();
-        let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
-        let (deeds, complete) = audit.deeds(since, until);
-        let witnessed = deeds.into_iter().filter_map(|deed| {
-            let over = deed.over.saturating_duration_since(began);
-            Witnessed::of(file, deed, over)
-        });
-        let unwatched = |window: &&Window| {
-            window.inode.is_some_and(|inode| !audit.records(file, inode, began + window.whole))
-        };
-        let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
-        for key in keys {
-            let openers = self.captures.older_openers(key, audit.first_recorded(), &(since..=seen));
-            for (actor, lately) in openers {
-                match lately {
-                    true => unrecorded.push(actor),
-                    false => older.push((actor, key.ino)),
-                }
-            }
-        }
-        let testimony = Testimony {
-            deeds: witnessed.collect(),
-            complete,
-            unwatched: windows.iter().filter(unwatched).copied().collect(),
-            unrecorded,
-            writing: Vec::new(),
-        };
-        (testimony, older)
+    pub(super) fn memory(&self) -> Memory {
+        let audit = self.audit().map(AuditSensor::records);
+        Memory { captures: Arc::clone(&self.captures), audit }
     }
 
     /// The replica has taken the path.
@@ -340,17 +302,6 @@ impl Sensors {
         if let Ok(sensor) = self.fanotify.as_mut() {
             sensor.name(&self.captures, out);
         }
-    }
-
-    /// Who opened this inode in that time and found it not `changed` yet, the latest first.
-    #[must_use]
-    pub fn openers(
-        &self,
-        (dev, ino): (u64, u64),
-        within: &RangeInclusive<Instant>,
-        changed: Option<FileTime>,
-    ) -> Vec<Arc<Actor>> {
-        self.captures.openers_before(InodeKey { dev, ino }, within, changed)
     }
 
     /// Every sensor, for `status`.

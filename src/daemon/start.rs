@@ -34,6 +34,7 @@ use super::service::{Feeder, Service};
 use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
+use super::testify::Witness;
 use super::wake::{Mailbox, Mailer};
 use super::wanted::{Obstacles, Wanted};
 use super::witness::Questions;
@@ -211,6 +212,8 @@ fn assemble(
         reports.clone(),
         health.stager.clone(),
     )?;
+    let witness = Witness::start(sensors.memory(), reports.clone())?;
+    let questions = Questions::new(witness, Onlooker::start(reports.clone())?);
     Ok(Guard {
         engine: Engine::default(),
         stager,
@@ -228,7 +231,7 @@ fn assemble(
         state,
         vault,
         scribe,
-        questions: Questions::new(Onlooker::start(reports.clone())?),
+        questions,
         wards: FileMap::default(),
         next_id: 0,
         herd: Herd::default(),

@@ -1,8 +1,9 @@
-//! Asking audit who did it, and acting on what it tells.
+//! Asking who did it, and passing the answer on.
 //!
-//! The answer waits until every record of what was done before has come in, and somebody has
-//! looked at the processes where that is needed, so the guard does not wait for it: the question
-//! stands here meanwhile, and after a while it is answered with what there is.
+//! The answer waits until every record of what was done before has come in, until what is
+//! remembered of it was put together, and until somebody has looked at the processes where that
+//! is needed. The guard waits for none of them: the question stands here meanwhile, and after a
+//! while it is answered with what there is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,16 +11,22 @@ use std::time::{Duration, Instant};
 
 use super::guard::Guard;
 use super::onlooker::{self, Found, Inquiry, Onlooker};
-use crate::attribute::{Actor, Testimony, Window};
+use super::testify::{Case, Remembered, Witness};
+use crate::attribute::{Actor, Testimony};
 use crate::engine::Input;
 use crate::sense::audit::{PATIENCE, Told};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
+
+/// Putting together what is remembered takes a fraction of a millisecond, unless many want the
+/// processor.
+const REMEMBERING: Duration = Duration::from_secs(5);
 
 /// Questions under way.
 #[derive(Debug)]
 pub(super) struct Questions {
     open: Vec<Question>,
     last: u64,
+    witness: Witness,
     onlooker: Onlooker,
 }
 
@@ -28,18 +35,31 @@ struct Question {
     number: u64,
     /// As the engine knows it.
     asked: (FileId, u32),
-    openers: Vec<Arc<Actor>>,
-    windows: Vec<Window>,
-    /// When the change was seen.
-    seen: Instant,
+    inodes: Vec<u64>,
+    waits_for: Awaited,
     due: Instant,
-    /// What audit has said, and who may have it open; they are being looked at then.
-    heard: Option<(Testimony, Vec<Arc<Actor>>)>,
+}
+
+/// What a question waits for.
+#[derive(Debug)]
+enum Awaited {
+    /// Audit, to say that all has come in.
+    Records(Case),
+    /// The witness. Whether nothing is missing.
+    Witness { complete: bool },
+    /// The onlooker. What is known without, and who is taken to have it open.
+    Onlooker(Remembered, Vec<Arc<Actor>>),
 }
 
 impl Questions {
-    pub(super) fn new(onlooker: Onlooker) -> Self {
-        Self { open: Vec::new(), last: 0, onlooker }
+    pub(super) fn new(witness: Witness, onlooker: Onlooker) -> Self {
+        Self { open: Vec::new(), last: 0, witness, onlooker }
+    }
+
+    /// A number for the next.
+    pub(super) fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
     fn take(&mut self, number: u64) -> Option<Question> {
@@ -51,30 +71,38 @@ impl Questions {
     pub(super) fn due(&self) -> Option<Instant> {
         self.open.iter().map(|question| question.due).min()
     }
+
+    /// All records have come in, or will not.
+    fn remember(&mut self, mut question: Question, case: Case, complete: bool) {
+        question.waits_for = Awaited::Witness { complete };
+        question.due = Instant::now() + REMEMBERING;
+        self.open.push(question);
+        self.witness.ask(case);
+    }
 }
 
 impl Guard {
-    /// Asks audit about changes of a file. The answer comes at once where audit has none.
-    pub(super) fn question(
-        &mut self,
-        (file, question): (FileId, u32),
-        openers: Vec<Arc<Actor>>,
-        windows: Vec<Window>,
-        seen: Duration,
-    ) -> Option<Input> {
-        self.questions.last += 1;
-        let number = self.questions.last;
-        // A little longer than the sensor takes to give up by itself.
-        let due = Instant::now() + PATIENCE + Duration::from_millis(50);
-        let seen = self.instant(seen);
-        let asked = (file, question);
-        let question = Question { number, asked, openers, windows, seen, due, heard: None };
-        let Some(audit) = self.sensors.audit() else {
-            return self.look_at_processes(question, Testimony::default(), Vec::new());
+    /// Asks about changes of a file.
+    pub(super) fn question(&mut self, case: Case, question: u32) {
+        let inodes: BTreeSet<u64> =
+            case.windows.iter().filter_map(|window| Some(window.inode?.ino)).collect();
+        let number = case.number;
+        let mut question = Question {
+            number,
+            asked: (case.file, question),
+            inodes: inodes.into_iter().collect(),
+            waits_for: Awaited::Witness { complete: false },
+            // A little longer than the sensor takes to give up by itself.
+            due: Instant::now() + PATIENCE + Duration::from_millis(50),
         };
-        audit.ask(number);
-        self.questions.open.push(question);
-        None
+        match self.sensors.audit() {
+            Some(audit) => {
+                audit.ask(number);
+                question.waits_for = Awaited::Records(case);
+                self.questions.open.push(question);
+            }
+            None => self.questions.remember(question, case, false),
+        }
     }
 
     /// What the audit sensor has to say.
@@ -97,65 +125,63 @@ impl Guard {
             Told::Lost => self.lost_events("audit records were lost"),
             Told::Health => self.sweep.chores_by(Duration::ZERO),
             Told::Caught { question, complete } => {
-                if let Some(question) = self.questions.take(question) {
-                    self.settle_question(question, complete);
-                }
+                self.caught_up(question, complete);
             }
         }
     }
 
-    /// Answers what has waited too long: the sensor or the onlooker hangs.
+    fn caught_up(&mut self, number: u64, complete: bool) {
+        let waits = |open: &Question| {
+            open.number == number && matches!(open.waits_for, Awaited::Records(_))
+        };
+        let Some(at) = self.questions.open.iter().position(waits) else { return };
+        let mut question = self.questions.open.remove(at);
+        let next = Awaited::Witness { complete };
+        if let Awaited::Records(case) = std::mem::replace(&mut question.waits_for, next) {
+            self.questions.remember(question, case, complete);
+        }
+    }
+
+    /// Answers what has waited too long: somebody hangs.
     pub(super) fn answer_overdue(&mut self) {
         let now = Instant::now();
         let overdue = |open: &Question| open.due <= now;
         while let Some(at) = self.questions.open.iter().position(overdue) {
-            let mut question = self.questions.open.remove(at);
-            match question.heard.take() {
-                Some((testimony, presumed)) => {
-                    let answer = question.answered(testimony, presumed, Vec::new());
-                    self.feed(answer);
+            let question = self.questions.open.remove(at);
+            match question.waits_for {
+                Awaited::Records(_) => {
+                    let number = question.number;
+                    self.questions.open.push(question);
+                    self.caught_up(number, false);
                 }
-                None => self.settle_question(question, false),
+                Awaited::Witness { .. } => {
+                    self.settle_question(question.asked, Vec::new(), Testimony::default());
+                }
+                Awaited::Onlooker(Remembered { openers, mut testimony, .. }, presumed) => {
+                    testimony.unrecorded.extend(presumed);
+                    self.settle_question(question.asked, openers, testimony);
+                }
             }
         }
     }
 
-    fn settle_question(&mut self, question: Question, complete: bool) {
-        let (file, _) = question.asked;
-        let began = self.instant(Duration::ZERO);
-        let (mut testimony, older) =
-            self.sensors.testify(file, &question.windows, began, question.seen);
-        testimony.complete &= complete;
-        if let Some(answer) = self.look_at_processes(question, testimony, older) {
-            self.feed(answer);
+    /// The witness has answered.
+    pub(super) fn remembered(&mut self, mut remembered: Remembered) {
+        let Some(mut question) = self.questions.take(remembered.number) else { return };
+        if let Awaited::Witness { complete } = question.waits_for {
+            remembered.testimony.complete &= complete;
         }
-    }
-
-    /// The answer at once, where nobody has to be looked at for it.
-    fn look_at_processes(
-        &mut self,
-        mut question: Question,
-        testimony: Testimony,
-        older: Vec<(Arc<Actor>, u64)>,
-    ) -> Option<Input> {
-        let inodes = question.windows.iter().filter_map(|w| Some(w.inode?.ino));
-        let inodes: BTreeSet<u64> = inodes.collect();
-        let inquiry = Inquiry {
-            number: question.number,
-            openers: question.openers.clone(),
-            inodes: inodes.into_iter().collect(),
-            older,
-        };
-        let presumed = inquiry.older.iter().map(|(actor, _)| Arc::clone(actor)).collect();
+        let older = std::mem::take(&mut remembered.older);
+        let presumed: Vec<_> = older.iter().map(|(actor, _)| Arc::clone(actor)).collect();
+        let openers = remembered.openers.clone();
+        let inodes = std::mem::take(&mut question.inodes);
+        let inquiry = Inquiry { number: question.number, openers, inodes, older };
         match self.questions.onlooker.ask(inquiry) {
-            Some(Found { holding, writing, .. }) => {
-                Some(question.answered(testimony, holding, writing))
-            }
+            Some(found) => self.tell(question.asked, remembered, found),
             None => {
                 question.due = Instant::now() + onlooker::PATIENCE;
-                question.heard = Some((testimony, presumed));
+                question.waits_for = Awaited::Onlooker(remembered, presumed);
                 self.questions.open.push(question);
-                None
             }
         }
     }
@@ -164,23 +190,25 @@ impl Guard {
     pub(super) fn found(&mut self, found: Found) {
         self.questions.onlooker.answered(found.number);
         // It may have been answered without.
-        let Some(mut question) = self.questions.take(found.number) else { return };
-        let (testimony, _) = question.heard.take().unwrap_or_default();
-        let answer = question.answered(testimony, found.holding, found.writing);
-        self.feed(answer);
+        let Some(question) = self.questions.take(found.number) else { return };
+        if let Awaited::Onlooker(remembered, _) = question.waits_for {
+            self.tell(question.asked, remembered, found);
+        }
     }
-}
 
-impl Question {
-    fn answered(
-        self,
-        mut testimony: Testimony,
-        holding: Vec<Arc<Actor>>,
-        writing: Vec<Arc<Actor>>,
-    ) -> Input {
-        let (file, question) = self.asked;
-        testimony.unrecorded.extend(holding);
-        testimony.writing = writing;
-        Input::Openers { file, question, openers: self.openers, testimony }
+    fn tell(&mut self, asked: (FileId, u32), remembered: Remembered, found: Found) {
+        let Remembered { openers, mut testimony, .. } = remembered;
+        testimony.unrecorded.extend(found.holding);
+        testimony.writing = found.writing;
+        self.settle_question(asked, openers, testimony);
+    }
+
+    fn settle_question(
+        &mut self,
+        (file, question): (FileId, u32),
+        openers: Vec<Arc<Actor>>,
+        testimony: Testimony,
+    ) {
+        self.feed(Input::Openers { file, question, openers, testimony });
     }
 }

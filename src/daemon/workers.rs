@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use super::onlooker::Found;
 use super::protect::{self, ProtectError};
 use super::restock::{Copies, Stocked};
 use super::scribe::Note;
+use super::testify::Remembered;
 use super::wake::Mailer;
 use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
@@ -61,6 +62,8 @@ pub enum Report {
     Selftest(super::selftest::News),
     /// This inode is opened thousands of times a second.
     Hot(InodeKey),
+    /// What is remembered of a change.
+    Remembered(Remembered),
     /// What the onlooker found out.
     Found(Found),
     /// One of our own files was read, or could not be.
@@ -177,6 +180,8 @@ pub struct Worker<T> {
     queue: Option<Sender<T>>,
     thread: Option<JoinHandle<()>>,
     hurry: Hurry,
+    /// Jobs that it was given and has not done.
+    left: Arc<AtomicUsize>,
 }
 
 /// Set when the daemon stops: what the next start does as well is left.
@@ -191,15 +196,23 @@ impl<T: Send + 'static> Worker<T> {
         let (queue, jobs) = channel();
         let hurry = Hurry::default();
         let told = Arc::clone(&hurry);
+        let left = Arc::<AtomicUsize>::default();
+        let done = Arc::clone(&left);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             beat.here();
             for job in jobs {
                 beat.work();
                 work(job, &told);
                 beat.rest();
+                done.fetch_sub(1, Ordering::Relaxed);
             }
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), hurry })
+        Ok(Self { queue: Some(queue), thread: Some(thread), hurry, left })
+    }
+
+    /// Whether it has done all that it was given.
+    pub fn is_idle(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
     }
 
     /// Has it do what cannot be left, and waits for that until the `deadline`. False where it
@@ -213,6 +226,7 @@ impl<T: Send + 'static> Worker<T> {
     /// Queues a job.
     pub fn push(&self, job: T) {
         if let Some(queue) = &self.queue {
+            self.left.fetch_add(1, Ordering::Relaxed);
             // The thread ends only when this handle does.
             let _ = queue.send(job);
         }

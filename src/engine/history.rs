@@ -11,7 +11,7 @@ const CONTESTED_HEALS: usize = 5;
 /// …within this time.
 const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
 /// An incident is over when nothing has happened for this long…
-const QUIET: Duration = Duration::from_millis(500);
+pub(super) const QUIET: Duration = Duration::from_millis(500);
 /// …or this long where the file is contested, so that a storm is one incident.
 const QUIET_CONTESTED: Duration = Duration::from_secs(10);
 /// What goes this often before it can be read is told of.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::draft::Draft;
 use super::guarded::Guarded;
 use super::heal::GRACE;
+use super::history::QUIET;
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
@@ -139,7 +140,8 @@ impl Engine {
         // What cannot be healed is one incident until it can.
         if untold || guarded.failing.is_some() || (!guarded.is_quiet() && !lasting) {
             guarded.incident = Some(incident);
-            self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
+            // It has been left alone for long enough: only what is under way has to end.
+            self.timers.set(file, Timer::Settle, now.mono + QUIET);
             return;
         }
         if incident.unproven && guarded.is_quiet() {

@@ -26,6 +26,8 @@ pub struct Sweep {
     pub(super) content_every: Duration,
     pub(super) next_chores: Duration,
     pub(super) next_content: Duration,
+    /// When the last reading of everything began.
+    pub(super) began_content: Duration,
     pub(super) next_pinned: Duration,
     pub(super) next_staging: Duration,
     pub(super) next_slice: Duration,
@@ -102,6 +104,7 @@ impl Sweep {
             content_every,
             next_chores: Duration::ZERO,
             next_content: content_every,
+            began_content: Duration::ZERO,
             next_pinned: Duration::ZERO,
             next_staging: Duration::ZERO,
             next_slice: Duration::ZERO,

@@ -82,8 +82,14 @@ impl Guard {
 
     fn do_chores(&mut self, now: Duration) {
         if now >= self.sweep.next_content {
-            self.sweep.next_content = now + self.sweep.content_every;
-            self.read_everything();
+            // Whatever is healed is read in between, so the reader rests as long as it reads.
+            let read = now.saturating_sub(self.sweep.began_content);
+            let rest = if self.reader.is_idle() { Duration::ZERO } else { read };
+            self.sweep.next_content = now + self.sweep.content_every.max(rest);
+            if rest.is_zero() {
+                self.sweep.began_content = now;
+                self.read_everything();
+            }
         }
         if now >= self.sweep.next_pinned {
             self.sweep.next_pinned = now + PINNED_EVERY;

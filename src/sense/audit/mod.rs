@@ -12,7 +12,7 @@
 //!
 //! Audit records no process that is older than the first use of audit since the boot, and none
 //! that was started while a rule forbade it. Where that may be so, see
-//! [`AuditSensor::first_recorded`].
+//! [`Records::first_recorded`].
 
 mod act;
 mod call;
@@ -115,6 +115,10 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Registrar(Arc<Shared>);
 
+/// What was recorded, for any thread. See [`AuditSensor::records`].
+#[derive(Clone, Debug)]
+pub struct Records(Arc<Shared>);
+
 #[derive(Debug)]
 enum Order {
     Tag { file: FileId, path: Arc<Path> },
@@ -193,17 +197,16 @@ impl AuditSensor {
         self.order(Order::Leave);
     }
 
+    /// For whoever wants to know what was done.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        Records(Arc::clone(&self.shared))
+    }
+
     /// For whoever makes replicas.
     #[must_use]
     pub fn registrar(&self) -> Registrar {
         Registrar(Arc::clone(&self.shared))
-    }
-
-    /// Whether everything that was done to this inode of the file since then is recorded, as
-    /// far as it is for us to have that done.
-    #[must_use]
-    pub fn records(&self, file: FileId, key: InodeKey, since: Instant) -> bool {
-        self.shared.state().inodes.is_recorded(file, key, since)
     }
 
     /// Files that should be looked at, each told of once however much was done to it.
@@ -230,19 +233,6 @@ impl AuditSensor {
         self.order(Order::Ask(question));
     }
 
-    /// What was done since then, and had begun by `until`; and whether nothing that was done
-    /// since then is missing.
-    #[must_use]
-    pub fn deeds(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
-        self.shared.deeds.within(since, until)
-    }
-
-    /// Processes that started before this clock tick may not be recorded at all.
-    #[must_use]
-    pub fn first_recorded(&self) -> u64 {
-        self.shared.first_recorded.load(Ordering::Relaxed)
-    }
-
     /// How it does.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -266,6 +256,28 @@ impl Drop for AuditSensor {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Records {
+    /// What was done since then, and had begun by `until`; and whether nothing that was done
+    /// since then is missing.
+    #[must_use]
+    pub fn deeds(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+        self.0.deeds.within(since, until)
+    }
+
+    /// Whether everything that was done to this inode of the file since then is recorded, as
+    /// far as it is for us to have that done.
+    #[must_use]
+    pub fn cover(&self, file: FileId, key: InodeKey, since: Instant) -> bool {
+        self.0.state().inodes.is_recorded(file, key, since)
+    }
+
+    /// Processes that started before this clock tick may not be recorded at all.
+    #[must_use]
+    pub fn first_recorded(&self) -> u64 {
+        self.0.first_recorded.load(Ordering::Relaxed)
     }
 }
 

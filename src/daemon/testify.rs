@@ -1,0 +1,128 @@
+//! What is remembered of who opened a file and of who did what to it, put together for one change.
+//!
+//! The sensors' threads write it down, and lock it meanwhile; one that has lost its processor
+//! holds such a lock until it has it again. The guard runs before every ordinary thread and must
+//! not wait for one, so a thread of its own asks.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::wake::Mailer;
+use super::workers::Report;
+use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
+use crate::judge::FileTime;
+use crate::sense::FileId;
+use crate::sense::audit::Records;
+
+/// One change, or several of one file.
+#[derive(Debug)]
+pub(super) struct Case {
+    /// The question that it is for.
+    pub(super) number: u64,
+    pub(super) file: FileId,
+    /// The inode that had the path until then.
+    pub(super) inode: Option<InodeKey>,
+    /// Who opened that in this time…
+    pub(super) within: RangeInclusive<Instant>,
+    /// …and did not find it like this already, is told.
+    pub(super) changed: Option<FileTime>,
+    /// When the changes were…
+    pub(super) windows: Vec<Window>,
+    /// …on a clock that began then.
+    pub(super) began: Instant,
+}
+
+/// What is remembered of it.
+#[derive(Debug)]
+pub struct Remembered {
+    pub(super) number: u64,
+    /// Who opened it, the latest first.
+    pub(super) openers: Vec<Arc<Actor>>,
+    pub(super) testimony: Testimony,
+    /// Those whom audit does not record, and who may have this inode open still.
+    pub(super) older: Vec<(Arc<Actor>, u64)>,
+}
+
+/// What the sensors remember.
+pub(super) struct Memory {
+    pub(super) captures: Arc<Captures>,
+    pub(super) audit: Option<Records>,
+}
+
+/// The thread. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Witness(Sender<Case>);
+
+impl Witness {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub(super) fn start(memory: Memory, reports: Mailer<Report>) -> std::io::Result<Self> {
+        let (cases, inbox): (_, Receiver<Case>) = channel();
+        std::thread::Builder::new().name("witness".to_owned()).spawn(move || {
+            while let Ok(case) = inbox.recv() {
+                reports.send(Report::Remembered(memory.of(&case)));
+            }
+        })?;
+        Ok(Self(cases))
+    }
+
+    /// The answer comes as a report.
+    pub(super) fn ask(&self, case: Case) {
+        // Should the thread be gone, the question is answered without once it is overdue.
+        let _ = self.0.send(case);
+    }
+}
+
+impl Memory {
+    fn of(&self, case: &Case) -> Remembered {
+        let openers = case.inode.map_or_else(Vec::new, |inode| {
+            self.captures.openers_before(inode, &case.within, case.changed)
+        });
+        let (testimony, older) = match &self.audit {
+            Some(audit) => self.testify(case, audit),
+            None => Default::default(),
+        };
+        Remembered { number: case.number, openers, testimony, older }
+    }
+
+    fn testify(&self, case: &Case, audit: &Records) -> (Testimony, Vec<(Arc<Actor>, u64)>) {
+        let Case { file, windows, began, within, .. } = case;
+        let Some(whole) = windows.iter().map(|window| window.whole).min() else {
+            return Default::default();
+        };
+        // Whoever opened it for writing some time before may still have it mapped.
+        let since = *began + whole.saturating_sub(Duration::from_secs(1));
+        let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
+        let (deeds, complete) = audit.deeds(since, until);
+        let witnessed = deeds.into_iter().filter_map(|deed| {
+            let over = deed.over.saturating_duration_since(*began);
+            Witnessed::of(*file, deed, over)
+        });
+        let unwatched = |window: &&Window| {
+            let covers = |inode| audit.cover(*file, inode, *began + window.whole);
+            window.inode.is_some_and(|inode| !covers(inode))
+        };
+        let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
+        for key in windows.iter().filter_map(|window| window.inode) {
+            let time = since..=*within.end();
+            for (actor, lately) in self.captures.older_openers(key, audit.first_recorded(), &time) {
+                match lately {
+                    true => unrecorded.push(actor),
+                    false => older.push((actor, key.ino)),
+                }
+            }
+        }
+        let testimony = Testimony {
+            deeds: witnessed.collect(),
+            complete,
+            unwatched: windows.iter().filter(unwatched).copied().collect(),
+            unrecorded,
+            writing: Vec::new(),
+        };
+        (testimony, older)
+    }
+}
