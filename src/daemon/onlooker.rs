@@ -39,7 +39,7 @@ pub struct Found {
 }
 
 impl Inquiry {
-    /// Whether it takes looking: one opener alone needs no telling from others.
+    /// Whether it takes looking.
     fn is_needed(&self) -> bool {
         self.openers.len() > 1 || !self.older.is_empty()
     }
@@ -53,12 +53,14 @@ impl Inquiry {
     fn look(&self) -> Found {
         let writes = |actor: &&Arc<Actor>| {
             let can = |ino: &u64| held::can_write(actor.pid, actor.start_time, *ino);
-            self.openers.len() > 1 && self.inodes.iter().any(can)
+            self.inodes.iter().any(can)
         };
+        // One alone needs no telling from others.
+        let among = if self.openers.len() > 1 { MOST_WRITERS } else { 0 };
         let holds = |older: &&(Arc<Actor>, u64)| held::holds(older.0.pid, older.1).is_some();
         Found {
             number: self.number,
-            writing: self.openers.iter().take(MOST_WRITERS).filter(writes).cloned().collect(),
+            writing: self.openers.iter().take(among).filter(writes).cloned().collect(),
             holding: self.older.iter().filter(holds).map(|(actor, _)| Arc::clone(actor)).collect(),
         }
     }

@@ -71,6 +71,7 @@ pub(super) struct Guarded {
 
 /// Cures in a row that left open whether they worked, or did not.
 const MOST_FRUITLESS: u32 = 8;
+
 impl Guarded {
     pub(super) fn new(protected: Protected, now: Moment) -> Self {
         let Protected { path, facts, policy, seal, whole_at } = protected;

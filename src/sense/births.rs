@@ -3,7 +3,8 @@
 //!
 //! It is no reason to look at any file, so it has no place among what `status` tells: where it is
 //! refused, as in a container, or steps back because so many processes are made that it would take
-//! a good part of a processor, whoever changes something is named as surely, and only parents that have ended are not.
+//! a good part of a processor, whoever changes something is named as surely, and only parents that
+//! have ended are not.
 //!
 //! Whatever can be read of a process only as slowly as that one likes keeps this thread waiting,
 //! and nobody else; what is told meanwhile is heard by whoever asks.
