@@ -45,8 +45,8 @@ impl Inquiry {
     }
 
     /// The answer where nobody is looked at.
-    fn unseen(self) -> Found {
-        let holding = self.older.into_iter().map(|(actor, _)| actor).collect();
+    pub(super) fn unseen(&self) -> Found {
+        let holding = self.older.iter().map(|(actor, _)| Arc::clone(actor)).collect();
         Found { number: self.number, writing: Vec::new(), holding }
     }
 

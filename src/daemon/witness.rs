@@ -47,8 +47,8 @@ enum Awaited {
     Records(Case),
     /// The witness. Whether nothing is missing.
     Witness { complete: bool },
-    /// The onlooker. What is known without, and who is taken to have it open.
-    Onlooker(Remembered, Vec<Arc<Actor>>),
+    /// The onlooker. What is known without.
+    Onlooker(Remembered, Found),
 }
 
 impl Questions {
@@ -157,9 +157,8 @@ impl Guard {
                 Awaited::Witness { .. } => {
                     self.settle_question(question.asked, Vec::new(), Testimony::default());
                 }
-                Awaited::Onlooker(Remembered { openers, mut testimony, .. }, presumed) => {
-                    testimony.unrecorded.extend(presumed);
-                    self.settle_question(question.asked, openers, testimony);
+                Awaited::Onlooker(remembered, unseen) => {
+                    self.tell(question.asked, remembered, unseen);
                 }
             }
         }
@@ -172,15 +171,15 @@ impl Guard {
             remembered.testimony.complete &= complete;
         }
         let older = std::mem::take(&mut remembered.older);
-        let presumed: Vec<_> = older.iter().map(|(actor, _)| Arc::clone(actor)).collect();
         let openers = remembered.openers.clone();
         let inodes = std::mem::take(&mut question.inodes);
         let inquiry = Inquiry { number: question.number, openers, inodes, older };
+        let unseen = inquiry.unseen();
         match self.questions.onlooker.ask(inquiry) {
             Some(found) => self.tell(question.asked, remembered, found),
             None => {
                 question.due = Instant::now() + onlooker::PATIENCE;
-                question.waits_for = Awaited::Onlooker(remembered, presumed);
+                question.waits_for = Awaited::Onlooker(remembered, unseen);
                 self.questions.open.push(question);
             }
         }
