@@ -25,20 +25,38 @@ impl Circle {
     /// The place now; `None` where `/proc` does not say.
     pub(super) fn now() -> Option<Self> {
         let at = Instant::now();
-        let last = read("/proc/loadavg")?.split_ascii_whitespace().last()?.parse().ok()?;
+        let last = loadavg()?.last;
         Some(Self { last, at })
     }
 
     /// Whether `pid`, which was taken here, can have been given away by `later`.
     pub(super) fn may_have_given(&self, pid: u32, later: &Self) -> bool {
         passes(self.last, later.last, pid)
-            || may_go_round(later.at.saturating_duration_since(self.at), pid_max(), processors())
+            || later.at.saturating_duration_since(self.at) >= fastest_round()
     }
 }
 
 /// Before this time is over no pid can be given to another process.
 pub fn fastest_round() -> Duration {
-    round(pid_max(), processors())
+    let threads = loadavg().map_or(u32::MAX, |load| load.threads);
+    round(pid_max(), threads, processors())
+}
+
+/// What the kernel says beside the load: proc_pid_loadavg(5).
+struct Loadavg {
+    /// All there are, each of which has a pid that nobody else gets.
+    threads: u32,
+    last: u32,
+}
+
+fn loadavg() -> Option<Loadavg> {
+    parse(&read("/proc/loadavg")?)
+}
+
+fn parse(text: &str) -> Option<Loadavg> {
+    let mut fields = text.split_ascii_whitespace().skip(3);
+    let (_, threads) = fields.next()?.split_once('/')?;
+    Some(Loadavg { threads: threads.parse().ok()?, last: fields.next()?.parse().ok()? })
 }
 
 fn processors() -> u64 {
@@ -52,13 +70,9 @@ fn passes(then: u32, now: u32, pid: u32) -> bool {
     if then <= now { then < pid && pid <= now } else { then < pid || pid <= now }
 }
 
-fn may_go_round(passed: Duration, pid_max: u32, processors: u64) -> bool {
-    passed >= round(pid_max, processors)
-}
-
-fn round(pid_max: u32, processors: u64) -> Duration {
+fn round(pid_max: u32, threads: u32, processors: u64) -> Duration {
     // The first 300 are passed over after the first round.
-    let numbers = u64::from(pid_max.saturating_sub(300));
+    let numbers = u64::from(pid_max.saturating_sub(300).saturating_sub(threads));
     Duration::from_micros(numbers * 1_000_000 / (A_SECOND * processors))
 }
 
@@ -93,16 +107,31 @@ mod tests {
 
     #[test]
     fn a_whole_round_takes_its_time() {
-        assert!(!may_go_round(Duration::from_secs(13), 4_194_304, 2));
-        assert!(may_go_round(Duration::from_secs(14), 4_194_304, 2));
-        assert!(!may_go_round(Duration::from_millis(100), 32_768, 2));
-        assert!(may_go_round(Duration::from_millis(110), 32_768, 2));
-        assert!(may_go_round(Duration::from_millis(10), 32_768, 64));
-        assert!(may_go_round(Duration::from_micros(3), SMALLEST, 2));
+        let between = |early: Duration, round: Duration, late: Duration| {
+            assert!(early < round && round < late, "{round:?}");
+        };
+        let (seconds, ms, us) = (Duration::from_secs, Duration::from_millis, Duration::from_micros);
+        between(seconds(13), round(4_194_304, 200, 2), seconds(14));
+        between(ms(100), round(32_768, 200, 2), ms(110));
+        between(ms(3), round(32_768, 200, 64), ms(10));
+        assert!(round(SMALLEST, 0, 2) < us(4));
     }
 
     #[test]
-    fn the_kernel_tells_the_place() {
-        assert!(Circle::now().unwrap().last > 0);
+    fn pids_come_round_sooner_the_more_of_them_are_in_use() {
+        let half = round(32_768, 16_000, 2);
+        assert!(half < Duration::from_millis(60), "{half:?}");
+        assert_eq!(round(32_768, 40_000, 2), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_place_and_the_threads_are_taken_from_what_the_kernel_says() {
+        let load = parse("0.39 2.09 3.03 2/143 2622\n").unwrap();
+        assert_eq!((load.threads, load.last), (143, 2622));
+        for rubbish in ["", "0 0 0", "0 0 0 1 2", "0 0 0 1/x 2", "0 0 0 1/2", "0 0 0 1/2 -1"] {
+            assert!(parse(rubbish).is_none(), "{rubbish}");
+        }
+        let now = loadavg().unwrap();
+        assert!(now.threads > 0 && now.last > 0);
     }
 }

@@ -8,9 +8,12 @@ use crate::sys::clock::tick;
 const MS: u64 = 1_000_000;
 const TICK: u64 = 10 * MS;
 
+/// So soon nobody is given a pid that another was given.
+const ROUND: u64 = 100 * MS;
+
 fn table() -> Table {
     let mut table = Table::default();
-    table.trust(Duration::from_millis(100));
+    table.trust(Duration::from_nanos(ROUND));
     table
 }
 
@@ -187,6 +190,8 @@ struct World {
     /// Pid, parent, start, names.
     all: Vec<(u32, usize, u64, Vec<String>)>,
     living: BTreeMap<u32, usize>,
+    /// When each pid was given last.
+    given: HashMap<u32, u64>,
     last: u32,
     now: u64,
 }
@@ -198,15 +203,19 @@ impl World {
         let name =
             self.all.get(parent).map_or_else(String::new, |one| one.3.last().unwrap().clone());
         self.living.insert(pid, self.all.len());
+        self.given.insert(pid, self.now);
         self.all.push((pid, parent, tick(self.now), vec![name]));
     }
 
+    /// `None` where all are taken, or where it comes round so soon as no machine does.
     fn next_pid(&mut self) -> Option<u32> {
         let next = |last: u32| if last >= Self::PIDS { 3 } else { last + 1 };
         for _ in 0..Self::PIDS {
             self.last = next(self.last);
             if !self.living.contains_key(&self.last) {
-                return Some(self.last);
+                let given = self.given.get(&self.last);
+                let slow = given.is_none_or(|given| self.now - given >= ROUND);
+                return slow.then_some(self.last);
             }
         }
         None
