@@ -17,7 +17,7 @@ use crate::attribute::InodeKey;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence};
 use crate::judge::{Facts, FileKind};
-use crate::respond::{self, Quarantine};
+use crate::respond::{self, Quarantine, Shown};
 use crate::sense::FileId;
 use crate::text::escape_path;
 
@@ -54,7 +54,8 @@ pub(super) fn keep(
         false => Some(from),
         true => {
             let copy = respond::copy_out(&from).ok().flatten();
-            reports.send(Report::Shown(file, incident.clone(), from));
+            let read = facts.and_then(|facts| facts.sha256);
+            reports.send(Report::Shown(file, incident.clone(), Shown { from, read }));
             copy
         }
     };

@@ -177,7 +177,7 @@ impl Guard {
                     let (facts, inode) = found.unzip();
                     self.feed(Input::Evidence { file, incident, facts, inode });
                 }
-                Report::Shown(file, incident, from) => self.shown(file, &incident, from),
+                Report::Shown(file, incident, shown) => self.shown(file, &incident, shown),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),

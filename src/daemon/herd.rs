@@ -98,6 +98,7 @@ impl Guard {
         let before = std::mem::replace(&mut self.herd.pinned, now.clone());
         before.into_iter().for_each(|file| self.set_pinned(file, false));
         now.into_iter().for_each(|file| self.set_pinned(file, true));
+        self.life.searched = true;
     }
 
     fn set_pinned(&mut self, file: FileId, pinned: bool) {

@@ -20,6 +20,8 @@ pub(super) struct Life {
     pub(super) state: State,
     /// What has not been compared since the start, and when to ask next.
     uncompared: Vec<FileId>,
+    /// It is known which files other mounts show, and so how a heal has to go.
+    pub(super) searched: bool,
     begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
@@ -36,6 +38,7 @@ impl Life {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
+            searched: false,
             begun: Timestamp::now(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
@@ -70,7 +73,8 @@ impl Guard {
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
         while self.life.uncompared.pop_if(|file| engine.is_compared(*file)).is_some() {}
-        if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
+        let compared = self.life.uncompared.is_empty() && self.queue.wait().is_none();
+        if compared && self.life.searched {
             // What only the start needed.
             crate::sys::memory::give_back();
             self.life.state = State::Watching;

@@ -270,7 +270,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
     heal(Cure::PutBackParents);
     let outcome = heal(Cure::Replace);
-    if let Some(from) = &outcome.evidence {
+    for from in &outcome.evidence {
         let evidence = store.quarantine.take(from, path, respond::BY_COMMAND)?;
         store.baseline.add_evidence(&evidence)?;
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::attribute::InodeKey;
 use crate::baseline::Replica;
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::{FileKind, Stat};
-use crate::respond::{self, Around, Outcome, Ready};
+use crate::respond::{self, Around, Outcome, Ready, Shown};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -176,7 +176,8 @@ impl Guard {
         }
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
-        if let Some(from) = &outcome.evidence {
+        for from in &outcome.evidence {
+            let incident = incident.clone();
             let piece = Piece { from: from.clone(), path: path.to_path_buf(), incident };
             self.stager.push(match (worth_reading, self.canaries.has(file)) {
                 (true, _) => Chore::Evidence(file, piece),
@@ -186,7 +187,7 @@ impl Guard {
         }
         if outcome.healed.action == "rewrite"
             && outcome.healed.result.is_ok()
-            && outcome.evidence.is_none()
+            && outcome.evidence.is_empty()
             && !self.canaries.has(file)
         {
             let (path, incident) = (path.to_path_buf(), self.incident(file));
@@ -213,21 +214,21 @@ impl Guard {
     }
 
     /// What was taken out of the path is seen through another mount: have it come back.
-    pub(super) fn shown(&mut self, file: FileId, incident: &str, from: PathBuf) {
+    pub(super) fn shown(&mut self, file: FileId, incident: &str, shown: Shown) {
         let current = self.incident(file) == incident;
         match self.ward_mut(file) {
             Some(ward) if current && ward.patient.shown.is_none() => {
-                ward.patient.shown = Some(Box::new(from));
+                ward.patient.shown = Some(Box::new(shown));
                 self.feed(Input::Shown { file });
             }
-            _ => self.stager.push(Chore::Discard(from)),
+            _ => self.stager.push(Chore::Discard(shown.from)),
         }
     }
 
     /// The file has its inode back, or could not get it.
     fn rejoined(&mut self, file: FileId, outcome: &Outcome) {
         let Some(ward) = self.ward_mut(file) else { return };
-        let from = ward.patient.shown.take().map(|from| *from);
+        let from = ward.patient.shown.take().map(|shown| shown.from);
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;

@@ -31,7 +31,7 @@ use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection, Unread};
 use crate::judge::{Facts, FileKind, Policy};
-use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
+use crate::respond::{self, Outcome, Patient, Quarantine, Shown, StageError};
 use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
 
@@ -45,7 +45,7 @@ pub enum Report {
     /// What was taken out of the path in this incident was read, or will not be.
     Evidence(FileId, String, Option<(Box<Facts>, InodeKey)>),
     /// What was taken out in this incident lies there, and another mount shows it.
-    Shown(FileId, String, PathBuf),
+    Shown(FileId, String, Shown),
     /// A cure that takes long is done.
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
