@@ -8,7 +8,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -57,6 +59,59 @@ fn three_hundred_files_tampered_with_in_a_row_are_all_whole_again() {
         guard.wait_whole_at(&guard.path(name));
     }
     assert!(guard.is_alive());
+}
+
+#[test]
+fn of_hundreds_of_strangers_each_is_told_and_taken_out_once() {
+    skip_unless!(not_root());
+    // All fit into the journal and the quarantine.
+    const STRANGERS: usize = 800;
+    let guard = Guard::on_disk()
+        .bystander("conf.d/one.conf", GOOD)
+        .protect("conf.d")
+        .policy("unexpected = \"quarantine\"")
+        .start();
+    let names: BTreeSet<_> = (0..STRANGERS).map(|n| guard.path(format!("conf.d/{n}"))).collect();
+    names.iter().for_each(|path| std::fs::write(path, "stranger").unwrap());
+    let told = || {
+        let lines = guard.events();
+        let created = lines.iter().filter(|line| line["kind"] == "created");
+        created.map(|line| PathBuf::from(line["path"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    let gone = || !names.iter().any(|path| path.exists());
+    poll(
+        || (gone() && told().len() >= STRANGERS).then_some(()),
+        || format!("{} of {STRANGERS} are told", told().len()),
+    );
+    guard.wait_settled();
+    let told = told();
+    assert_eq!(told.len(), STRANGERS, "some are told more than once");
+    assert_eq!(&told.into_iter().collect::<BTreeSet<_>>(), &names);
+    let kept = || std::fs::read_dir(guard.state().join("quarantine")).unwrap().count();
+    poll(|| (kept() == STRANGERS).then_some(()), || format!("{} are kept", kept()));
+    let about_one =
+        |line: &Value| line["path"].as_str().is_some_and(|p| names.contains(Path::new(p)));
+    let failures = guard.events().into_iter().filter(|line| line["kind"] == "sensor-degraded");
+    let lost: Vec<_> = failures.filter(about_one).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn a_stranger_that_comes_again_under_its_name_is_taken_out_again() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk()
+        .bystander("conf.d/one.conf", GOOD)
+        .protect("conf.d")
+        .policy("unexpected = \"quarantine\"")
+        .start();
+    let stranger = guard.path("conf.d/stranger");
+    for time in 0..50 {
+        std::fs::write(&stranger, format!("stranger {time}")).unwrap();
+        poll(|| (!stranger.exists()).then_some(()), || format!("{time}\n{}", guard.story()));
+    }
+    let kept = || std::fs::read_dir(guard.state().join("quarantine")).unwrap().count();
+    poll(|| (kept() == 50).then_some(()), || format!("{} kept", kept()));
+    assert!(guard.quarantine_holds(b"stranger 0") && guard.quarantine_holds(b"stranger 49"));
 }
 
 #[test]

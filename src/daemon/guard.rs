@@ -5,6 +5,7 @@ pub(super) mod globs;
 pub(super) mod herd;
 pub(super) mod hot;
 pub(super) mod life;
+pub(super) mod lister;
 pub(super) mod look;
 pub(super) mod perform;
 pub(super) mod queue;
@@ -31,7 +32,8 @@ use super::selftest::Canaries;
 use super::sensors::Sensors;
 use super::sweep::Sweep;
 use super::wake::Mailbox;
-use super::workers::{Chore, Reading, Report, Worker};
+use super::workers::worker::Worker;
+use super::workers::{Chore, Reading, Report};
 use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment, Past};
 use crate::respond;
@@ -39,6 +41,7 @@ use crate::sense::{FileId, FileMap, Hint, Observation};
 use globs::Globs;
 use herd::Herd;
 use life::Life;
+use lister::Lister;
 use queue::Queue;
 use ward::Ward;
 use witness::Questions;
@@ -75,6 +78,7 @@ pub struct Guard {
     pub(super) herd: Herd,
     pub(super) began: Instant,
     pub(super) queue: Queue,
+    pub(super) lister: Lister,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
@@ -132,6 +136,7 @@ impl Guard {
         if woken.bell_rang {
             self.own_may_have_come();
         }
+        self.look_on();
         self.sweep_some();
         self.test_some();
         Ok(go_on)
@@ -149,7 +154,10 @@ impl Guard {
         let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match (self.pending.is_empty(), self.queue.wait()) {
-            (true, None) => [due, asked].into_iter().flatten().fold(sweep, Duration::min),
+            (true, None) => {
+                let some = [due, asked, self.lister.wait()].into_iter().flatten();
+                some.fold(sweep, Duration::min)
+            }
             (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
@@ -191,6 +199,9 @@ impl Guard {
                 Report::Shown(file, incident, shown) => self.shown(file, &incident, shown),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
+                Report::Evicted(file, name, gone) => {
+                    self.feed(Input::Evicted { file, name, gone });
+                }
                 Report::Seen(observation) => self.observe(observation),
                 Report::Audit(told) => self.told(told),
                 Report::Asked(command, request, reply) => self.asked(command, request, reply),
@@ -256,11 +267,14 @@ impl Guard {
     pub(super) fn records(&self) -> Vec<Record> {
         let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
         let record = |(file, ward): (FileId, &Ward)| {
-            let seal =
-                ward.patient.seal.as_deref().copied().filter(|_| self.engine.is_settled(file));
+            let seal = ward.patient.seal.as_deref().copied().filter(|_| self.is_as_sealed(file));
             Record { seal, ..ward.record() }
         };
         self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
+    }
+
+    fn is_as_sealed(&self, file: FileId) -> bool {
+        self.engine.is_settled(file) && !self.lister.awaits(file)
     }
 
     /// The incident that evidence of this file belongs to.

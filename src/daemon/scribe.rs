@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::Failure;
 use super::health::Health;
-use super::workers::join_until;
+use super::workers::worker::join_until;
 use crate::alert::{Item, Spool, Supervisor};
 use crate::attribute::Lineage;
 use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};

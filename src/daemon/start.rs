@@ -24,6 +24,7 @@ use super::guard::Guard;
 use super::guard::globs::Globs;
 use super::guard::herd::Herd;
 use super::guard::life::Life;
+use super::guard::lister::Lister;
 use super::guard::queue::Queue;
 use super::guard::witness::Questions;
 use super::health::Health;
@@ -244,6 +245,7 @@ fn assemble(
         herd: Herd::default(),
         began: Instant::now(),
         queue: Queue::new(),
+        lister: Lister::new(),
         pending: Vec::new(),
         lost: false,
         loss_told: HashMap::new(),

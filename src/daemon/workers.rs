@@ -6,15 +6,15 @@ pub(super) mod evidence;
 pub(super) mod onlooker;
 pub(super) mod restock;
 pub(super) mod testify;
+pub(super) mod worker;
 pub(super) mod writers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use inotify::Watches;
@@ -40,6 +40,7 @@ use evidence::Piece;
 use onlooker::Found;
 use restock::{Copies, Stocked};
 use testify::Remembered;
+use worker::Worker;
 
 /// What comes back to the guard.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub enum Report {
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
     Taken(Box<Taken>),
+    /// Whether the stranger of this name is gone from this directory.
+    Evicted(FileId, Vec<u8>, bool),
     /// A sensor on another thread noticed something.
     Seen(Observation),
     /// From the audit sensor.
@@ -144,8 +147,8 @@ pub enum Chore {
     Discard(PathBuf),
     /// Remove a copy of what is protected no longer.
     Unneeded(Replica),
-    /// Take a stranger out of a protected directory to the quarantine.
-    Evict { from: PathBuf, slot: Arc<Path>, incident: String },
+    /// Take a stranger out of a protected directory, if it is `of` one, to the quarantine.
+    Evict { of: Option<FileId>, from: PathBuf, slot: Arc<Path>, incident: String },
     /// See to it that the vault has these copies.
     Restock(Vec<Stocked>),
     /// Make sure that this file has reached the disk.
@@ -180,82 +183,6 @@ pub enum Reading {
     FindPinned,
 }
 
-/// A thread with a queue.
-#[derive(Debug)]
-pub struct Worker<T> {
-    queue: Option<Sender<T>>,
-    thread: Option<JoinHandle<()>>,
-    hurry: Hurry,
-    /// Jobs that it was given and has not done.
-    left: Arc<AtomicUsize>,
-}
-
-/// Set when the daemon stops: what the next start does as well is left.
-type Hurry = Arc<AtomicBool>;
-
-impl<T: Send + 'static> Worker<T> {
-    fn start(
-        name: &str,
-        beat: Beat,
-        mut work: impl FnMut(T, &Hurry) + Send + 'static,
-    ) -> io::Result<Self> {
-        let (queue, jobs) = channel();
-        let hurry = Hurry::default();
-        let told = Arc::clone(&hurry);
-        let left = Arc::<AtomicUsize>::default();
-        let done = Arc::clone(&left);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            beat.here();
-            for job in jobs {
-                beat.work();
-                work(job, &told);
-                beat.rest();
-                done.fetch_sub(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), hurry, left })
-    }
-
-    /// Whether it has done all that it was given.
-    pub fn is_idle(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
-    }
-
-    /// Has it do what cannot be left, and waits for that until the `deadline`. False where it
-    /// did not come to an end.
-    pub fn end(mut self, deadline: Instant) -> bool {
-        self.hurry.store(true, Ordering::Relaxed);
-        self.queue = None;
-        self.thread.take().is_none_or(|thread| join_until(thread, deadline).is_some())
-    }
-
-    /// Queues a job.
-    pub fn push(&self, job: T) {
-        if let Some(queue) = &self.queue {
-            self.left.fetch_add(1, Ordering::Relaxed);
-            // The thread ends only when this handle does.
-            let _ = queue.send(job);
-        }
-    }
-}
-
-/// What the thread returns, if it ends before the `deadline`. Otherwise it is left behind.
-pub(super) fn join_until<R>(thread: JoinHandle<R>, deadline: Instant) -> Option<R> {
-    while !thread.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    thread.is_finished().then(|| thread.join().ok())?
-}
-
-impl<T> Drop for Worker<T> {
-    fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Starts the stager.
 ///
 /// # Errors
@@ -269,7 +196,9 @@ pub fn stager(
 ) -> io::Result<Worker<Chore>> {
     // Of whose known-good copy it was said that it cannot be used.
     let mut told = HashSet::new();
-    Worker::start("stager", beat, move |chore, hurry| match chore {
+    // Of these there may be thousands, and whoever needs a replica waits for one at most.
+    let can_wait = |chore: &Chore| matches!(chore, Chore::Evict { .. });
+    Worker::start("stager", beat, can_wait, move |chore, hurry| match chore {
         Chore::Stage { .. } | Chore::Restock(_) if hurry.load(Ordering::Relaxed) => {}
         Chore::Stage { file, path, facts, slot } => {
             let mut staged = respond::stage(&facts, &vault, &slot, true);
@@ -306,8 +235,11 @@ pub fn stager(
                 tracing::warn!("{}: {e}", crate::text::escape_path(&replica.path));
             }
         }
-        Chore::Evict { from, slot, incident } => {
-            evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
+        Chore::Evict { of, from, slot, incident } => {
+            let gone = evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
+            if let (Some(file), Some(name)) = (of, from.file_name()) {
+                reports.send(Report::Evicted(file, name.as_encoded_bytes().to_vec(), gone));
+            }
         }
         Chore::Restock(all) => {
             reports.send(Report::Copies(restock::restock(&all, &vault)));
@@ -345,7 +277,8 @@ pub fn reader(
     reports: Mailer<Report>,
     beat: Beat,
 ) -> io::Result<Worker<Reading>> {
-    Worker::start("reader", beat, move |reading, hurry| match reading {
+    let in_turn = |_: &Reading| false;
+    Worker::start("reader", beat, in_turn, move |reading, hurry| match reading {
         _ if hurry.load(Ordering::Relaxed) => {}
         Reading::Verify { file, epoch, path, size } => {
             reports.send(Report::Verified(file, epoch, read(&path, size)));

@@ -34,7 +34,7 @@ pub(super) struct History {
     gone: u32,
     /// Why it cannot be watched at the moment, once said.
     pub(super) away: Option<String>,
-    /// Strangers in a protected directory that were reported.
+    /// Strangers in a protected directory that were reported, and are there or on their way out.
     pub(super) strangers: HashSet<Vec<u8>>,
     /// When it was healed lately.
     heals: VecDeque<Duration>,

@@ -207,6 +207,15 @@ pub enum Input {
         /// The name in it.
         name: Vec<u8>,
     },
+    /// What came of [`Action::Evict`].
+    Evicted {
+        /// The protected directory.
+        file: FileId,
+        /// The name in it.
+        name: Vec<u8>,
+        /// What was to be taken out is not there any more.
+        gone: bool,
+    },
     /// The answer to [`Action::Openers`], the latest first.
     Openers {
         /// Which file.

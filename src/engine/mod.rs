@@ -113,6 +113,7 @@ impl Engine {
                 self.evidence(now, file, &incident, facts.as_deref().zip(inode));
             }
             Input::Stranger { file, name } => self.stranger(now, file, name, out),
+            Input::Evicted { file, name, gone } => self.evicted(file, name, gone, out),
             Input::Openers { file, question, openers, testimony } => {
                 self.finalize(now, file, question, (&openers, &testimony), out);
             }

@@ -29,13 +29,10 @@ impl Engine {
     ) {
         let id = self.next_incident_id(now.wall);
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        if guarded.remember().strangers.contains(&name) {
+        if !guarded.remember().strangers.insert(name.clone()) {
             return;
         }
         let evict = guarded.protected.policy.unexpected == Unexpected::Quarantine;
-        if !evict {
-            guarded.remember().strangers.insert(name.clone());
-        }
         let mut incident =
             guarded.incident.take().unwrap_or_else(|| Box::new(Incident::new(id, now, now.mono)));
         let newcomer = guarded.newcomer(now, name.clone(), evict);
@@ -56,6 +53,22 @@ impl Engine {
         guarded.incident = Some(incident);
         let quiet = guarded.quiet(now.mono);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
+    }
+
+    /// A stranger was taken out, or could not be. Whatever has its name from now on is another
+    /// one, and may have come before this was heard.
+    pub(super) fn evicted(
+        &mut self,
+        file: FileId,
+        name: Vec<u8>,
+        gone: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        guarded.remember().strangers.remove(&name);
+        if gone {
+            out.push(Action::CheckStranger { file, name });
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,6 +44,8 @@ pub struct QuarantineError {
 #[derive(Debug)]
 pub struct Quarantine {
     dir: PathBuf,
+    /// The incident that left something last, and how much that was.
+    last: Mutex<(String, u32)>,
 }
 
 impl Quarantine {
@@ -56,7 +59,7 @@ impl Quarantine {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 Err(QuarantineError { path: dir, source })
             }
-            _ => Ok(Self { dir }),
+            _ => Ok(Self { dir, last: Mutex::default() }),
         }
     }
 
@@ -173,13 +176,17 @@ impl Quarantine {
     }
 
     fn fresh(&self, incident: &str) -> PathBuf {
-        let mut count = 0_u32;
+        // Nothing panics while it is held.
+        let mut last = self.last.lock().unwrap_or_else(|broken| broken.into_inner());
+        if last.0 != incident {
+            *last = (incident.to_owned(), 0);
+        }
         loop {
-            let path = self.dir.join(format!("{incident}-{count}"));
+            let path = self.dir.join(format!("{incident}-{}", last.1));
+            last.1 = last.1.wrapping_add(1);
             if std::fs::symlink_metadata(&path).is_err() {
                 return path;
             }
-            count += 1;
         }
     }
 }

@@ -120,7 +120,7 @@ impl Guard {
             if evict && let Ok(slot) = respond::slot_directory(path, &self.state) {
                 self.globs.told.remove(path);
                 let (from, incident) = (path.clone(), incident.clone());
-                self.stager.push(Chore::Evict { from, slot: slot.into(), incident });
+                self.stager.push(Chore::Evict { of: None, from, slot: slot.into(), incident });
             }
             if at >= MOST_TOLD {
                 continue;

@@ -3,16 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Guard;
-use super::strangers;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Snapshot, SnapshotError};
-use crate::config::special;
 use crate::engine::{Input, Inspection, Sight, Unread};
 use crate::judge::FileKind;
 use crate::sense::{FileId, Hint, Observation};
 
-/// So many strangers in one directory are told one by one.
-const MOST_STRANGERS: usize = 1000;
 /// So long a write that has begun is waited for: the usual takes a fraction of that.
 const UNDER_WAY: Duration = Duration::from_micros(200);
 
@@ -73,33 +69,6 @@ impl Guard {
             }
             Err(e) => Err(unread(&e)),
         })
-    }
-
-    /// A directory changed: whatever is in it that is not protected does not belong there.
-    /// Pipes, sockets and devices may have been there when it was protected, which passes them
-    /// by; only an event can tell that one is new.
-    pub(super) fn look_for_strangers(&mut self, file: FileId) {
-        let Some(ward) = self.ward(file) else { return };
-        if ward.patient.facts.kind != FileKind::Directory {
-            return;
-        }
-        let Ok(entries) = std::fs::read_dir(&ward.patient.path) else { return };
-        let plain = |kind: std::fs::FileType| special(kind).is_none();
-        let passed_by = strangers::passed_by(&ward.patient.path);
-        let names: Vec<_> = entries
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_type().is_ok_and(plain))
-            .filter(|entry| self.engine.id_of(&entry.path()).is_none())
-            .map(|entry| entry.file_name().into_encoded_bytes())
-            .take(MOST_STRANGERS)
-            .collect();
-        if let Some(ward) = self.ward_mut(file) {
-            ward.no_longer_falls_short_by(strangers::PASSED_BY);
-            ward.falls_short(passed_by);
-        }
-        for name in names {
-            self.feed(Input::Stranger { file, name });
-        }
     }
 }
 

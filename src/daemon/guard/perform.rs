@@ -37,7 +37,7 @@ impl Guard {
             }
             Action::Inspect { file } => {
                 let finding = self.inspect(file)?;
-                self.look_for_strangers(file);
+                self.look_through(file);
                 Some(Input::Inspected { file, finding })
             }
             Action::Verify { file, epoch } => {
@@ -54,7 +54,9 @@ impl Guard {
                 let ward = self.ward_mut(file)?;
                 ward.patient.seal = Some(Arc::clone(&stat));
                 let path = ward.patient.path.clone();
-                self.scribe.tell(Note::Seal(path, *stat));
+                if !self.lister.awaits(file) {
+                    self.scribe.tell(Note::Seal(path, *stat));
+                }
                 self.stage(file);
                 None
             }
@@ -62,10 +64,7 @@ impl Guard {
                 let path = self.ward(file)?.patient.path.join(OsStr::from_bytes(&name));
                 sys::stat::stat(&path).is_ok().then_some(Input::Stranger { file, name })
             }
-            Action::Evict { file, name, incident } => {
-                self.evict(file, &name, &incident);
-                None
-            }
+            Action::Evict { file, name, incident } => self.evict(file, name, incident),
             Action::Openers { file, question, inode, since, changed, until, windows } => {
                 let inode = inode.map(|(dev, ino)| InodeKey { dev, ino });
                 let within = self.instant(since)..=self.instant(until);
@@ -336,10 +335,13 @@ impl Guard {
         }
     }
 
-    fn evict(&mut self, file: FileId, name: &[u8], incident: &str) {
-        let Some(ward) = self.ward(file) else { return };
-        let from = ward.patient.path.join(OsStr::from_bytes(name));
-        let Some(slot) = ward.slot.clone() else { return };
-        self.stager.push(Chore::Evict { from, slot, incident: incident.to_owned() });
+    fn evict(&mut self, file: FileId, name: Vec<u8>, incident: String) -> Option<Input> {
+        let ward = self.ward(file)?;
+        let from = ward.patient.path.join(OsStr::from_bytes(&name));
+        let Some(slot) = ward.slot.clone() else {
+            return Some(Input::Evicted { file, name, gone: false });
+        };
+        self.stager.push(Chore::Evict { of: Some(file), from, slot, incident });
+        None
     }
 }

@@ -1,5 +1,6 @@
 //! Strangers: what is in a protected directory and is not protected.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use crate::config::{is_own, special};
@@ -45,15 +46,18 @@ const NAMED: usize = 5;
 /// The pipes, sockets and devices in `directory`, in a sentence, if there are any.
 #[must_use]
 pub fn passed_by(directory: &Path) -> Option<String> {
-    let mut found: Vec<String> = std::fs::read_dir(directory)
-        .ok()?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let what = special(entry.file_type().ok()?)?;
-            Some(format!("{what} {}", escape(entry.file_name().as_encoded_bytes())))
-        })
-        .take(STRANGERS_MAX)
-        .collect();
+    let entries = std::fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    told(entries.filter_map(|entry| special_one(&entry)).take(STRANGERS_MAX).collect())
+}
+
+/// What it is, with its name, if it is a pipe, a socket or a device.
+pub(super) fn special_one(entry: &DirEntry) -> Option<String> {
+    let what = special(entry.file_type().ok()?)?;
+    Some(format!("{what} {}", escape(entry.file_name().as_encoded_bytes())))
+}
+
+/// The sentence about these.
+pub(super) fn told(mut found: Vec<String>) -> Option<String> {
     found.sort_unstable();
     let more = found.len().saturating_sub(NAMED);
     found.truncate(NAMED);

@@ -97,17 +97,23 @@ pub(super) fn discard(path: &Path) {
 }
 
 /// A stranger in a protected directory goes to the slot, on its own filesystem, and from there
-/// to the quarantine.
+/// to the quarantine. False where it is still there.
 pub(super) fn evict(
     quarantine: &Quarantine,
     from: &Path,
     slot: &Path,
     incident: &str,
     scribe: &Sender<Note>,
-) {
+) -> bool {
     match respond::take_out(from, slot) {
-        Ok(to) => enter(quarantine.take(&to, from, incident), from, scribe),
-        Err(e) => lost(scribe, from, e.to_string()),
+        Ok(to) => {
+            enter(quarantine.take(&to, from, incident), from, scribe);
+            true
+        }
+        Err(e) => {
+            lost(scribe, from, e.to_string());
+            e.kind() == io::ErrorKind::NotFound
+        }
     }
 }
 
