@@ -26,6 +26,17 @@ use crate::sys;
 /// A cure that has to write more than this is left to another thread, in bytes.
 const QUICK: u64 = 1 << 20;
 
+/// What is not done for a canary, and why it says so.
+fn not_for_canaries(cure: Cure) -> Option<(&'static str, &'static str)> {
+    match cure {
+        // A test ends for less than that somebody mounts a filesystem where it is going on.
+        Cure::Unmount => Some(("unmount", "the canary's place was mounted over")),
+        // The keeper makes the state directory again: two that put one back never come to an end.
+        Cure::PutBackParents => Some(("put-back-parent", "the canary's place is gone")),
+        _ => None,
+    }
+}
+
 impl Guard {
     /// Does one thing. What is known at once is the answer; the rest comes as a report.
     pub(super) fn perform(&mut self, action: Action) -> Option<Input> {
@@ -92,10 +103,8 @@ impl Guard {
     fn heal(&mut self, file: FileId, cure: Cure, worth_reading: bool) -> Option<Input> {
         // What the self-test left at a canary is no evidence.
         let worth_reading = worth_reading && !self.canaries.has(file);
-        if cure == Cure::Unmount && self.canaries.has(file) {
-            // A test ends for less than that somebody mounts a filesystem where it is going on.
-            let healed = Outcome::refused("unmount", "the canary's place was mounted over").healed;
-            return Some(Input::Healed { file, healed });
+        if let Some((action, why)) = not_for_canaries(cure).filter(|_| self.canaries.has(file)) {
+            return Some(Input::Healed { file, healed: Outcome::refused(action, why).healed });
         }
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
