@@ -145,19 +145,7 @@ impl Ids {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
-    pub(super) fn contains(&self, id: FileId) -> bool {
-        self.as_slice().binary_search(&id).is_ok()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
-        self.as_slice().iter().copied()
-    }
-
-    pub(super) fn as_slice(&self) -> &[FileId] {
+    fn as_slice(&self) -> &[FileId] {
         match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),
