@@ -78,7 +78,7 @@ const ELSEWHERE: &[(Failure, &str, &str)] = &[
     ),
     (
         Failure::LinesDropped,
-        include_str!("../src/daemon/writer_tests.rs"),
+        include_str!("../src/daemon/scribe/writer_tests.rs"),
         "lines_that_are_too_many_are_given_up_oldest_first_counted_and_told",
     ),
 ];

@@ -8,7 +8,8 @@ use super::progress::Progress;
 use super::screen::{Screen, count};
 use super::{Outcome, absolute, require_root};
 use crate::config::{Config, canonical_path, resolve_path};
-use crate::daemon::{api, offline};
+use crate::daemon::api;
+use crate::daemon::commands::offline;
 use crate::record::PathText;
 use crate::text::{escape, escape_path};
 

@@ -1,21 +1,26 @@
 //! What a person asks of the running daemon.
 
+pub(super) mod acceptance;
+pub mod offline;
+pub mod protect;
+pub(super) mod restore;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::acceptance::{self, Known, Step};
 use super::api::{Command, Gauge, PathReport, Report, Request};
 use super::control::Reply;
 use super::guard::Guard;
+use super::guard::strangers;
 use super::scribe::{Afterwards, Note};
 use super::workers::{Reading, Taken};
-use super::{protect, strangers};
 use crate::baseline::Origin;
 use crate::config::{canonical_path, resolve_path};
 use crate::engine::Input;
 use crate::judge::{FileKind, Policy, Unexpected};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::sense::FileId;
+use acceptance::{Known, Step};
 use jiff::Timestamp;
 
 /// Collects the answers to one request, and sends them when all are there.

@@ -1,6 +1,17 @@
 //! The guard: one thread that owns the engine, listens to every sensor and does what cannot
 //! wait. Everything that waits for a disk is done by another thread.
 
+pub(super) mod globs;
+pub(super) mod herd;
+pub(super) mod hot;
+pub(super) mod life;
+pub(super) mod look;
+pub(super) mod perform;
+pub(super) mod queue;
+pub mod strangers;
+pub(super) mod ward;
+pub(super) mod witness;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -12,25 +23,25 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::failures::Failure;
-use super::globs::Globs;
 use super::health::Health;
-use super::herd::Herd;
-use super::life::Life;
 use super::own::Own;
-use super::queue::Queue;
 use super::reload::InForce;
 use super::scribe::{Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
 use super::sweep::Sweep;
 use super::wake::Mailbox;
-use super::ward::Ward;
-use super::witness::Questions;
 use super::workers::{Chore, Reading, Report, Worker};
 use crate::baseline::{Heartbeat, Origin, Record, Vault};
 use crate::engine::{Engine, Input, Moment, Past};
 use crate::respond;
 use crate::sense::{FileId, FileMap, Hint, Observation};
+use globs::Globs;
+use herd::Herd;
+use life::Life;
+use queue::Queue;
+use ward::Ward;
+use witness::Questions;
 
 /// That events are lost is put on record this often while it goes on.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -177,7 +188,7 @@ impl Guard {
                     let (facts, inode) = found.unzip();
                     self.feed(Input::Evidence { file, incident, facts, inode });
                 }
-                Report::Shown(file, incident, from) => self.shown(file, &incident, from),
+                Report::Shown(file, incident, shown) => self.shown(file, &incident, shown),
                 Report::Cured(file, outcome) => self.cured(file, *outcome),
                 Report::Taken(taken) => self.taken(*taken),
                 Report::Seen(observation) => self.observe(observation),

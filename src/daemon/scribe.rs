@@ -3,25 +3,32 @@
 //! One thread, because every one of these waits for the disk, and the guard must not. What it
 //! is told it keeps until it is written: a full disk delays a line and loses none.
 
+pub(super) mod backlog;
+pub(super) mod discarded;
+pub(super) mod keeper;
+pub(super) mod outbox;
+pub(super) mod reserve;
+pub(super) mod writer;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::discarded::Discarded;
 use super::failures::Failure;
 use super::health::Health;
-use super::keeper::{Keeper, Worry};
-use super::outbox::{Outbox, Undelivered};
 use super::workers::join_until;
-use super::writer::Writer;
 use crate::alert::{Item, Spool, Supervisor};
 use crate::attribute::Lineage;
 use crate::baseline::{Baseline, Evidence, Heartbeat, Parent, Record, Replica};
 use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal};
 use crate::respond::Quarantine;
+use discarded::Discarded;
+use keeper::{Keeper, Worry};
+use outbox::{Outbox, Undelivered};
+use writer::Writer;
 
 /// Something to be written.
 #[derive(Debug)]

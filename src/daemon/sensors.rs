@@ -13,10 +13,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use super::api::SensorStatus;
-use super::handover::{self, Heritage};
-use super::testify::Memory;
+use super::start::handover::{self, Heritage};
 use super::wake::Mailer;
 use super::workers::Report;
+use super::workers::testify::Memory;
 use crate::attribute::{Captures, InodeKey, Lineage};
 use crate::judge::FileKind;
 use crate::respond::Patient;

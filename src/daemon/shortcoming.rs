@@ -1,8 +1,8 @@
 //! What a file lacks because of where it lies: said in `status`, with what to do.
 
 use super::api::SensorStatus;
-use super::strangers;
-use super::ward::Ward;
+use super::guard::strangers;
+use super::guard::ward::Ward;
 use crate::judge::FileKind;
 
 /// What this file has to do without.

@@ -1,5 +1,13 @@
 //! From a configuration to a guard on duty, and from there to an orderly end.
 
+pub(super) mod checks;
+pub(super) mod handover;
+pub(super) mod leftovers;
+pub(super) mod recall;
+pub(super) mod reconcile;
+pub(super) mod said;
+pub(super) mod wanted;
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,23 +18,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
-use super::checks::{known, refuse_without_configuration, together};
 use super::control::{At, Control, ControlError};
 use super::failures::Failure;
-use super::globs::Globs;
 use super::guard::Guard;
-use super::handover::Heritage;
+use super::guard::globs::Globs;
+use super::guard::herd::Herd;
+use super::guard::life::Life;
+use super::guard::queue::Queue;
+use super::guard::witness::Questions;
 use super::health::Health;
-use super::herd::Herd;
-use super::keeper::Keeper;
-use super::leftovers;
-use super::life::Life;
-use super::onlooker::Onlooker;
 use super::own::Own;
-use super::queue::Queue;
-use super::reconcile::reconcile;
 use super::reload::InForce;
-use super::reserve;
+use super::scribe::keeper::Keeper;
+use super::scribe::reserve;
 use super::scribe::{Desk, Note, Scribe};
 use super::selftest::Canaries;
 use super::sensors::Sensors;
@@ -34,10 +38,9 @@ use super::service::{Feeder, Service};
 use super::signals;
 use super::store::{Store, StoreError};
 use super::sweep::Sweep;
-use super::testify::Witness;
 use super::wake::{Mailbox, Mailer};
-use super::wanted::{Obstacles, Wanted};
-use super::witness::Questions;
+use super::workers::onlooker::Onlooker;
+use super::workers::testify::Witness;
 use super::workers::{self, Report};
 use crate::attribute::Lineage;
 use crate::baseline::{Baseline, BaselineError};
@@ -45,6 +48,10 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::record::{Entry, Event, Kind, Recovery, Severity};
 use crate::sense::FileMap;
+use checks::{known, refuse_without_configuration, together};
+use handover::Heritage;
+use reconcile::reconcile;
+use wanted::{Obstacles, Wanted};
 
 /// Told once, when the guard is on duty.
 pub type OnReady = Box<dyn FnOnce(&Status)>;

@@ -1,18 +1,21 @@
 //! Everything that lies in the state directory, opened together and by one process.
 
+pub(super) mod held;
+pub(super) mod lock;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lock::{Holder, LockError, StateLock};
-use super::reserve;
+use super::scribe::reserve;
 use crate::alert::{Spool, SpoolError};
 use crate::baseline::{Baseline, BaselineError, Vault, VaultError};
 use crate::config::Daemon;
 use crate::record::{Journal, JournalError, Recovery};
 use crate::respond::{Quarantine, QuarantineError};
+use lock::{Holder, LockError, StateLock};
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,12 @@
 //! evidence, the reader reads content. They are two, so that no reading of a large file keeps
 //! a small one without a replica.
 
+pub(super) mod evidence;
+pub(super) mod onlooker;
+pub(super) mod restock;
+pub(super) mod testify;
+pub(super) mod writers;
+
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,16 +20,12 @@ use std::time::{Duration, Instant};
 use inotify::Watches;
 
 use super::api;
+use super::commands::protect::{self, ProtectError};
 use super::control::Reply;
-use super::evidence::{self, Piece};
 use super::failures::Failure;
+use super::guard::look::unread;
 use super::health::Beat;
-use super::look::unread;
-use super::onlooker::Found;
-use super::protect::{self, ProtectError};
-use super::restock::{Copies, Stocked};
 use super::scribe::Note;
-use super::testify::Remembered;
 use super::wake::Mailer;
 use crate::attribute::InodeKey;
 use crate::baseline::snapshot::{read_if_sized, take_into};
@@ -31,9 +33,13 @@ use crate::baseline::{Origin, Record, Replica, Snapshot, Vault, VaultError};
 use crate::config::{Config, resolve};
 use crate::engine::{Cure, Inspection, Unread};
 use crate::judge::{Facts, FileKind, Policy};
-use crate::respond::{self, Outcome, Patient, Quarantine, StageError};
+use crate::respond::{self, Outcome, Patient, Quarantine, Shown, StageError};
 use crate::sense::audit::{Registrar, Told};
 use crate::sense::{FileId, MountRoots, MountTable, Observation};
+use evidence::Piece;
+use onlooker::Found;
+use restock::{Copies, Stocked};
+use testify::Remembered;
 
 /// What comes back to the guard.
 #[derive(Debug)]
@@ -45,7 +51,7 @@ pub enum Report {
     /// What was taken out of the path in this incident was read, or will not be.
     Evidence(FileId, String, Option<(Box<Facts>, InodeKey)>),
     /// What was taken out in this incident lies there, and another mount shows it.
-    Shown(FileId, String, PathBuf),
+    Shown(FileId, String, Shown),
     /// A cure that takes long is done.
     Cured(FileId, Box<Outcome>),
     /// A path was taken under protection, or could not be.
@@ -304,7 +310,7 @@ pub fn stager(
             evidence::evict(&quarantine, &from, &slot, &incident, &scribe);
         }
         Chore::Restock(all) => {
-            reports.send(Report::Copies(super::restock::restock(&all, &vault)));
+            reports.send(Report::Copies(restock::restock(&all, &vault)));
         }
         Chore::Sync(path) => sync(&path),
         Chore::Cure { file, cure, patient, slot } => {
@@ -358,7 +364,7 @@ pub fn reader(
             reports.send(Report::Units(units, told));
         }
         Reading::CheckCopy(stocked) => {
-            if let Some(copies) = super::restock::check(&stocked, &vault) {
+            if let Some(copies) = restock::check(&stocked, &vault) {
                 reports.send(Report::Copies(copies));
             }
         }

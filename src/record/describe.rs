@@ -20,8 +20,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Event, Kind, Span};
-use crate::attribute::Confidence;
+use crate::attribute::{Actor, Confidence};
 use crate::text::{escape, escape_path};
+
+/// So many that may have done it are named in a line; the journal has all that are known.
+const MOST_NAMED: usize = 3;
 
 /// What happened, to what, by which process, and how the answer to it went, behind the time in
 /// `zone`, to the second.
@@ -58,6 +61,19 @@ fn describe_in(event: &Event, zone: &TimeZone) -> String {
     line
 }
 
+/// Those that may all have done it, as far as a line has room for them.
+fn all(actor: &Actor, others: &[Actor]) -> String {
+    let mut named: Vec<_> =
+        std::iter::once(actor).chain(others).take(MOST_NAMED).map(describe_actor).collect();
+    match (1 + others.len()).saturating_sub(named.len()) {
+        0 => {}
+        1 => named.push("one more".to_owned()),
+        more => named.push(format!("{more} more")),
+    }
+    let last = named.pop().unwrap_or_default();
+    if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) }
+}
+
 /// What is said of the process depends on how sure it is.
 fn by_whom(event: &Event) -> String {
     match (&event.actor, event.attribution.confidence) {
@@ -67,7 +83,7 @@ fn by_whom(event: &Event) -> String {
                 Kind::ImmutableCleared => ", as others may have had for longer",
                 _ => "",
             };
-            format!(" while {} had it open{unknown}", describe_actor(actor))
+            format!(" while {} had it open{unknown}", all(actor, &event.others))
         }
         (Some(actor), Confidence::Unknown) if event.kind.is_tampering() => {
             format!(", perhaps by {}", describe_actor(actor))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::replace::{Hands, Way, replace};
 use super::replica::is_as_staged;
-use super::{Patient, Ready, parents, repair, rewrite, stage};
+use super::{Patient, Ready, parents, rejoin, repair, rewrite, stage};
 use crate::baseline::{Replica, Vault};
 use crate::engine::{Cure, Healed, MISSED};
 use crate::fault::{Point, reach};
@@ -19,8 +19,8 @@ use crate::sys;
 pub struct Outcome {
     /// For the engine.
     pub healed: Healed,
-    /// What was at the path lies here now.
-    pub evidence: Option<PathBuf>,
+    /// What was at the path, or a copy of what it held, lies here now.
+    pub evidence: Vec<PathBuf>,
     /// The replica took the path, or is not to be trusted: another has to be staged.
     pub replica_used: bool,
     /// It had no time to reach the disk and has to be synced.
@@ -39,13 +39,13 @@ impl Outcome {
         }
     }
 
-    fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
+    pub(super) fn of(action: &'static str, result: io::Result<Option<Stat>>) -> Self {
         let (action, result) = match result {
             Err(e) if is_lost(&e) => (MISSED, Ok(None)),
             other => (action, other.map_err(|e| e.to_string())),
         };
         let healed = Healed { action, result, evidence: false, from: None };
-        Self { healed, evidence: None, replica_used: false, unsynced: false }
+        Self { healed, evidence: Vec::new(), replica_used: false, unsynced: false }
     }
 
     /// Of a cure that is not to be carried out.
@@ -75,9 +75,8 @@ pub fn perform(
         Cure::Repair => Outcome::of("repair-metadata", repair::repair(patient)),
         Cure::PutBackParents => renamed_back(parents::put_back(patient)),
         Cure::Unmount => Outcome::of("unmount", parents::uncover(patient).map(|()| None)),
-        Cure::Rejoin => {
-            rejoin(patient, vault, prepare).unwrap_or_else(|e| Outcome::of("rejoin", Err(e)))
-        }
+        Cure::Rejoin => rejoin::rejoin(patient, vault, prepare)
+            .unwrap_or_else(|e| Outcome::of("rejoin", Err(e))),
         // A directory that still exists somewhere is not made anew beside that.
         Cure::Replace => match parents::put_back_itself(patient) {
             Ok(None) => put_back(patient, vault, slot, prepare),
@@ -149,7 +148,7 @@ fn rewritten(patient: &Patient, vault: &Vault, slot: &std::path::Path) -> Option
         Ok(Some((stat, evidence))) => {
             let mut outcome = Outcome::of("rewrite", Ok(stat));
             outcome.healed.evidence = evidence.is_some();
-            outcome.evidence = evidence;
+            outcome.evidence = Vec::from_iter(evidence);
             Some(outcome)
         }
         Ok(None) => None,
@@ -159,7 +158,7 @@ fn rewritten(patient: &Patient, vault: &Vault, slot: &std::path::Path) -> Option
     }
 }
 
-fn exchanged(
+pub(super) fn exchanged(
     patient: &Patient,
     held: Held<'_>,
     prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
@@ -175,44 +174,14 @@ fn exchanged(
     let mut outcome = Outcome::of(action, Ok(stat));
     outcome.replica_used = true;
     if way == Way::Exchanged {
-        outcome.evidence = Some(replica.path.clone());
+        outcome.evidence.push(replica.path.clone());
         outcome.healed.evidence = true;
     }
     Ok(outcome)
 }
 
-/// The inode that an exchange took out is made good where it lies, and gets the path back in
-/// exchange for the replica: who sees it through another mount sees good content at once, and
-/// nobody ever sees anything else at the path.
-fn rejoin(
-    patient: &Patient,
-    vault: &Vault,
-    prepare: &mut dyn FnMut(&OwnedFd, &OsStr) -> io::Result<()>,
-) -> io::Result<Outcome> {
-    let Some(from) = patient.shown.as_deref().cloned() else {
-        return Ok(Outcome::of("rejoin", Err(io::ErrorKind::NotFound.into())));
-    };
-    let (Some(slot), Some(name)) = (from.parent(), from.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let inode = sys::open::open_path_at(sys::open::open_dir(slot)?.as_fd(), name)?;
-    rewrite::fill(patient, inode.as_fd(), vault)?;
-    let stat = sys::stat::stat_fd(inode.as_fd())?;
-    let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
-    let whole = patient.seal.is_some() && patient.look()?.as_ref() == patient.seal.as_deref();
-    let mut outcome = exchanged(patient, Held::hold(&now)?, prepare)?;
-    outcome.healed.action = "rejoin";
-    // The copy that lies ready was not needed for this.
-    outcome.replica_used = false;
-    if whole && outcome.evidence.take().is_some() {
-        outcome.healed.evidence = false;
-        super::remove_path(&from)?;
-    }
-    Ok(outcome)
-}
-
 /// A replica, held by descriptor.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     replica: &'a Replica,
     slot: OwnedFd,
     name: OsString,
@@ -220,7 +189,7 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn hold(replica: &'a Replica) -> io::Result<Self> {
+    pub(super) fn hold(replica: &'a Replica) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let slot = sys::open::open_dir(replica.path.parent().ok_or_else(missing)?)?;
         let name = replica.path.file_name().ok_or_else(missing)?.to_owned();

@@ -9,6 +9,7 @@ mod parents;
 mod patient;
 mod quarantine;
 mod ready;
+mod rejoin;
 mod repair;
 mod replace;
 mod replica;
@@ -21,6 +22,7 @@ pub use parents::known_anew;
 pub use patient::{Around, Patient};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use ready::Ready;
+pub use rejoin::Shown;
 pub use replace::{Hands, Way, replace};
 pub use replica::{
     Make, StageError, discard, discard_at, is_untouched, make_of, stage, stage_from_file, take_out,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Ready;
+use super::{Ready, Shown};
 use crate::baseline::Parent;
 use crate::judge::{Facts, FileKind, Stat};
 use crate::sys;
@@ -28,8 +28,8 @@ pub struct Patient {
     pub itself: Option<Box<Parent>>,
     /// An exchange would be wrong: the file is bind-mounted somewhere, or is a mount point.
     pub pinned: bool,
-    /// Where the inode lies that an exchange took out and another mount shows.
-    pub shown: Option<Box<PathBuf>>,
+    /// What an exchange took out and another mount shows.
+    pub shown: Option<Box<Shown>>,
 }
 
 /// What the files of a directory have in common.

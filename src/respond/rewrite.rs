@@ -18,13 +18,13 @@ use crate::judge::{FileKind, Stat};
 use crate::sys;
 
 /// At most this much of the tampered content is copied to the quarantine, in bytes.
-const EVIDENCE_LIMIT: u64 = 64 << 20;
+pub(super) const EVIDENCE_LIMIT: u64 = 64 << 20;
 /// How much is compared with the evidence at a time, in bytes.
 const CHUNK: usize = 256 * 1024;
 
 /// A copy of the tampered content.
-struct Evidence {
-    path: PathBuf,
+pub(super) struct Evidence {
+    pub(super) path: PathBuf,
     file: File,
     /// What it was made of.
     of: File,
@@ -58,7 +58,7 @@ pub(super) fn rewrite(
     let _ = sys::flags::set_immutable(inode.as_fd(), true);
     let evidence = keep(inode.as_fd(), slot)?;
     reach(Point::RewriteKept);
-    if let Err(e) = fill_over(patient, inode.as_fd(), vault, evidence.as_ref()) {
+    if let Err(e) = fill(patient, inode.as_fd(), vault, evidence.as_ref()) {
         if let (io::ErrorKind::WouldBlock, Some(evidence)) = (e.kind(), &evidence) {
             // It was not written to, so what it holds is still there.
             let _ = std::fs::remove_file(&evidence.path);
@@ -74,13 +74,8 @@ pub(super) fn rewrite(
 }
 
 /// Gives an inode the known-good content and metadata, but for the flags that would forbid an
-/// exchange.
-pub(super) fn fill(patient: &Patient, inode: BorrowedFd<'_>, vault: &Vault) -> io::Result<()> {
-    fill_over(patient, inode, vault, None)
-}
-
-/// [`fill`], of an inode that others may be writing to: what is written over is evidence first.
-fn fill_over(
+/// exchange. Others may be writing to it: what is written over is evidence first.
+pub(super) fn fill(
     patient: &Patient,
     inode: BorrowedFd<'_>,
     vault: &Vault,
@@ -124,7 +119,7 @@ pub fn copy_out(from: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Copies the tampered content, up to the limit, to a fresh name in the slot. What does not
 /// fit the disk, or has no slot that is ours, is not worth failing the heal for.
-fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Evidence>> {
+pub(super) fn keep(inode: BorrowedFd<'_>, slot: &Path) -> io::Result<Option<Evidence>> {
     let from = File::from(sys::open::reopen_read(inode)?);
     // No symlink in place of the slot leads the copy elsewhere.
     let Ok(dir) = sys::open::open_dir(slot) else { return Ok(None) };

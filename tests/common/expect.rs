@@ -111,7 +111,9 @@ impl Incident {
     }
 
     /// One of its lines names a process, each process that is named is one of `programs`, and
-    /// a source and a confidence come with it.
+    /// a source and a confidence come with it. Where it says that several may have done it, one
+    /// of `programs` is among them: the test itself reads the file, and on a machine that is so
+    /// busy that audit's records are late or lost nobody can tell the two apart.
     pub fn assert_names(&self, programs: &[String]) -> &Self {
         let named: Vec<_> = self.tampering().filter(|line| line["actor"].is_object()).collect();
         // `rm` and `mv` open nothing, and live for a millisecond: where that is too short, the
@@ -122,7 +124,10 @@ impl Incident {
         for line in named {
             let actor = &line["actor"];
             let comm = actor["comm"].as_str().unwrap_or_default();
-            let known = programs.iter().any(|name| comm == name);
+            let is_known = |comm: &str| programs.iter().any(|name| comm == name);
+            let others = line["others"].as_array().unwrap().iter();
+            let among = others.filter_map(|one| one["comm"].as_str()).any(is_known);
+            let known = is_known(comm) || (among && line["attribution"]["confidence"] != "exact");
             assert!(known, "{comm:?} is not one of {programs:?}\n{}", self.story);
             assert!(actor["pid"].as_u64() > Some(0) && actor["exe"].is_string(), "{line}");
             assert_ne!(line["attribution"]["source"], "none", "{line}");

@@ -204,7 +204,7 @@ fn a_container_that_got_the_file_just_before_the_tampering_sees_it_healed() {
     let builder = Guard::on_disk().file("main.py", GOOD);
     let guard = builder.prepare(|dir| common::write_old(&dir.join("inside"), b"")).start();
     let (file, inside) = (guard.file(), guard.path("inside"));
-    // Past the first search for such mounts, and long before the next.
+    // The first search for such mounts is over then, and the next is long after.
     common::poll(|| (guard.status()["state"] == "watching").then_some(()), || guard.story());
     let container = Container::with(guard.dir());
     let (seq, ino) = (guard.last_seq(), common::inode(&file));

@@ -21,10 +21,10 @@ use inotify::Watches;
 use jiff::{SignedDuration, Timestamp};
 
 use self::units::{Bell, is_unit, units};
+use super::commands::protect;
 use super::guard::Guard;
-use super::protect;
+use super::guard::ward::Ward;
 use super::scribe::Note;
-use super::ward::Ward;
 use super::workers::Reading;
 use crate::alert::Item;
 use crate::baseline::{Origin, Record};

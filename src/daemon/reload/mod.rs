@@ -14,10 +14,10 @@ use jiff::Timestamp;
 pub use prepare::Prepared;
 
 use self::prepare::Preparation;
+use super::commands::protect;
 use super::control::HealthListener;
 use super::failures::Failure;
 use super::guard::Guard;
-use super::protect;
 use super::scribe::{Afterwards, Delivery, Note};
 use super::wake::Mailer;
 use super::workers::Report;
@@ -137,7 +137,7 @@ impl Guard {
                 self.guard(record);
             }
         }
-        let left = |ward: &super::ward::Ward| {
+        let left = |ward: &super::guard::ward::Ward| {
             ward.origin == Origin::Configuration && !wanted.contains_key(&*ward.patient.path)
         };
         let gone: Vec<FileId> =

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::baseline::{Baseline, BaselineError, Origin, Patterns, Record, Vault};
 use crate::config::{Config, LoadError, USUAL_FILE};
+use crate::daemon::commands::protect;
 use crate::daemon::control::bind_health;
-use crate::daemon::protect;
-use crate::daemon::wanted::Wanted;
+use crate::daemon::start::wanted::Wanted;
 use crate::judge::Policy;
 use crate::text::escape_path;
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::baseline::{Origin, Record, Vault};
-use crate::daemon::protect;
+use crate::daemon::commands::protect;
 use crate::judge::{AlertWhen, FileKind, Policy, Unexpected};
 use crate::respond;
 use crate::sys;

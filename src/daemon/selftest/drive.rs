@@ -14,8 +14,8 @@ use crate::daemon::api::{self, SensorStatus};
 use crate::daemon::control::Reply;
 use crate::daemon::failures::Failure;
 use crate::daemon::guard::Guard;
+use crate::daemon::guard::ward::Ward;
 use crate::daemon::scribe::{Afterwards, Note};
-use crate::daemon::ward::Ward;
 use crate::engine::{Input, Past};
 use crate::record::{Event, Kind, Severity};
 use crate::selftest::{

@@ -60,6 +60,21 @@ fn a_process_that_had_the_file_open_is_not_called_the_culprit() {
 }
 
 #[test]
+fn all_that_had_the_file_open_are_named_as_far_as_there_is_room() {
+    let mut event = by(event(Kind::Deleted), bash(), Confidence::Opener);
+    let other = |pid| Actor { pid, comm: "cp".to_owned(), uid: 7, ..Actor::default() };
+    for (others, said) in [
+        (1, "alice) and cp (pid 1, uid 7) had it open"),
+        (2, "alice), cp (pid 1, uid 7) and cp (pid 2, uid 7) had it open"),
+        (3, "cp (pid 2, uid 7) and one more had it open"),
+        (9, "cp (pid 2, uid 7) and 7 more had it open"),
+    ] {
+        event.others = (1..=others).map(other).collect();
+        assert!(told(&event).ends_with(said), "{}", told(&event));
+    }
+}
+
+#[test]
 fn who_had_it_open_is_not_said_to_have_mounted_over_it_or_cleared_the_bit() {
     for (kind, said) in [
         (Kind::Shadowed, "had it open, which says nothing of who mounted it"),

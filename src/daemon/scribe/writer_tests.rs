@@ -2,7 +2,7 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::config::Daemon;
-use crate::daemon::keeper::Keeper;
+use crate::daemon::scribe::keeper::Keeper;
 use crate::daemon::store::Store;
 use crate::daemon::wake::Mailbox;
 use crate::judge::FS_APPEND;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::guard::Guard;
+use super::Guard;
 use crate::engine::{Action, Input};
 
 /// At most so many actions follow from one input before others are heard.
@@ -12,7 +12,7 @@ const REST: Duration = Duration::from_micros(100);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::daemon) struct Queue {
     /// What is still to be done, the last first.
     actions: Vec<Action>,
     /// It waits until then.
@@ -20,7 +20,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(in crate::daemon) fn new() -> Self {
         Self { actions: Vec::new(), rest_until: Instant::now() }
     }
 
@@ -38,7 +38,7 @@ impl Queue {
 
 impl Guard {
     /// Gives the engine an input, and does what it asks for until it asks for nothing more.
-    pub(super) fn feed(&mut self, input: Input) {
+    pub(in crate::daemon) fn feed(&mut self, input: Input) {
         let mut asked = Vec::new();
         let now = self.now();
         self.engine.handle(now, input, &mut asked);

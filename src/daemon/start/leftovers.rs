@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::said::Said;
-use super::scribe::Note;
-use super::store::Store;
 use crate::alert::Item;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence, Record, Replica};
+use crate::daemon::scribe::Note;
+use crate::daemon::store::Store;
 use crate::judge::{AlertWhen, Facts, FileKind, FileTime, render_facts};
 use crate::record::{self, Event, Filter, Kind, Severity};
 use crate::respond::{self, Make};
@@ -53,7 +53,7 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
         said: OnceCell::new(),
     };
     let slots = slots(&store.state, before.iter().chain(records));
-    slots.iter().for_each(|slot| super::selftest::clear_slot(slot));
+    slots.iter().for_each(|slot| crate::daemon::selftest::clear_slot(slot));
     let adopted = clearing.adopt(&evidence, &slots);
     let mut known: HashSet<PathBuf> =
         evidence.iter().chain(&adopted).map(Evidence::lies_at).collect();
@@ -69,7 +69,7 @@ pub(super) fn clear(store: &Store, before: &[Record], records: &[Record]) -> Vec
 }
 
 /// Whether a replica lies where it was left, untouched.
-pub(super) fn is_ready(replica: &Replica) -> bool {
+pub(in crate::daemon) fn is_ready(replica: &Replica) -> bool {
     let (Some(slot), Some(name)) = (replica.path.parent(), replica.path.file_name()) else {
         return false;
     };
@@ -77,7 +77,7 @@ pub(super) fn is_ready(replica: &Replica) -> bool {
 }
 
 /// Whether what is at `path` has this inode.
-pub(super) fn has_inode(path: &Path, ino: u64) -> bool {
+pub(in crate::daemon) fn has_inode(path: &Path, ino: u64) -> bool {
     sys::stat::stat(path).is_ok_and(|stat| stat.ino == ino)
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::failures::Failure;
-use super::health::Counts;
 use crate::alert::News;
+use crate::daemon::failures::Failure;
+use crate::daemon::health::Counts;
 use crate::record::Event;
 
 /// Why no message arrives at the moment.

@@ -18,7 +18,7 @@ use crate::sys::{flags, rename};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::daemon) struct Held {
     path: PathBuf,
     mode: u32,
     fd: OwnedFd,
@@ -26,7 +26,7 @@ pub(super) struct Held {
 
 /// How a directory came to its place again.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(in crate::daemon) enum Fate {
     /// It lay somewhere else, and was put back with all that is in it.
     PutBack {
         /// Where it was.
@@ -44,7 +44,7 @@ pub(super) enum Fate {
 impl Held {
     /// Holds the directory at `path`, an absolute path without symlinks, and makes it first
     /// where there is none.
-    pub(super) fn hold(path: PathBuf, mode: u32) -> io::Result<Self> {
+    pub(in crate::daemon) fn hold(path: PathBuf, mode: u32) -> io::Result<Self> {
         let fd = match open_dir(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => make(&path, mode)?,
             opened => opened?,
@@ -52,12 +52,12 @@ impl Held {
         Ok(Self { path, mode, fd })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::daemon) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether its path leads to it.
-    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+    pub(in crate::daemon) fn is_in_place(&self) -> io::Result<bool> {
         match open_dir(&self.path) {
             Ok(there) => Ok(identity(there.as_fd())? == identity(self.fd.as_fd())?),
             Err(e) => match e.raw_os_error() {
@@ -68,7 +68,7 @@ impl Held {
     }
 
     /// Puts it back, or makes another where it is gone.
-    pub(super) fn bring_back(&mut self) -> io::Result<Fate> {
+    pub(in crate::daemon) fn bring_back(&mut self) -> io::Result<Fate> {
         let parent = open_parents(&self.path)?;
         let name = name_of(&self.path);
         if let Some(from) = self.whereabouts()? {
@@ -96,7 +96,10 @@ impl Held {
 }
 
 /// Moves whatever is at `path`, below the open `parent`, to a name of its own beside it.
-pub(super) fn set_aside(parent: BorrowedFd<'_>, path: &Path) -> io::Result<Option<PathBuf>> {
+pub(in crate::daemon) fn set_aside(
+    parent: BorrowedFd<'_>,
+    path: &Path,
+) -> io::Result<Option<PathBuf>> {
     let name = name_of(path);
     let held = match open_path_at(parent, name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -169,7 +172,7 @@ fn identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
 }
 
 /// Device and inode of what is at `path`; `None` where nothing is.
-pub(super) fn identity_at(path: &Path) -> io::Result<Option<(u64, u64)>> {
+pub(in crate::daemon) fn identity_at(path: &Path) -> io::Result<Option<(u64, u64)>> {
     match stat(path) {
         Ok(found) => Ok(Some((found.dev, found.ino))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

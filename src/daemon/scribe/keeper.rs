@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::failures::Failure;
-use super::held::{Fate, Held, identity_at, set_aside};
-use super::lock::StateLock;
-use super::wake::Mailer;
-use super::workers::Report;
 use crate::alert::Spool;
 use crate::baseline::{Baseline, Evidence, Record, Vault};
+use crate::daemon::failures::Failure;
+use crate::daemon::store::held::{Fate, Held, identity_at, set_aside};
+use crate::daemon::store::lock::StateLock;
+use crate::daemon::wake::Mailer;
+use crate::daemon::workers::Report;
 use crate::judge::FileTime;
 use crate::record::{Event, Journal, Trouble};
 use crate::text::escape_path;

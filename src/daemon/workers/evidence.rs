@@ -8,16 +8,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
-use super::discarded::Discarded;
-use super::failures::Failure;
-use super::scribe::Note;
-use super::wake::Mailer;
-use super::workers::{Report, is_pinned};
+use super::{Report, is_pinned};
 use crate::attribute::InodeKey;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Evidence};
+use crate::daemon::failures::Failure;
+use crate::daemon::scribe::Note;
+use crate::daemon::scribe::discarded::Discarded;
+use crate::daemon::wake::Mailer;
 use crate::judge::{Facts, FileKind};
-use crate::respond::{self, Quarantine};
+use crate::respond::{self, Quarantine, Shown};
 use crate::sense::FileId;
 use crate::text::escape_path;
 
@@ -28,13 +28,13 @@ const ROOM: u64 = 10;
 
 /// Something that was taken out.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(in crate::daemon) struct Piece {
     /// Where it lies.
-    pub(super) from: PathBuf,
+    pub(in crate::daemon) from: PathBuf,
     /// The protected path it was found at.
-    pub(super) path: PathBuf,
+    pub(in crate::daemon) path: PathBuf,
     /// In which incident.
-    pub(super) incident: String,
+    pub(in crate::daemon) incident: String,
 }
 
 /// One of the first of an incident.
@@ -54,7 +54,8 @@ pub(super) fn keep(
         false => Some(from),
         true => {
             let copy = respond::copy_out(&from).ok().flatten();
-            reports.send(Report::Shown(file, incident.clone(), from));
+            let read = facts.and_then(|facts| facts.sha256);
+            reports.send(Report::Shown(file, incident.clone(), Shown { from, read }));
             copy
         }
     };

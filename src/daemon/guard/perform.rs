@@ -2,24 +2,24 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::discarded::Discarded;
-use super::evidence::Piece;
-use super::failures::Failure;
-use super::guard::Guard;
-use super::health;
-use super::scribe::Note;
-use super::testify::Case;
+use super::Guard;
 use super::ward::NO_REPLICA;
-use super::workers::{Chore, Reading};
 use crate::attribute::InodeKey;
 use crate::baseline::Replica;
+use crate::daemon::failures::Failure;
+use crate::daemon::health;
+use crate::daemon::scribe::Note;
+use crate::daemon::scribe::discarded::Discarded;
+use crate::daemon::workers::evidence::Piece;
+use crate::daemon::workers::testify::Case;
+use crate::daemon::workers::{Chore, Reading};
 use crate::engine::{Action, Cure, Input, MISSED};
 use crate::judge::{FileKind, Stat};
-use crate::respond::{self, Around, Outcome, Ready};
+use crate::respond::{self, Around, Outcome, Ready, Shown};
 use crate::sense::FileId;
 use crate::sys;
 
@@ -155,7 +155,12 @@ impl Guard {
     }
 
     /// Evidence, replica and sensors after a cure.
-    pub(super) fn after_cure(&mut self, file: FileId, outcome: &Outcome, worth_reading: bool) {
+    pub(in crate::daemon) fn after_cure(
+        &mut self,
+        file: FileId,
+        outcome: &Outcome,
+        worth_reading: bool,
+    ) {
         if outcome.healed.result.is_ok() {
             self.canaries.healed(file);
         }
@@ -176,7 +181,8 @@ impl Guard {
         }
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
-        if let Some(from) = &outcome.evidence {
+        for from in &outcome.evidence {
+            let incident = incident.clone();
             let piece = Piece { from: from.clone(), path: path.to_path_buf(), incident };
             self.stager.push(match (worth_reading, self.canaries.has(file)) {
                 (true, _) => Chore::Evidence(file, piece),
@@ -186,7 +192,7 @@ impl Guard {
         }
         if outcome.healed.action == "rewrite"
             && outcome.healed.result.is_ok()
-            && outcome.evidence.is_none()
+            && outcome.evidence.is_empty()
             && !self.canaries.has(file)
         {
             let (path, incident) = (path.to_path_buf(), self.incident(file));
@@ -213,21 +219,21 @@ impl Guard {
     }
 
     /// What was taken out of the path is seen through another mount: have it come back.
-    pub(super) fn shown(&mut self, file: FileId, incident: &str, from: PathBuf) {
+    pub(super) fn shown(&mut self, file: FileId, incident: &str, shown: Shown) {
         let current = self.incident(file) == incident;
         match self.ward_mut(file) {
             Some(ward) if current && ward.patient.shown.is_none() => {
-                ward.patient.shown = Some(Box::new(from));
+                ward.patient.shown = Some(Box::new(shown));
                 self.feed(Input::Shown { file });
             }
-            _ => self.stager.push(Chore::Discard(from)),
+            _ => self.stager.push(Chore::Discard(shown.from)),
         }
     }
 
     /// The file has its inode back, or could not get it.
     fn rejoined(&mut self, file: FileId, outcome: &Outcome) {
         let Some(ward) = self.ward_mut(file) else { return };
-        let from = ward.patient.shown.take().map(|from| *from);
+        let from = ward.patient.shown.take().map(|shown| shown.from);
         match from {
             Some(_) if outcome.healed.action == "rejoin" && outcome.healed.result.is_ok() => {
                 ward.patient.pinned = true;
@@ -249,7 +255,7 @@ impl Guard {
     }
 
     /// Has a replica prepared, unless there is one or one is not needed.
-    pub(super) fn stage(&mut self, file: FileId) {
+    pub(in crate::daemon) fn stage(&mut self, file: FileId) {
         let Some(ward) = self.ward_mut(file) else { return };
         if ward.staging || ward.patient.replica.is_some() || !ward.policy.restore {
             return;
@@ -262,7 +268,7 @@ impl Guard {
     }
 
     /// Tries again where no replica could be made: there may be room by now.
-    pub(super) fn stage_again(&mut self) {
+    pub(in crate::daemon) fn stage_again(&mut self) {
         let bare = self.troubled().filter(|(_, ward)| ward.lacks_replica());
         let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
         bare.into_iter().for_each(|file| self.stage(file));
@@ -315,11 +321,16 @@ impl Guard {
     /// read before it is believed.
     pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
         let patient = &mut ward.patient;
-        if patient.replica.as_ref().is_some_and(|one| super::leftovers::is_ready(&one.replica())) {
+        if patient
+            .replica
+            .as_ref()
+            .is_some_and(|one| crate::daemon::start::leftovers::is_ready(&one.replica()))
+        {
             return;
         }
         patient.replica = None;
-        let sealed = |seal: &Stat| super::leftovers::has_inode(&patient.path, seal.ino);
+        let sealed =
+            |seal: &Stat| crate::daemon::start::leftovers::has_inode(&patient.path, seal.ino);
         if !patient.seal.as_deref().is_some_and(sealed) {
             patient.seal = None;
         }

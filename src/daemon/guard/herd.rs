@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::guard::Guard;
+use super::Guard;
 use super::ward::Ward;
 use crate::baseline::Record;
 use crate::judge::{Common, Facts, FileKind};
@@ -20,7 +20,7 @@ const MOST_COMMONS: usize = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Herd {
+pub(in crate::daemon) struct Herd {
     /// Files that something is to be tried for again, now and then.
     troubled: HashSet<FileId>,
     /// Files that are bind-mounted somewhere else.
@@ -37,7 +37,7 @@ pub(super) struct Herd {
 
 impl Herd {
     /// Something will have to be tried again for this file.
-    pub(super) fn trouble(&mut self, file: FileId) {
+    pub(in crate::daemon) fn trouble(&mut self, file: FileId) {
         self.troubled.insert(file);
     }
 
@@ -97,12 +97,12 @@ impl Herd {
 
 impl Guard {
     /// Those for which something is to be tried again.
-    pub(super) fn troubled(&self) -> impl Iterator<Item = (FileId, &Ward)> {
+    pub(in crate::daemon) fn troubled(&self) -> impl Iterator<Item = (FileId, &Ward)> {
         self.herd.troubled.iter().filter_map(|file| Some((*file, self.ward(*file)?)))
     }
 
     /// Forgets those that have nothing to try again for any more.
-    pub(super) fn look_after_troubled(&mut self) {
+    pub(in crate::daemon) fn look_after_troubled(&mut self) {
         let wards = &self.wards;
         self.herd.troubled.retain(|file| {
             let ward = wards.get(file);
@@ -116,6 +116,7 @@ impl Guard {
         let before = std::mem::replace(&mut self.herd.pinned, now.clone());
         before.into_iter().for_each(|file| self.set_pinned(file, false));
         now.into_iter().for_each(|file| self.set_pinned(file, true));
+        self.life.searched = true;
     }
 
     fn set_pinned(&mut self, file: FileId, pinned: bool) {

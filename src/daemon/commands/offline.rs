@@ -8,13 +8,13 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use super::acceptance::{self, Known, Step};
-use super::api::{Command, Gauge, PathReport, Progress, Report, Request};
 use super::protect;
-use super::reconcile;
-use super::store::Store;
-use super::strangers;
 use crate::baseline::{Baseline, Origin, Record, snapshot};
 use crate::config::{Config, canonical_path, resolve_path};
+use crate::daemon::api::{Command, Gauge, PathReport, Progress, Report, Request};
+use crate::daemon::guard::strangers;
+use crate::daemon::start::reconcile;
+use crate::daemon::store::Store;
 use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
@@ -270,7 +270,7 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
     heal(Cure::PutBackParents);
     let outcome = heal(Cure::Replace);
-    if let Some(from) = &outcome.evidence {
+    for from in &outcome.evidence {
         let evidence = store.quarantine.take(from, path, respond::BY_COMMAND)?;
         store.baseline.add_evidence(&evidence)?;
     }

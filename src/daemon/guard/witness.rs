@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::guard::Guard;
-use super::onlooker::{self, Found, Inquiry, Onlooker};
-use super::testify::{Case, Remembered, Witness};
+use super::Guard;
 use crate::attribute::{Actor, Testimony};
+use crate::daemon::workers::onlooker::{self, Found, Inquiry, Onlooker};
+use crate::daemon::workers::testify::{Case, Remembered, Witness};
 use crate::engine::Input;
 use crate::sense::audit::{PATIENCE, Told};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
@@ -23,7 +23,7 @@ const REMEMBERING: Duration = Duration::from_secs(5);
 
 /// Questions under way.
 #[derive(Debug)]
-pub(super) struct Questions {
+pub(in crate::daemon) struct Questions {
     open: Vec<Question>,
     last: u64,
     witness: Witness,
@@ -52,7 +52,7 @@ enum Awaited {
 }
 
 impl Questions {
-    pub(super) fn new(witness: Witness, onlooker: Onlooker) -> Self {
+    pub(in crate::daemon) fn new(witness: Witness, onlooker: Onlooker) -> Self {
         Self { open: Vec::new(), last: 0, witness, onlooker }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::guard::Guard;
+use super::Guard;
 use super::strangers;
 use crate::baseline::snapshot::snapshot;
 use crate::baseline::{Content, Snapshot, SnapshotError};
@@ -47,7 +47,7 @@ impl Guard {
     }
 
     /// Looks at a file, and notices when its filesystem came back.
-    pub(super) fn sight(&mut self, file: FileId) -> Sight {
+    pub(in crate::daemon) fn sight(&mut self, file: FileId) -> Sight {
         let Some(ward) = self.ward_mut(file) else { return Sight::Missing };
         let sight = ward.look();
         if let Sight::Present(stat) = sight {
@@ -104,7 +104,7 @@ impl Guard {
 }
 
 /// The engine's word for it.
-pub(super) fn unread(error: &SnapshotError) -> Unread {
+pub(in crate::daemon) fn unread(error: &SnapshotError) -> Unread {
     match error {
         SnapshotError::Missing(_) => Unread::Gone,
         error => Unread::Refused(error.to_string()),

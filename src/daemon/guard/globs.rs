@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::guard::Guard;
-use super::scribe::Note;
-use super::workers::{Chore, Reading};
+use super::Guard;
 use crate::alert::Item;
 use crate::config::{Config, is_glob};
+use crate::daemon::scribe::Note;
+use crate::daemon::workers::{Chore, Reading};
 use crate::judge::{AlertWhen, Policy, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::respond;
@@ -29,7 +29,7 @@ const SHARE: u32 = 50;
 const MOST_TOLD: usize = 64;
 
 /// See the module.
-pub(super) struct Globs {
+pub(in crate::daemon) struct Globs {
     /// The configuration, with nothing but patterns.
     patterns: Option<Arc<Config>>,
     /// What was told already and is still there.
@@ -39,7 +39,7 @@ pub(super) struct Globs {
 }
 
 impl Globs {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(in crate::daemon) fn of(config: &Config) -> Self {
         Self {
             patterns: patterns(config),
             told: HashSet::new(),
@@ -49,19 +49,19 @@ impl Globs {
     }
 
     /// Another configuration is in force.
-    pub(super) fn renew(&mut self, config: &Config) {
+    pub(in crate::daemon) fn renew(&mut self, config: &Config) {
         self.patterns = patterns(config);
     }
 
     /// The owner let it go, so it is no stranger.
-    pub(super) fn released(&mut self, path: &Path) {
+    pub(in crate::daemon) fn released(&mut self, path: &Path) {
         if self.patterns.is_some() {
             self.told.insert(path.to_owned());
         }
     }
 
     /// The text of every pattern.
-    pub(super) fn texts(&self) -> Vec<String> {
+    pub(in crate::daemon) fn texts(&self) -> Vec<String> {
         let all = self.patterns.iter().flat_map(|config| &config.protect);
         all.flat_map(|protect| protect.paths.iter().cloned()).collect()
     }
@@ -82,7 +82,7 @@ fn patterns(config: &Config) -> Option<Arc<Config>> {
 
 impl Guard {
     /// Has the patterns looked through where that is due.
-    pub(super) fn look_through_patterns(&mut self, now: Duration) {
+    pub(in crate::daemon) fn look_through_patterns(&mut self, now: Duration) {
         if let Some(patterns) = &self.globs.patterns
             && !self.globs.under_way
             && now >= self.globs.next

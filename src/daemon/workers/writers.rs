@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 
-use super::guard::Guard;
+use crate::daemon::guard::Guard;
 use crate::judge::FileKind;
 use crate::respond::Patient;
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
@@ -15,7 +15,7 @@ const HELD: &str = "somebody had it open for writing before it was locked";
 
 impl Guard {
     /// Whether somebody still has the file open for writing, though it is locked.
-    pub(super) fn is_held(&mut self, file: FileId) -> bool {
+    pub(in crate::daemon) fn is_held(&mut self, file: FileId) -> bool {
         let Some(ward) = self.ward_mut(file) else { return false };
         let facts = &ward.patient.facts;
         let lockable = facts.kind == FileKind::File && facts.keeps_immutable();
@@ -33,14 +33,14 @@ impl Guard {
     }
 
     /// Reads the file where somebody may be writing to it unseen.
-    pub(super) fn read_if_held(&mut self, file: FileId) {
+    pub(in crate::daemon) fn read_if_held(&mut self, file: FileId) {
         if self.ward(file).is_some_and(|ward| ward.held) && self.is_held(file) {
             self.read_again(file);
         }
     }
 
     /// A look cannot see content, so the file is treated as written.
-    pub(super) fn read_again(&mut self, file: FileId) {
+    pub(in crate::daemon) fn read_again(&mut self, file: FileId) {
         self.observe(Observation {
             at: std::time::Instant::now(),
             sensor: Sensor::Sweep,

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::api::{Shortcoming, State};
-use super::guard::Guard;
-use super::service::{Feeder, Service};
+use super::Guard;
+use crate::daemon::api::{Shortcoming, State};
+use crate::daemon::service::{Feeder, Service};
 use crate::record::PathText;
 use crate::sense::FileId;
 
@@ -16,26 +16,29 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Where the daemon is in its life.
-pub(super) struct Life {
+pub(in crate::daemon) struct Life {
     pub(super) state: State,
     /// What has not been compared since the start, and when to ask next.
     uncompared: Vec<FileId>,
+    /// It is known which files other mounts show, and so how a heal has to go.
+    pub(super) searched: bool,
     begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
-    on_ready: Option<super::start::OnReady>,
+    on_ready: Option<crate::daemon::start::OnReady>,
     service: Service,
     feeder: Feeder,
 }
 
 impl Life {
-    pub(super) fn new(
-        on_ready: super::start::OnReady,
+    pub(in crate::daemon) fn new(
+        on_ready: crate::daemon::start::OnReady,
         (service, feeder): (Service, Feeder),
     ) -> Self {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
+            searched: false,
             begun: Timestamp::now(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
@@ -70,7 +73,8 @@ impl Guard {
         self.life.ask = Instant::now() + ASK_EVERY;
         let engine = &self.engine;
         while self.life.uncompared.pop_if(|file| engine.is_compared(*file)).is_some() {}
-        if self.life.uncompared.is_empty() && self.queue.wait().is_none() {
+        let compared = self.life.uncompared.is_empty() && self.queue.wait().is_none();
+        if compared && self.life.searched {
             // What only the start needed.
             crate::sys::memory::give_back();
             self.life.state = State::Watching;
@@ -99,7 +103,7 @@ impl Guard {
         while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
-                self.health.counts.failure(super::failures::Failure::UnfinishedAtStop);
+                self.health.counts.failure(crate::daemon::failures::Failure::UnfinishedAtStop);
                 break;
             }
             let _told_already = self.turn()?;
@@ -109,14 +113,14 @@ impl Guard {
 
     /// Leaves to the next run what it needs to go on where this one ends. True where the service
     /// manager is about to start it.
-    pub(super) fn hand_over(&self) -> bool {
+    pub(in crate::daemon) fn hand_over(&self) -> bool {
         if !Service::is_managed() {
             return false;
         }
         if self.wards().all(|(file, _)| self.engine.is_quiet(file)) {
-            super::handover::settled();
+            crate::daemon::start::handover::settled();
         }
-        let starts_again = super::service::starts_again();
+        let starts_again = crate::daemon::service::starts_again();
         if let (true, Some(audit)) = (starts_again, self.sensors.audit()) {
             audit.leave();
         }
@@ -124,18 +128,18 @@ impl Guard {
     }
 
     /// Lets those who ask see how things are.
-    pub(super) fn publish(&mut self) {
+    pub(in crate::daemon) fn publish(&mut self) {
         let mut sensors = self.sensors.status();
         sensors.push(self.sweep.status());
         let trouble = self.scribe.trouble();
-        sensors.push(super::shortcoming::journal(trouble));
-        sensors.push(super::shortcoming::state(self.scribe.worry()));
+        sensors.push(crate::daemon::shortcoming::journal(trouble));
+        sensors.push(crate::daemon::shortcoming::state(self.scribe.worry()));
         if self.in_force.config.email.is_some() {
-            sensors.push(super::shortcoming::mail(self.scribe.undelivered()));
+            sensors.push(crate::daemon::shortcoming::mail(self.scribe.undelivered()));
         }
-        sensors.push(super::shortcoming::configuration(self.in_force.refused.clone()));
+        sensors.push(crate::daemon::shortcoming::configuration(self.in_force.refused.clone()));
         sensors.push(self.canaries.status());
-        let well = sensors.iter().all(super::api::SensorStatus::is_well);
+        let well = sensors.iter().all(crate::daemon::api::SensorStatus::is_well);
         let broken = self.engine.broken();
         let shortcomings = self
             .wards()

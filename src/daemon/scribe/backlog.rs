@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use super::scribe::Note;
+use super::Note;
 use crate::baseline::{Baseline, BaselineError, Record};
 
 /// More than this is not kept: the earliest go.

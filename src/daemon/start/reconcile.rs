@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::api::{Gauge, Progress};
-use super::protect::{self, ProtectError};
-use super::store::Store;
 use super::wanted::{Obstacles, Wanted};
 use crate::baseline::{Baseline, BaselineError, Origin, Record, Vault};
+use crate::daemon::api::{Gauge, Progress};
+use crate::daemon::commands::protect::{self, ProtectError};
+use crate::daemon::store::Store;
 use crate::judge::{Digest, Policy};
 use crate::record::{Event, Kind, Severity};
 

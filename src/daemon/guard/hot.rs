@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::guard::Guard;
+use super::Guard;
 use super::ward::Ward;
 use crate::attribute::InodeKey;
 use crate::judge::Stat;
@@ -40,7 +40,7 @@ impl Guard {
     }
 
     /// Looks at openers again where that has been left for long enough.
-    pub(super) fn look_at_openers_again(&mut self) {
+    pub(in crate::daemon) fn look_at_openers_again(&mut self) {
         let now = Instant::now();
         let over = |ward: &Ward| ward.spared().is_some_and(|until| until <= now);
         let over: Vec<_> =

@@ -8,34 +8,34 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::wake::Mailer;
-use super::workers::Report;
+use super::Report;
 use crate::attribute::{Actor, held};
+use crate::daemon::wake::Mailer;
 
 /// So many of those who opened it last are looked at.
 const MOST_WRITERS: usize = 32;
 /// The usual is a fraction of a millisecond for each process.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(in crate::daemon) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is to be found out.
 #[derive(Debug)]
-pub(super) struct Inquiry {
+pub(in crate::daemon) struct Inquiry {
     /// The question that it is for.
-    pub(super) number: u64,
+    pub(in crate::daemon) number: u64,
     /// Which of these…
-    pub(super) openers: Vec<Arc<Actor>>,
+    pub(in crate::daemon) openers: Vec<Arc<Actor>>,
     /// …can write to one of these inodes.
-    pub(super) inodes: Vec<u64>,
+    pub(in crate::daemon) inodes: Vec<u64>,
     /// Which of these have the inode open.
-    pub(super) older: Vec<(Arc<Actor>, u64)>,
+    pub(in crate::daemon) older: Vec<(Arc<Actor>, u64)>,
 }
 
 /// The answer.
 #[derive(Debug)]
 pub struct Found {
-    pub(super) number: u64,
-    pub(super) writing: Vec<Arc<Actor>>,
-    pub(super) holding: Vec<Arc<Actor>>,
+    pub(in crate::daemon) number: u64,
+    pub(in crate::daemon) writing: Vec<Arc<Actor>>,
+    pub(in crate::daemon) holding: Vec<Arc<Actor>>,
 }
 
 impl Inquiry {
@@ -45,7 +45,7 @@ impl Inquiry {
     }
 
     /// The answer where nobody is looked at.
-    pub(super) fn unseen(&self) -> Found {
+    pub(in crate::daemon) fn unseen(&self) -> Found {
         let holding = self.older.iter().map(|(actor, _)| Arc::clone(actor)).collect();
         Found { number: self.number, writing: Vec::new(), holding }
     }
@@ -68,7 +68,7 @@ impl Inquiry {
 
 /// The thread. It ends when this is dropped, or does not matter any more.
 #[derive(Debug)]
-pub(super) struct Onlooker {
+pub(in crate::daemon) struct Onlooker {
     inquiries: Sender<Inquiry>,
     /// What it was asked and has not answered, and until when that is waited for.
     open: Vec<(u64, Instant)>,
@@ -79,7 +79,7 @@ impl Onlooker {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(super) fn start(reports: Mailer<Report>) -> std::io::Result<Self> {
+    pub(in crate::daemon) fn start(reports: Mailer<Report>) -> std::io::Result<Self> {
         let (inquiries, inbox): (_, Receiver<Inquiry>) = channel();
         std::thread::Builder::new().name("onlooker".to_owned()).spawn(move || {
             while let Ok(inquiry) = inbox.recv() {
@@ -90,7 +90,7 @@ impl Onlooker {
     }
 
     /// Has it found out. The answer, where there is nothing to look for or nobody to do it.
-    pub(super) fn ask(&mut self, inquiry: Inquiry) -> Option<Found> {
+    pub(in crate::daemon) fn ask(&mut self, inquiry: Inquiry) -> Option<Found> {
         let now = Instant::now();
         let hangs = self.open.iter().any(|(_, due)| *due <= now);
         if hangs || !inquiry.is_needed() {
@@ -105,7 +105,7 @@ impl Onlooker {
     }
 
     /// It has answered.
-    pub(super) fn answered(&mut self, number: u64) {
+    pub(in crate::daemon) fn answered(&mut self, number: u64) {
         self.open.retain(|(open, _)| *open != number);
     }
 }

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 
 use super::backlog::Backlog;
 use super::discarded::{Discarded, Discards};
-use super::failures::Failure;
-use super::health::Health;
 use super::outbox::Outbox;
-use super::scribe::{Afterwards, Delivery, Desk, Note};
+use super::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
 use crate::baseline::{Evidence, Heartbeat};
+use crate::daemon::failures::Failure;
+use crate::daemon::health::Health;
 use crate::engine::Moment;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::Quarantine;

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::failures::Failure;
-use super::guard::Guard;
-use super::ward::Ward;
-use super::workers::{Chore, Reading, mend};
+use super::{Chore, Reading, mend};
 use crate::baseline::{Origin, Replica, Vault, VaultError};
+use crate::daemon::failures::Failure;
+use crate::daemon::guard::Guard;
+use crate::daemon::guard::ward::Ward;
 use crate::judge::{AlertWhen, Digest, Facts};
 use crate::record::Event;
 use crate::respond::{self, Ready};
@@ -111,7 +111,7 @@ impl Stocked {
 
 impl Guard {
     /// Something is missing from the vault or from the slots: has it made again.
-    pub(super) fn restock(&mut self) {
+    pub(in crate::daemon) fn restock(&mut self) {
         let mut wanted = Vec::new();
         let mut bare = Vec::new();
         for (file, ward) in self.wards_mut() {
@@ -131,14 +131,14 @@ impl Guard {
     }
 
     /// Tries again where a copy could not be made: the file may be whole by now.
-    pub(super) fn restock_again(&mut self) {
+    pub(in crate::daemon) fn restock_again(&mut self) {
         if self.troubled().any(|(_, ward)| ward.falls_short_by(NO_COPY)) {
             self.restock();
         }
     }
 
     /// Has every copy in the vault read, each once.
-    pub(super) fn check_copies(&self) {
+    pub(in crate::daemon) fn check_copies(&self) {
         let mut seen = HashSet::new();
         for (file, ward) in self.wards() {
             if let Some(stocked) = Stocked::of(file, ward)
@@ -150,7 +150,7 @@ impl Guard {
     }
 
     /// Somebody was at the known-good copies: a journal line, a message, and `status`.
-    pub(super) fn tell_of_copies(&mut self, copies: &Copies) {
+    pub(in crate::daemon) fn tell_of_copies(&mut self, copies: &Copies) {
         let mut news = Vec::new();
         let mut made = HashSet::new();
         let real = |file: &&FileId| !self.canaries.has(**file);

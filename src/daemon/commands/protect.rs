@@ -99,7 +99,7 @@ fn record(
 }
 
 /// Sets the bit where the filesystem has one, and notes it among the facts.
-pub(super) fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
+pub(in crate::daemon) fn set_immutable(path: &Path, facts: &mut Facts) -> io::Result<()> {
     let Some(flags) = facts.flags else { return Ok(()) };
     let inode = hold(path)?;
     match sys::flags::set_immutable(inode.as_fd(), true) {
@@ -170,7 +170,7 @@ pub fn taken_message(record: &Record, known: bool) -> String {
         (false, false, _) => "is protected",
     };
     let passed_by = match record.facts.kind {
-        FileKind::Directory => super::strangers::passed_by(&record.path),
+        FileKind::Directory => crate::daemon::guard::strangers::passed_by(&record.path),
         _ => None,
     };
     passed_by.map_or_else(|| done.to_owned(), |passed_by| format!("{done}; {passed_by}"))

@@ -4,12 +4,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::control::ControlError;
-use super::start::RunError;
-use super::store::StoreError;
+use super::RunError;
 use super::wanted::{Obstacles, Wanted};
 use crate::baseline::{Baseline, BaselineError, Origin, Patterns, Record};
 use crate::config::USUAL_FILE;
+use crate::daemon::control::ControlError;
+use crate::daemon::store::StoreError;
 
 /// A configuration that somebody took away does not say that nothing is to be protected any more.
 pub(super) fn refuse_without_configuration(known: &[Record]) -> Result<(), Obstacles> {

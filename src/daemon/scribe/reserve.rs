@@ -15,7 +15,7 @@ const SIZE: u64 = 1 << 20;
 const PLENTY: u64 = 8 * SIZE;
 
 /// Keeps it, unless the disk is too full for that.
-pub(super) fn keep(state: &Path) {
+pub(in crate::daemon) fn keep(state: &Path) {
     let path = path(state);
     if path.symlink_metadata().is_ok() || free(state).is_none_or(|free| free < PLENTY) {
         return;
@@ -33,7 +33,10 @@ pub(super) fn keep(state: &Path) {
 }
 
 /// Does `work`, and again with this room where the disk is too full for it.
-pub(super) fn with<T, E: Display>(state: &Path, work: impl Fn() -> Result<T, E>) -> Result<T, E> {
+pub(in crate::daemon) fn with<T, E: Display>(
+    state: &Path,
+    work: impl Fn() -> Result<T, E>,
+) -> Result<T, E> {
     match work() {
         Err(e) if give_up(state) => {
             tracing::warn!("{e}; the room that was kept for this is used");

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::guard::Guard;
 use super::handover;
-use super::sensors::Sensors;
 use crate::baseline::Record;
+use crate::daemon::guard::Guard;
+use crate::daemon::sensors::Sensors;
 use crate::engine::{Input, Past};
 use crate::sense::{FileId, Observation};
 
@@ -37,7 +37,7 @@ impl Guard {
     }
 
     /// Has it held against the baseline.
-    pub(super) fn begin_with(&mut self, file: FileId, whole_at: Timestamp, past: Past) {
+    pub(in crate::daemon) fn begin_with(&mut self, file: FileId, whole_at: Timestamp, past: Past) {
         if let Some(ward) = self.wards.get(&file) {
             let protected = Box::new(ward.protected(whole_at));
             self.feed(Input::Watch { file, protected, past });
@@ -45,7 +45,7 @@ impl Guard {
     }
 
     /// When it was last known to be whole, before this run.
-    pub(super) fn whole_before(&self, record: &Record) -> Timestamp {
+    pub(in crate::daemon) fn whole_before(&self, record: &Record) -> Timestamp {
         let beat = self.last_beat.as_ref().map(|beat| beat.whole(&record.path));
         // A clock that was set back makes it worthless.
         let beat = beat.filter(|at| *at <= Timestamp::now());
@@ -64,7 +64,7 @@ pub(super) struct Recalled {
 
 impl Sensors {
     /// Has the service manager keep the groups that it does not keep yet.
-    pub(super) fn keep_groups(&mut self) {
+    pub(in crate::daemon) fn keep_groups(&mut self) {
         let Ok(sensor) = &self.fanotify else { return };
         handover::keep_events(sensor.fds().skip(self.kept));
         self.kept = sensor.fds().count();
@@ -76,7 +76,7 @@ impl Sensors {
     }
 
     /// Whether an earlier run left its queue.
-    pub(super) fn has_past(&self) -> bool {
+    pub(in crate::daemon) fn has_past(&self) -> bool {
         self.fanotify.is_ok() && self.heritage.events.is_there()
     }
 

@@ -9,58 +9,61 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::wake::Mailer;
-use super::workers::Report;
+use super::Report;
 use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
+use crate::daemon::wake::Mailer;
 use crate::judge::FileTime;
 use crate::sense::FileId;
 use crate::sense::audit::Records;
 
 /// One change, or several of one file.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(in crate::daemon) struct Case {
     /// The question that it is for.
-    pub(super) number: u64,
-    pub(super) file: FileId,
+    pub(in crate::daemon) number: u64,
+    pub(in crate::daemon) file: FileId,
     /// The inode that had the path until then.
-    pub(super) inode: Option<InodeKey>,
+    pub(in crate::daemon) inode: Option<InodeKey>,
     /// Who opened that in this time…
-    pub(super) within: RangeInclusive<Instant>,
+    pub(in crate::daemon) within: RangeInclusive<Instant>,
     /// …and did not find it like this already, is told.
-    pub(super) changed: Option<FileTime>,
+    pub(in crate::daemon) changed: Option<FileTime>,
     /// When the changes were…
-    pub(super) windows: Vec<Window>,
+    pub(in crate::daemon) windows: Vec<Window>,
     /// …on a clock that began then.
-    pub(super) began: Instant,
+    pub(in crate::daemon) began: Instant,
 }
 
 /// What is remembered of it.
 #[derive(Debug)]
 pub struct Remembered {
-    pub(super) number: u64,
+    pub(in crate::daemon) number: u64,
     /// Who opened it, the latest first.
-    pub(super) openers: Vec<Arc<Actor>>,
-    pub(super) testimony: Testimony,
+    pub(in crate::daemon) openers: Vec<Arc<Actor>>,
+    pub(in crate::daemon) testimony: Testimony,
     /// Those whom audit does not record, and who may have this inode open still.
-    pub(super) older: Vec<(Arc<Actor>, u64)>,
+    pub(in crate::daemon) older: Vec<(Arc<Actor>, u64)>,
 }
 
 /// What the sensors remember.
-pub(super) struct Memory {
-    pub(super) captures: Arc<Captures>,
-    pub(super) audit: Option<Records>,
+pub(in crate::daemon) struct Memory {
+    pub(in crate::daemon) captures: Arc<Captures>,
+    pub(in crate::daemon) audit: Option<Records>,
 }
 
 /// The thread. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Witness(Sender<Case>);
+pub(in crate::daemon) struct Witness(Sender<Case>);
 
 impl Witness {
     /// Starts it.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(super) fn start(memory: Memory, reports: Mailer<Report>) -> std::io::Result<Self> {
+    pub(in crate::daemon) fn start(
+        memory: Memory,
+        reports: Mailer<Report>,
+    ) -> std::io::Result<Self> {
         let (cases, inbox): (_, Receiver<Case>) = channel();
         std::thread::Builder::new().name("witness".to_owned()).spawn(move || {
             while let Ok(case) = inbox.recv() {
@@ -71,7 +74,7 @@ impl Witness {
     }
 
     /// The answer comes as a report.
-    pub(super) fn ask(&self, case: Case) {
+    pub(in crate::daemon) fn ask(&self, case: Case) {
         // Should the thread be gone, the question is answered without once it is overdue.
         let _ = self.0.send(case);
     }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::eventfd::EventFd;
 
-use super::service;
+use crate::daemon::service;
 use crate::sense::Bygone;
 use crate::sys::audit::Stream;
 
@@ -27,9 +27,9 @@ const SETTLED: &str = "settled";
 #[derive(Debug, Default)]
 pub struct Heritage {
     /// What the groups of earlier runs have queued.
-    pub(super) events: Bygone,
+    pub(in crate::daemon) events: Bygone,
     /// The sockets of earlier runs, with the records that wait.
-    pub(super) records: Vec<Stream>,
+    pub(in crate::daemon) records: Vec<Stream>,
     /// Every run whose group was kept had dealt with what it read.
     pub(super) is_settled: bool,
     names: BTreeSet<String>,
@@ -82,12 +82,12 @@ pub(super) fn keep_events<'a>(groups: impl Iterator<Item = BorrowedFd<'a>>) {
 }
 
 /// Has the socket of this run kept.
-pub(super) fn keep_records(stream: BorrowedFd<'_>) {
+pub(in crate::daemon) fn keep_records(stream: BorrowedFd<'_>) {
     keep(RECORDS, stream);
 }
 
 /// All that this run has read is dealt with, and nothing more will be read.
-pub(super) fn settled() {
+pub(in crate::daemon) fn settled() {
     // Anything does that can be kept.
     if let Ok(mark) = EventFd::new() {
         keep(SETTLED, mark.as_fd());

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::guard::Guard;
-use super::scribe::Note;
 use crate::baseline::SnapshotError;
 use crate::baseline::snapshot::read_if_sized;
+use crate::daemon::guard::Guard;
+use crate::daemon::scribe::Note;
 use crate::engine::Cure;
 use crate::record::{Event, Kind, Severity};
 use crate::respond::{self, Patient};
