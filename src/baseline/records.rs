@@ -19,7 +19,7 @@ use super::error::BaselineError;
 use super::patterns;
 use super::record::{Parent, Record, Replica};
 use crate::fault::{Point, reach};
-use crate::judge::{Digest, Facts, FileTime, Stat, Xattrs};
+use crate::judge::{Common, Digest, Facts, FileTime, Stat, Xattrs};
 use crate::text::{hex_decode, hex_encode};
 
 const COLUMNS: &str = "path, kind, size, sha256, mode, uid, gid, mtime_sec, mtime_nsec, flags, \
@@ -228,20 +228,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
 }
 
 fn read_facts(row: &Row<'_>) -> rusqlite::Result<Facts> {
-    Ok(Facts {
+    let common = Common {
         kind: read_name(row, "kind")?,
-        size: row.get::<_, i64>("size")?.cast_unsigned(),
-        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest),
         mode: row.get("mode")?,
         uid: row.get("uid")?,
         gid: row.get("gid")?,
-        mtime: FileTime { sec: row.get("mtime_sec")?, nsec: row.get("mtime_nsec")? },
         flags: row.get("flags")?,
         xattrs: read_xattrs(row)?,
         nlink: row.get("nlink")?,
         target: row.get("target")?,
         dev: row.get::<_, i64>("dev")?.cast_unsigned(),
+    };
+    Ok(Facts {
+        size: row.get::<_, i64>("size")?.cast_unsigned(),
+        sha256: row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest),
+        mtime: FileTime { sec: row.get("mtime_sec")?, nsec: row.get("mtime_nsec")? },
         ino: row.get::<_, i64>("ino")?.cast_unsigned(),
+        common: common.into(),
     })
 }
 
@@ -315,19 +318,22 @@ mod tests {
         let mtime = FileTime { sec: -1, nsec: 999_999_999 };
         Record {
             facts: Facts {
-                kind: FileKind::File,
                 size: u64::MAX,
                 sha256: Some(Digest([0xab; 32])),
-                mode: 0o4755,
-                uid: u32::MAX,
-                gid: 0,
                 mtime,
-                flags: Some(0x10),
-                xattrs: BTreeMap::from([(b"user.\xff".to_vec(), vec![0, 1, 255])]),
-                nlink: 2,
-                target: Some(b"to\xfe".to_vec()),
-                dev: 1 << 63,
                 ino: u64::MAX,
+                common: Common {
+                    kind: FileKind::File,
+                    mode: 0o4755,
+                    uid: u32::MAX,
+                    gid: 0,
+                    flags: Some(0x10),
+                    xattrs: BTreeMap::from([(b"user.\xff".to_vec(), vec![0, 1, 255])]),
+                    nlink: 2,
+                    target: Some(b"to\xfe".to_vec()),
+                    dev: 1 << 63,
+                }
+                .into(),
             },
             policy: Policy::default(),
             origin: Origin::Configuration,

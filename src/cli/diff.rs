@@ -126,8 +126,9 @@ pub(super) fn compare(
 
 /// What the quarantine itself changes is left out: flags, and the number of names.
 fn kept_differences(good: &Facts, seen: &Facts) -> Vec<Difference> {
-    let seen = Facts { flags: None, nlink: good.nlink, ..seen.clone() };
-    let good = Facts { flags: None, ..good.clone() };
+    let (mut seen, mut good) = (seen.clone(), good.clone());
+    (seen.flags, seen.nlink) = (None, good.nlink);
+    good.flags = None;
     differences(&good, &seen, &Policy { immutable: false, ..Policy::default() })
 }
 

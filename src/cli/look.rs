@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::baseline::{Baseline, Record, SnapshotError, snapshot};
 use crate::config::{Config, canonical_path};
-use crate::judge::{Facts, FileKind, Stat, Xattrs};
+use crate::judge::{Common, Facts, FileKind, Stat, Xattrs};
 use crate::sys;
 use crate::text::escape_path;
 
@@ -47,19 +47,22 @@ pub(super) fn look(path: &Path, size: u64) -> Sight {
 /// The facts of a pipe, socket or device, which is never opened.
 fn special(stat: &Stat) -> Facts {
     Facts {
-        kind: stat.kind,
         size: 0,
         sha256: None,
-        mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
         mtime: stat.mtime,
-        flags: None,
-        xattrs: Xattrs::new(),
-        nlink: stat.nlink,
-        target: None,
-        dev: stat.dev,
         ino: stat.ino,
+        common: Common {
+            kind: stat.kind,
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            flags: None,
+            xattrs: Xattrs::new(),
+            nlink: stat.nlink,
+            target: None,
+            dev: stat.dev,
+        }
+        .into(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::brief::{Mono, Wall};
 use super::draft::Bygone;
 use super::under_way::UnderWay;
 use super::{Action, Moment, Sight};
@@ -46,10 +47,10 @@ pub(super) struct Guarded {
     pub(super) protected: Good,
     pub(super) seal: Option<Arc<Stat>>,
     /// Who opened it before this moment did no harm through that, as far as is known.
-    pub(super) whole_before: Duration,
-    pub(super) whole_before_wall: Timestamp,
+    pub(super) whole_before: Mono,
+    pub(super) whole_before_wall: Wall,
     /// The last look that found nothing wrong; what only reading shows may have been.
-    pub(super) seen_whole: Option<Duration>,
+    pub(super) seen_whole: Option<Mono>,
     /// Somebody was seen writing since its content was last known to be good.
     pub(super) written: bool,
     /// The seal stands for a state whose content nobody has read yet.
@@ -77,9 +78,9 @@ impl Guarded {
         let Protected { path, facts, policy, seal, whole_at } = protected;
         Self {
             seal,
-            whole_before: now.mono,
+            whole_before: now.mono.into(),
             seen_whole: None,
-            whole_before_wall: whole_at,
+            whole_before_wall: whole_at.into(),
             protected: Good { path, facts, policy },
             written: false,
             unread: false,
@@ -149,7 +150,7 @@ impl Guarded {
             _ => (now.file_time(), false),
         };
         let inode = self.seen_whole.and(inode);
-        let whole = self.seen_whole.unwrap_or_default().saturating_sub(SLACK);
+        let whole = self.seen_whole.map_or(Duration::ZERO, Mono::get).saturating_sub(SLACK);
         let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
         let own = sharp && self.seal.as_deref().is_some_and(had_been);
         Window { whole, until, sharp, own, inode }
@@ -159,7 +160,7 @@ impl Guarded {
     pub(super) fn ask(&mut self, now: Moment, file: FileId) -> Action {
         self.questions = self.questions.wrapping_add(1);
         let question = self.questions;
-        let since = self.whole_before;
+        let since = self.whole_before.get();
         let under_way = self.under_way.as_mut();
         let incident = under_way.and_then(|under_way| under_way.incident.as_deref_mut());
         Action::Openers {
@@ -177,7 +178,7 @@ impl Guarded {
     /// of it.
     pub(super) fn bygone(&self, now: Moment, seen: &Sight) -> Option<Bygone> {
         let complete = self.recalled.filter(|_| self.told)?;
-        let from = self.whole_before_wall;
+        let from = self.whole_before_wall.get();
         let changed = match seen {
             Sight::Present(stat) => {
                 let nanoseconds = i32::try_from(stat.ctime.nsec).ok()?;
@@ -198,7 +199,7 @@ impl Guarded {
         }
         self.owes_nothing();
         if self.tolerated.is_none() {
-            self.whole_before_wall = now.wall;
+            self.whole_before_wall = now.wall.into();
         }
         if let Some(under_way) = &mut self.under_way {
             under_way.recalled = None;
@@ -214,7 +215,7 @@ impl Guarded {
         } else {
             self.forget_the_harmless(now.mono);
             if self.suspects.is_empty() {
-                self.whole_before = now.mono.saturating_sub(LATE);
+                self.whole_before = now.mono.saturating_sub(LATE).into();
             }
         }
         self.calm_down();

@@ -127,11 +127,12 @@ impl Engine {
         let mut window = guarded.window(now, seen);
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
-        let read = Window { whole: window.whole.min(guarded.whole_before), ..window };
+        let read = Window { whole: window.whole.min(guarded.whole_before.get()), ..window };
         let bygone = guarded.bygone(now, seen);
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
-        let (told, seal, whole) = (guarded.told, guarded.seal.clone(), guarded.whole_before_wall);
+        let (told, seal, whole) =
+            (guarded.told, guarded.seal.clone(), guarded.whole_before_wall.get());
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.unasked().next().is_none() {

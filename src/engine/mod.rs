@@ -11,6 +11,7 @@
 //! - Every drift is part of an incident, every incident is recorded, and one that cannot be
 //!   healed is tried again until it can.
 
+mod brief;
 mod draft;
 mod failing;
 mod guarded;
@@ -38,6 +39,7 @@ use crate::sense::{FileId, FileMap, Hint, Observation, Sensor};
 pub use guarded::Protected;
 pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight, Unread};
 
+use brief::Mono;
 use guarded::Guarded;
 use heal::Drift;
 use heal::EVIDENCE_GRACE;
@@ -154,7 +156,7 @@ impl Engine {
     /// Files of which it cannot be said just now that they are whole, and when they last were.
     pub fn doubtful(&self) -> impl Iterator<Item = (&Path, Timestamp)> {
         let doubtful = self.files.values().filter(|g| g.is_doubtful());
-        doubtful.map(|g| (&*g.protected.path, g.whole_before_wall))
+        doubtful.map(|g| (&*g.protected.path, g.whole_before_wall.get()))
     }
 
     /// Whether an incident of this file has not settled.
@@ -248,7 +250,7 @@ impl Engine {
     ) {
         if let Some(guarded) = self.files.get_mut(&file) {
             guarded.recalled = Some(complete);
-            guarded.seen_whole = Some(Duration::ZERO);
+            guarded.seen_whole = Some(Mono::BEGAN);
         }
         let mut more = Vec::new();
         seen.into_iter().for_each(|seen| self.observed(now, seen, &mut more));
@@ -313,7 +315,7 @@ impl Engine {
         let good = &guarded.protected.facts;
         let remedy = crate::judge::judge(good, guarded.seal.as_deref(), &stat, guarded.written);
         if remedy == Remedy::None {
-            guarded.seen_whole = Some(now.mono);
+            guarded.seen_whole = Some(now.mono.into());
         }
         match remedy {
             Remedy::None if guarded.unread => guarded.start_verify(file, out),

@@ -1,23 +1,26 @@
 use serde_json::json;
 
 use super::*;
-use crate::judge::{Digest, FS_APPEND, FileTime};
+use crate::judge::{Common, Digest, FS_APPEND, FileTime};
 
 fn good() -> Facts {
     Facts {
-        kind: FileKind::File,
         size: 3,
         sha256: Some(Digest([1; 32])),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
         mtime: FileTime { sec: 1_000_000_000, nsec: 5 },
-        flags: Some(FS_IMMUTABLE | 0x0008_0000),
-        xattrs: [(b"user.note".to_vec(), b"kept".to_vec())].into(),
-        nlink: 1,
-        target: None,
-        dev: 1,
         ino: 2,
+        common: Common {
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            flags: Some(FS_IMMUTABLE | 0x0008_0000),
+            xattrs: [(b"user.note".to_vec(), b"kept".to_vec())].into(),
+            nlink: 1,
+            target: None,
+            dev: 1,
+        }
+        .into(),
     }
 }
 
@@ -40,7 +43,8 @@ fn the_same_facts_differ_in_nothing() {
 
 #[test]
 fn another_inode_or_device_or_extent_flag_is_no_drift() {
-    let seen = Facts { dev: 8, ino: 9, flags: Some(FS_IMMUTABLE), ..good() };
+    let mut seen = Facts { ino: 9, ..good() };
+    (seen.dev, seen.flags) = (8, Some(FS_IMMUTABLE));
     assert_eq!(differences(&good(), &seen, &Policy::default()), []);
 }
 
@@ -114,7 +118,8 @@ fn a_cleared_immutable_bit_has_a_kind_of_its_own() {
 
 #[test]
 fn the_policy_asks_for_the_bit_even_where_the_baseline_was_taken_without_it() {
-    let baseline = Facts { flags: Some(0), ..good() };
+    let mut baseline = good();
+    baseline.flags = Some(0);
     assert_eq!(differences(&baseline, &good(), &Policy::default()), []);
     assert_eq!(only(&baseline, &baseline).kind, Kind::ImmutableCleared);
     let relaxed = Policy { immutable: false, ..Policy::default() };
@@ -126,14 +131,16 @@ fn the_policy_asks_for_the_bit_even_where_the_baseline_was_taken_without_it() {
 
 #[test]
 fn a_filesystem_without_flags_has_no_immutable_bit_to_lose() {
-    let plain = Facts { flags: None, ..good() };
+    let mut plain = good();
+    plain.flags = None;
     assert_eq!(differences(&plain, &plain, &Policy::default()), []);
     assert_eq!(only(&good(), &plain).kind, Kind::ImmutableCleared);
 }
 
 #[test]
 fn content_and_lock_are_two_differences() {
-    let seen = Facts { size: 9, flags: Some(0), ..good() };
+    let mut seen = Facts { size: 9, ..good() };
+    seen.flags = Some(0);
     let kinds: Vec<_> =
         differences(&good(), &seen, &Policy::default()).iter().map(|d| d.kind).collect();
     assert_eq!(kinds, [Kind::ContentChanged, Kind::ImmutableCleared]);
@@ -141,14 +148,9 @@ fn content_and_lock_are_two_differences() {
 
 #[test]
 fn another_type_of_file_is_one_replacement_with_all_that_differs() {
-    let link = Facts {
-        kind: FileKind::Symlink,
-        sha256: None,
-        size: 0,
-        flags: None,
-        target: Some(b"/etc/\xffshadow".to_vec()),
-        ..good()
-    };
+    let mut link = Facts { sha256: None, size: 0, ..good() };
+    (link.kind, link.flags) = (FileKind::Symlink, None);
+    link.target = Some(b"/etc/\xffshadow".to_vec());
     let difference = only(&good(), &link);
     assert_eq!(difference.kind, Kind::Replaced);
     assert_eq!(
@@ -164,12 +166,11 @@ fn another_type_of_file_is_one_replacement_with_all_that_differs() {
 
 #[test]
 fn a_link_that_points_elsewhere_has_other_content() {
-    let link = |target: &[u8]| Facts {
-        kind: FileKind::Symlink,
-        sha256: None,
-        flags: None,
-        target: Some(target.to_vec()),
-        ..good()
+    let link = |target: &[u8]| {
+        let mut link = Facts { sha256: None, ..good() };
+        (link.kind, link.flags) = (FileKind::Symlink, None);
+        link.target = Some(target.to_vec());
+        link
     };
     let difference = only(&link(b"a"), &link(b"b"));
     assert_eq!(difference.kind, Kind::ContentChanged);
@@ -178,11 +179,13 @@ fn a_link_that_points_elsewhere_has_other_content() {
 
 #[test]
 fn what_its_entries_move_is_no_drift_of_a_directory() {
-    let before = Facts { kind: FileKind::Directory, sha256: None, flags: Some(0), ..good() };
-    let mut after = Facts { size: 9, nlink: 9, ..before.clone() };
-    after.mtime.sec += 9;
+    let mut before = Facts { sha256: None, ..good() };
+    (before.kind, before.flags) = (FileKind::Directory, Some(0));
+    let mut after = Facts { size: 9, ..before.clone() };
+    (after.nlink, after.mtime.sec) = (9, after.mtime.sec + 9);
     assert_eq!(differences(&before, &after, &Policy::default()), []);
-    assert_eq!(only(&before, &Facts { mode: 0o777, ..after }).kind, Kind::MetadataChanged);
+    after.mode = 0o777;
+    assert_eq!(only(&before, &after).kind, Kind::MetadataChanged);
 }
 
 #[test]

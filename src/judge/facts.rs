@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -170,23 +172,33 @@ const FS_DIRSYNC: u32 = 0x10000;
 const FS_TOPDIR: u32 = 0x20000;
 const FS_NOCOW: u32 = 0x0080_0000;
 
-/// Everything the baseline knows of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything the baseline knows of one file. What is in [`Common`] is read and changed as if it
+/// were part of this, and may be kept once for many files.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The type of the file.
-    pub kind: FileKind,
     /// Length in bytes; 0 for what has no content.
     pub size: u64,
     /// Digest of the content; only regular files have one.
     pub sha256: Option<Digest>,
+    /// Last change of the content.
+    pub mtime: FileTime,
+    /// Inode number when the facts were taken.
+    pub ino: u64,
+    /// The rest.
+    pub common: Arc<Common>,
+}
+
+/// What most files have in common with their neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Common {
+    /// The type of the file.
+    pub kind: FileKind,
     /// Permission bits, `07777`.
     pub mode: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Last change of the content.
-    pub mtime: FileTime,
     /// Inode flags as `FS_IOC_GETFLAGS` has them; `None` where the filesystem has none.
     pub flags: Option<u32>,
     /// Extended attributes.
@@ -197,8 +209,20 @@ pub struct Facts {
     pub target: Option<Vec<u8>>,
     /// Device number when the facts were taken.
     pub dev: u64,
-    /// Inode number when the facts were taken.
-    pub ino: u64,
+}
+
+impl Deref for Facts {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+impl DerefMut for Facts {
+    fn deref_mut(&mut self) -> &mut Common {
+        Arc::make_mut(&mut self.common)
+    }
 }
 
 impl Facts {
@@ -217,18 +241,19 @@ impl Facts {
             (Some(flags), Some(false)) => Some(flags & !FS_IMMUTABLE),
             (flags, _) => flags,
         };
-        Self {
+        let size = if seen.kind == FileKind::File { seen.size } else { self.size };
+        let mode = if seen.kind == FileKind::Symlink { self.mode } else { seen.mode };
+        let common = Common {
             kind: seen.kind,
-            size: if seen.kind == FileKind::File { seen.size } else { self.size },
-            mode: if seen.kind == FileKind::Symlink { self.mode } else { seen.mode },
+            mode,
             uid: seen.uid,
             gid: seen.gid,
-            mtime: seen.mtime,
             nlink: seen.nlink,
             flags,
             dev: seen.dev,
-            ino: seen.ino,
-            ..self.clone()
-        }
+            ..Common::clone(&self.common)
+        };
+        let (mtime, ino) = (seen.mtime, seen.ino);
+        Self { size, sha256: self.sha256, mtime, ino, common: common.into() }
     }
 }

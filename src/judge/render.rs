@@ -100,6 +100,7 @@ pub(super) fn render_xattr(value: Option<&Vec<u8>>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Common;
     use crate::judge::{FileKind, FileTime, Xattrs};
 
     #[test]
@@ -119,19 +120,22 @@ mod tests {
     #[test]
     fn a_time_that_no_calendar_reaches_is_given_in_seconds() {
         let mut facts = Facts {
-            kind: FileKind::Fifo,
             size: 0,
             sha256: None,
-            mode: 0,
-            uid: 0,
-            gid: 0,
             mtime: FileTime { sec: i64::MAX, nsec: 0 },
-            flags: None,
-            xattrs: Xattrs::new(),
-            nlink: 1,
-            target: None,
-            dev: 0,
             ino: 0,
+            common: Common {
+                kind: FileKind::Fifo,
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                flags: None,
+                xattrs: Xattrs::new(),
+                nlink: 1,
+                target: None,
+                dev: 0,
+            }
+            .into(),
         };
         assert_eq!(render_facts(&facts)["mtime"], i64::MAX);
         facts.mtime = FileTime::default();

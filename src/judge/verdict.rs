@@ -89,23 +89,26 @@ pub fn looks_whole(good: &Facts, seen: &Stat) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::{FS_IMMUTABLE, FileTime};
+    use crate::judge::{Common, FS_IMMUTABLE, FileTime};
 
     fn good() -> Facts {
         Facts {
-            kind: FileKind::File,
             size: 10,
             sha256: None,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
             mtime: FileTime { sec: 5, nsec: 0 },
-            flags: Some(FS_IMMUTABLE),
-            xattrs: Default::default(),
-            nlink: 1,
-            target: None,
-            dev: 1,
             ino: 2,
+            common: Common {
+                kind: FileKind::File,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                flags: Some(FS_IMMUTABLE),
+                xattrs: Default::default(),
+                nlink: 1,
+                target: None,
+                dev: 1,
+            }
+            .into(),
         }
     }
 

@@ -210,10 +210,10 @@ impl<K: Clone + Eq + Hash> Index<K> {
         }
         let Some(node) = self.nodes.get_mut(place) else { return };
         match part {
-            Part::Itself => node.itself.remove(id),
-            Part::ItselfDirectory => node.directory().directory.remove(id),
-            Part::Holds(_) => node.directory().names -= 1,
-            Part::Above => node.directory().above -= 1,
+            Part::Itself => node.unname(id),
+            Part::ItselfDirectory => node.roles().directory.remove(id),
+            Part::Holds(_) => node.roles().names -= 1,
+            Part::Above => node.roles().above -= 1,
         }
         if mask(node).is_empty() {
             self.nodes.remove(place);
@@ -233,7 +233,7 @@ impl<K: Clone + Eq + Hash> Index<K> {
         let itself = object.or_else(|| dir.filter(|(_, name)| name.is_empty()).map(|(key, _)| key));
         if let Some((place, node)) = itself.and_then(|key| self.nodes.find(key)) {
             own_hints(node, mask, &mut hints);
-            let (gone, above) = (taken_away(mask), node.directory.as_ref().map_or(0, |d| d.above));
+            let (gone, above) = (taken_away(mask), node.others().map_or(0, |roles| roles.above));
             if above > 0 && !gone.is_empty() {
                 let below = self.files.iter().filter(|(_, parts)| parts.has(place, Part::Above));
                 hints.extend(below.flat_map(|(id, _)| gone.iter().map(move |h| (id, h.clone()))));
@@ -246,11 +246,9 @@ impl<K: Clone + Eq + Hash> Index<K> {
             for id in self.held(place, name) {
                 hints.extend(of_name(mask).into_iter().map(|hint| (id, hint)));
             }
-            if let Some(directory) = &node.directory
-                && mask.intersects(NAMES.difference(MaskFlags::FAN_ONDIR))
-            {
-                let child = |id| (id, Hint::Child(name.clone()));
-                hints.extend(directory.directory.iter().map(child));
+            if mask.intersects(NAMES.difference(MaskFlags::FAN_ONDIR)) {
+                let child = |id: &FileId| (*id, Hint::Child(name.clone()));
+                hints.extend(node.directory().iter().map(child));
             }
         }
         hints
@@ -290,29 +288,27 @@ fn share(
 
 fn play(node: &mut Node, id: FileId, part: Part) {
     match part {
-        Part::Itself => node.itself.insert(id),
-        Part::ItselfDirectory => node.directory().directory.insert(id),
-        Part::Holds(_) => node.directory().names += 1,
-        Part::Above => node.directory().above += 1,
+        Part::Itself => node.name(id),
+        Part::ItselfDirectory => node.roles().directory.insert(id),
+        Part::Holds(_) => node.roles().names += 1,
+        Part::Above => node.roles().above += 1,
     }
 }
 
 fn mask(node: &Node) -> MaskFlags {
-    let directory = node.directory.as_deref();
+    let others = node.others();
     let played = |played: bool, mask| if played { mask } else { MaskFlags::empty() };
-    played(!node.itself.is_empty(), OWN)
-        | played(directory.is_some_and(|d| !d.directory.is_empty()), OWN | NAMES)
-        | played(directory.is_some_and(|d| d.names > 0), NAMES | ABOVE)
-        | played(directory.is_some_and(|d| d.above > 0), ABOVE)
+    played(!node.itself().is_empty(), OWN)
+        | played(!node.directory().is_empty(), OWN | NAMES)
+        | played(others.is_some_and(|roles| roles.names > 0), NAMES | ABOVE)
+        | played(others.is_some_and(|roles| roles.above > 0), ABOVE)
 }
 
 fn own_hints(node: &Node, mask: MaskFlags, hints: &mut Vec<(FileId, Hint)>) {
-    for id in node.itself.iter() {
-        hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
-    }
-    let Some(directory) = &node.directory else { return };
-    for id in directory.directory.iter().filter(|id| !node.itself.contains(*id)) {
-        hints.extend(of_itself(mask).into_iter().map(|hint| (id, hint)));
+    let itself = node.itself();
+    let directory = node.directory().iter().filter(|id| !itself.contains(id));
+    for id in itself.iter().chain(directory) {
+        hints.extend(of_itself(mask).into_iter().map(|hint| (*id, hint)));
     }
 }
 

@@ -25,19 +25,22 @@ impl Place {
     }
 }
 
-/// An inode's parts, for all files.
+/// An inode's parts, for all files. Nearly all are what one path names and nothing else, and need
+/// no more than the number of that file.
 #[derive(Debug, Default)]
-pub(super) struct Node {
-    /// For whom it is what the path names.
-    pub(super) itself: Ids,
-    /// Most inodes are none.
-    pub(super) directory: Option<Box<Directory>>,
+pub(super) enum Node {
+    #[default]
+    Idle,
+    File(FileId),
+    Other(Box<Roles>),
 }
 
-/// The parts that only a directory plays.
+/// The parts of an inode that plays others too, such as a directory.
 #[derive(Debug, Default)]
-pub(super) struct Directory {
-    /// For whom it is protected itself.
+pub(super) struct Roles {
+    /// For whom it is what the path names.
+    pub(super) itself: Ids,
+    /// For whom it is protected itself, as a directory.
     pub(super) directory: Ids,
     /// For how many it is above: there may be many, and few ever ask for which.
     pub(super) above: usize,
@@ -46,8 +49,55 @@ pub(super) struct Directory {
 }
 
 impl Node {
-    pub(super) fn directory(&mut self) -> &mut Directory {
-        self.directory.get_or_insert_default()
+    /// It is what the path of this file names.
+    pub(super) fn name(&mut self, id: FileId) {
+        match self {
+            Self::Idle => *self = Self::File(id),
+            Self::File(one) if *one == id => {}
+            _ => self.roles().itself.insert(id),
+        }
+    }
+
+    /// It is so no longer.
+    pub(super) fn unname(&mut self, id: FileId) {
+        match self {
+            Self::File(one) if *one == id => *self = Self::Idle,
+            Self::Idle | Self::File(_) => {}
+            Self::Other(roles) => roles.itself.remove(id),
+        }
+    }
+
+    /// For whom it is what the path names.
+    pub(super) fn itself(&self) -> &[FileId] {
+        match self {
+            Self::Idle => &[],
+            Self::File(one) => std::slice::from_ref(one),
+            Self::Other(roles) => roles.itself.as_slice(),
+        }
+    }
+
+    /// For whom it is protected itself, as a directory.
+    pub(super) fn directory(&self) -> &[FileId] {
+        self.others().map_or(&[], |roles| roles.directory.as_slice())
+    }
+
+    /// All parts, where they are more than to be what one path names.
+    pub(super) fn others(&self) -> Option<&Roles> {
+        match self {
+            Self::Other(roles) => Some(roles),
+            Self::Idle | Self::File(_) => None,
+        }
+    }
+
+    /// All parts, to change them.
+    pub(super) fn roles(&mut self) -> &mut Roles {
+        let itself = match self {
+            Self::Other(roles) => return roles,
+            Self::File(one) => Ids::One(*one),
+            Self::Idle => Ids::None,
+        };
+        *self = Self::Other(Box::new(Roles { itself, ..Roles::default() }));
+        self.roles()
     }
 }
 
@@ -93,18 +143,6 @@ impl Ids {
             }
             Self::None | Self::One(_) => {}
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
-    pub(super) fn contains(&self, id: FileId) -> bool {
-        self.as_slice().binary_search(&id).is_ok()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = FileId> {
-        self.as_slice().iter().copied()
     }
 
     fn as_slice(&self) -> &[FileId] {

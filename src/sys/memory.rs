@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// From this size on, what is allocated is given back to the system as soon as it is freed.
 const LARGE: libc::c_int = 128 << 10;
@@ -10,6 +11,29 @@ const LARGE: libc::c_int = 128 << 10;
 pub fn keep_little() {
     // SAFETY: it sets a number of the allocator's, and fails where that does not have it.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
+/// So much is worth to be given back.
+const MUCH: usize = 1 << 20;
+
+/// What the process had of its own when [`give_back_again`] last gave some back; 0 before.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives back the first time, and then whenever there is much more than was left the last time:
+/// now and then there is something to do for all files at once, and little of that stays.
+pub fn give_back_again() {
+    if own() > KEPT.load(Ordering::Relaxed).saturating_add(MUCH) {
+        give_back();
+        KEPT.store(own(), Ordering::Relaxed);
+    }
+}
+
+/// What is resident besides the pages of files, in bytes.
+fn own() -> usize {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+    number.unwrap_or(0_usize).saturating_mul(1024)
 }
 
 /// Gives back what was freed, and the pages of the program that were needed so far. What is used
@@ -85,6 +109,8 @@ mod tests {
         let kept: Vec<u64> = (0..100_000).collect();
         drop(vec![1_u8; 64 << 20]);
         give_back();
+        give_back_again();
+        assert!(own() > 0 && KEPT.load(Ordering::Relaxed) > 0);
         assert_eq!(kept.iter().sum::<u64>(), 4_999_950_000);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use steadfast::engine::Sight;
-use steadfast::judge::{Digest, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
+use steadfast::judge::{Common, Digest, FS_IMMUTABLE, Facts, FileKind, FileTime, Stat};
 use steadfast::sense::Hint;
 
 /// An inode's place in the table; never used again, unlike its number.
@@ -202,19 +202,22 @@ impl World {
             false => Default::default(),
         };
         Facts {
-            kind: inode.kind,
             size: inode.size,
             sha256: (read && inode.kind == FileKind::File).then_some(Digest([inode.content; 32])),
-            mode: inode.mode,
-            uid: 0,
-            gid: 0,
             mtime: FileTime { sec: inode.mtime, nsec: 0 },
-            flags: Some(if inode.immutable { FS_IMMUTABLE } else { 0 }),
-            xattrs,
-            nlink: 1,
-            target: None,
-            dev: 1,
             ino: inode.ino,
+            common: Common {
+                kind: inode.kind,
+                mode: inode.mode,
+                uid: 0,
+                gid: 0,
+                flags: Some(if inode.immutable { FS_IMMUTABLE } else { 0 }),
+                xattrs,
+                nlink: 1,
+                target: None,
+                dev: 1,
+            }
+            .into(),
         }
     }
 

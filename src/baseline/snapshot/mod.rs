@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::copy::{CopyError, copy};
 use super::vault::{Vault, VaultError};
-use crate::judge::{Digest, Facts, FileKind, Stat};
+use crate::judge::{Common, Digest, Facts, FileKind, Stat};
 use crate::sys::open::{open_dir, open_path_at, reopen_read};
 use crate::sys::stat::{stat_at, stat_fd};
 use crate::sys::{flags, xattr};
@@ -213,19 +213,22 @@ fn facts(
         other => return Err(Trouble::Unsuitable(other)),
     }
     Ok(Facts {
-        kind: stat.kind,
         size: if stat.kind == FileKind::File { stat.size } else { 0 },
         sha256,
-        mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
         mtime: stat.mtime,
-        flags: flags::get(held)?,
-        xattrs: xattr::list_all(held)?,
-        nlink: stat.nlink,
-        target,
-        dev: stat.dev,
         ino: stat.ino,
+        common: Common {
+            kind: stat.kind,
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            flags: flags::get(held)?,
+            xattrs: xattr::list_all(held)?,
+            nlink: stat.nlink,
+            target,
+            dev: stat.dev,
+        }
+        .into(),
     })
 }
 

@@ -58,7 +58,7 @@ fn a_symlink_has_a_target_and_a_directory_no_content() {
         std::fs::create_dir(&dir).unwrap();
         let facts = take(&link, QUIET).unwrap();
         assert_eq!((facts.kind, facts.size, facts.sha256), (FileKind::Symlink, 0, None));
-        assert_eq!((facts.target, facts.flags), (Some(b"to\xfe".to_vec()), None));
+        assert_eq!((facts.target.clone(), facts.flags), (Some(b"to\xfe".to_vec()), None));
         let facts = take(&dir, QUIET).unwrap();
         assert_eq!((facts.kind, facts.size, facts.sha256), (FileKind::Directory, 0, None));
     }

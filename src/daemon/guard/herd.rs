@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use super::Guard;
 use super::ward::Ward;
 use crate::baseline::Record;
-use crate::judge::FileKind;
+use crate::judge::{Common, Facts, FileKind};
 use crate::respond::Around;
 use crate::sense::{FileId, MountTable};
 
 /// So long the mount table is not read again while files come under guard.
 const A_MOMENT: Duration = Duration::from_millis(50);
+/// Where files have less than this in common, it is not worth to be remembered.
+const MOST_COMMONS: usize = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub(in crate::daemon) struct Herd {
     mounts: Option<(Instant, MountTable)>,
     /// Paths that many wards have in common.
     paths: HashSet<Arc<Path>>,
+    /// What many files have in common.
+    commons: HashSet<Arc<Common>>,
     /// Where the last one is: the next one nearly always is there too.
     around: Option<Arc<Around>>,
 }
@@ -62,6 +66,20 @@ impl Herd {
 }
 
 impl Herd {
+    /// The facts of this record; what other files have too is in the same place of memory.
+    pub(super) fn facts(&mut self, record: &Record) -> Arc<Facts> {
+        let mut facts = record.facts.clone();
+        if let Some(known) = self.commons.get(&facts.common) {
+            facts.common = Arc::clone(known);
+        } else {
+            if self.commons.len() >= MOST_COMMONS {
+                self.commons.clear();
+            }
+            self.commons.insert(Arc::clone(&facts.common));
+        }
+        Arc::new(facts)
+    }
+
     /// Where the file of this record is, in the same place of memory as for the one before.
     pub(super) fn around(&mut self, record: &Record, layers: usize) -> Arc<Around> {
         let same = |known: &&Arc<Around>| {

@@ -63,7 +63,7 @@ impl Ward {
         Self {
             patient: Patient {
                 path: record.path.as_path().into(),
-                facts: Arc::new(record.facts.clone()),
+                facts: herd.facts(record),
                 seal: record.seal.map(Arc::new),
                 replica: replica.map(|replica| Ready::of(replica, slot.as_ref())),
                 around: herd.around(record, layers),

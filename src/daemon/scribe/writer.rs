@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// …and where nothing is to be written or waited for, and nothing was for a while.
 const REST: Duration = Duration::from_secs(5);
 const A_WHILE: Duration = Duration::from_secs(20);
-/// What the start has used is given back once more when all that followed from it is done.
-const SETTLED: Duration = Duration::from_secs(60);
+/// Memory that was needed for a while only is given back that often.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Evidence grows old even where none comes.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A message that is being sent has this long to arrive before another process delivers.
@@ -47,7 +47,7 @@ pub(super) struct Writer {
     withdrawn: Vec<String>,
     gatherer: Gatherer,
     began: Instant,
-    settled: bool,
+    tidy_again: Instant,
     /// When there was something to write last.
     stirred: Instant,
     backlog: Backlog,
@@ -87,7 +87,7 @@ impl Writer {
             withdrawn: Vec::new(),
             gatherer: Gatherer::default(),
             began: Instant::now(),
-            settled: false,
+            tidy_again: Instant::now() + TIDY_EVERY,
             stirred: Instant::now(),
             backlog: Backlog::default(),
             warned: BTreeMap::new(),
@@ -350,9 +350,9 @@ impl Writer {
             self.warn("quarantine", failed);
             self.desk.keeper.keep_reserve();
         }
-        if !self.settled && self.began.elapsed() > SETTLED {
-            self.settled = true;
-            crate::sys::memory::give_back();
+        if Instant::now() >= self.tidy_again {
+            self.tidy_again = Instant::now() + TIDY_EVERY;
+            crate::sys::memory::give_back_again();
         }
         let discarded = self.discards.tell();
         discarded.into_iter().for_each(|event| self.line(event));

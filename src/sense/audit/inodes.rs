@@ -82,8 +82,8 @@ impl Inodes {
         let Some(lives) = self.lives.get_mut(place) else { return };
         let older = if lives.is_empty() { (None, None) } else { again };
         match lives.last_mut().filter(|last| last.key(&number) == key) {
-            Some(last) if last.files.contains(file) && !last.over => {}
-            Some(last) if links && !last.over => last.files.insert(file),
+            Some(last) if last.is_of(file) && !last.over => {}
+            Some(last) if links && !last.over => last.insert(file),
             Some(_) => lives.push(life(again)),
             None => lives.push(life(older)),
         }
@@ -95,7 +95,7 @@ impl Inodes {
 
     /// Notes an inode that had the path when an earlier run last saw to it.
     pub(super) fn had(&mut self, file: FileId, (number, key): (Number, InodeKey), now: Since) {
-        if self.of(&number).any(|life| life.files.contains(file)) {
+        if self.of(&number).any(|life| life.is_of(file)) {
             return;
         }
         // Whether that run had it recorded all the time is not known.
@@ -116,7 +116,7 @@ impl Inodes {
         lives.push(life);
         let oldest = (lives.len() > MOST_LIVES).then(|| lives.change(|lives| lives.remove(0)));
         self.keep(file, number, key);
-        for file in oldest.iter().flat_map(|life| life.files.iter()) {
+        for file in oldest.iter().flat_map(Life::files) {
             self.let_go(file, place);
         }
     }
@@ -147,7 +147,7 @@ impl Inodes {
     /// A life of the file's is forgotten: the number is no more its, unless another life is.
     fn let_go(&mut self, file: FileId, place: Place) {
         let mut lives = self.lives.get(place).into_iter().flat_map(Few::iter);
-        if !lives.any(|life| life.files.contains(file))
+        if !lives.any(|life| life.is_of(file))
             && let Some(known) = self.of_file.get_mut(&file)
         {
             known.inodes.extract(|other| *other == place);
@@ -164,10 +164,10 @@ impl Inodes {
     fn remove(&mut self, file: FileId, place: Place) {
         let Some(number) = self.lives.key(place).copied() else { return };
         let Some(lives) = self.lives.get_mut(place) else { return };
-        lives.iter_mut().for_each(|life| life.files.remove(file));
-        for unused in lives.extract(|life| life.files.is_empty()) {
+        for unused in lives.extract(|life| life.is_only_of(file)) {
             self.numbers.remove(&unused.key(&number));
         }
+        lives.iter_mut().for_each(|life| life.remove(file));
         for key in lives.iter().map(|life| life.key(&number)) {
             if number_of(key) != number {
                 self.numbers.insert(key, number);
@@ -210,7 +210,7 @@ impl Inodes {
     /// Whether everything that was done to this inode of the file after `whole` is recorded.
     pub(super) fn is_recorded(&self, file: FileId, key: InodeKey, whole: Instant) -> bool {
         let (number, whole) = (self.number(key), self.nanos(whole));
-        let its = |life: &&Life| life.key(&number) == key && life.files.contains(file);
+        let its = |life: &&Life| life.key(&number) == key && life.is_of(file);
         let life = self.of(&number).rfind(its);
         life.is_some_and(|life| life.unrecorded.is_none_or(|until| until <= whole))
     }
@@ -219,7 +219,7 @@ impl Inodes {
     pub(super) fn is_refused(&mut self, file: FileId, number: &Number, until: Instant) {
         let until = self.nanos(until);
         let lives = self.of_mut(number).into_iter().flat_map(Few::iter_mut);
-        if let Some(life) = lives.rev().find(|life| life.files.contains(file)) {
+        if let Some(life) = lives.rev().find(|life| life.is_of(file)) {
             life.unrecorded = Some(until);
         }
     }

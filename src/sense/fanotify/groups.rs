@@ -6,16 +6,51 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::fanotify::{Event, HandleBytes, MaskFlags, Notifier, ObjectKey};
+use crate::sys::fanotify::{Event, MaskFlags, Notifier, ObjectKey};
 use crate::sys::stat::stat_fd;
 
 /// What the sensor calls an inode. The group belongs to it: two filesystems that have no id
-/// share a key, and no group. Of all that only the bytes differ within a filesystem, and there are
-/// several inodes for each file.
+/// share a key, and no group. Of all that only the bytes of the handle differ within a filesystem,
+/// and there are several inodes for each file, so an inode is known by the number of its kind and
+/// those bytes. The same inode always has the same form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inode {
-    kind: u32,
-    bytes: HandleBytes,
+pub(super) enum Inode {
+    /// Of most filesystems.
+    Short { kind: u16, length: u8, bytes: [u8; SHORT] },
+    /// Hardly one is, and one pointer is smaller than all it points to.
+    Long(Box<(u16, Box<[u8]>)>),
+}
+
+/// The bytes of a short handle: more make every inode larger.
+const SHORT: usize = 12;
+
+impl Inode {
+    fn of(kind: u16, handle: Box<[u8]>) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..handle.len()), u8::try_from(handle.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(&handle);
+                Self::Short { kind, length, bytes }
+            }
+            _ => Self::Long(Box::new((kind, handle))),
+        }
+    }
+
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Short { kind, .. } => *kind,
+            Self::Long(long) => long.0,
+        }
+    }
+
+    fn handle(&self) -> &[u8] {
+        match self {
+            Self::Short { length, bytes, .. } => {
+                bytes.get(..usize::from(*length)).unwrap_or_default()
+            }
+            Self::Long(long) => &long.1,
+        }
+    }
 }
 
 /// What inodes have in common: the group, the filesystem and the type of the handle.
@@ -79,21 +114,21 @@ impl Groups {
     pub(super) fn name(&mut self, group: usize, key: ObjectKey) -> Inode {
         self.known(group, &key).unwrap_or_else(|| {
             self.kinds.push((group, key.fsid, key.kind));
-            let kind = u32::try_from(self.kinds.len() - 1).unwrap_or(u32::MAX);
-            Inode { kind, bytes: key.bytes }
+            let kind = u16::try_from(self.kinds.len() - 1).unwrap_or(u16::MAX);
+            Inode::of(kind, key.bytes)
         })
     }
 
     /// The same, where there is an inode of the kind.
     pub(super) fn known(&self, group: usize, key: &ObjectKey) -> Option<Inode> {
         let kind = self.kinds.iter().position(|kind| *kind == (group, key.fsid, key.kind))?;
-        Some(Inode { kind: u32::try_from(kind).ok()?, bytes: key.bytes.clone() })
+        Some(Inode::of(u16::try_from(kind).ok()?, key.bytes.clone()))
     }
 
     /// The group of an inode, and what that calls it.
     pub(super) fn key(&self, inode: &Inode) -> Option<(usize, ObjectKey)> {
-        let (group, fsid, kind) = *self.kinds.get(inode.kind as usize)?;
-        Some((group, ObjectKey { fsid, kind, bytes: inode.bytes.clone() }))
+        let (group, fsid, kind) = *self.kinds.get(usize::from(inode.kind()))?;
+        Some((group, ObjectKey { fsid, kind, bytes: inode.handle().into() }))
     }
 
     /// Takes `mask` off again.

@@ -30,42 +30,7 @@ pub struct ObjectKey {
     /// The type of the handle.
     pub kind: i32,
     /// The bytes of the handle.
-    pub bytes: HandleBytes,
-}
-
-/// The bytes of a handle, which are few nearly always: there are several for each file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HandleBytes(Bytes);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Bytes {
-    Few(u8, [u8; 14]),
-    /// Hardly one is, and one pointer is smaller than a pointer and a length.
-    Many(Box<Box<[u8]>>),
-}
-
-impl From<&[u8]> for HandleBytes {
-    fn from(bytes: &[u8]) -> Self {
-        let mut few = [0; 14];
-        match (few.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(bytes);
-                Self(Bytes::Few(length, few))
-            }
-            _ => Self(Bytes::Many(Box::new(bytes.into()))),
-        }
-    }
-}
-
-impl std::ops::Deref for HandleBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Bytes::Few(length, few) => few.get(..usize::from(*length)).unwrap_or_default(),
-            Bytes::Many(many) => many,
-        }
-    }
+    pub bytes: Box<[u8]>,
 }
 
 impl ObjectKey {

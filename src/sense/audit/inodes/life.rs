@@ -7,7 +7,6 @@ use crate::attribute::{InodeKey, Touched};
 use crate::judge::FileTime;
 use crate::sense::FileId;
 use crate::sense::few::Few;
-use crate::sense::nodes::Ids;
 
 /// Nanoseconds on one of the two clocks: half of what a moment takes otherwise, and there are
 /// several for each file. Ours counts from when the watch began.
@@ -25,20 +24,30 @@ impl Nanos {
     }
 }
 
-/// An inode from when it was made to when its number was used again.
+/// An inode from when it was made to when its number was used again. There are several for each
+/// file, so what hardly one has is kept apart.
 #[derive(Debug)]
 pub(super) struct Life {
-    /// What `statx` calls it, where audit's number does not tell.
-    pub(super) key: Option<Box<InodeKey>>,
-    /// `None` for one that is older than the watch.
-    pub(super) call: Option<Nanos>,
-    pub(super) open: Option<Nanos>,
-    pub(super) files: Ids,
+    /// Whose it is; and of those in `special`.
+    pub(super) file: FileId,
     /// It has other names too, or is a directory.
     pub(super) links: bool,
     pub(super) over: bool,
+    /// `None` for one that is older than the watch.
+    pub(super) call: Option<Nanos>,
+    pub(super) open: Option<Nanos>,
     /// Up to then it may have had the path without being recorded; `None` if it never had.
     pub(super) unrecorded: Option<Nanos>,
+    pub(super) special: Option<Box<Special>>,
+}
+
+/// See [`Life`].
+#[derive(Debug, Default)]
+pub(super) struct Special {
+    /// What `statx` calls it, where audit's number does not tell.
+    key: Option<InodeKey>,
+    /// Other files whose path is a name of it.
+    others: Vec<FileId>,
 }
 
 /// Those of one number, in order; nearly always one.
@@ -71,19 +80,53 @@ impl Life {
         (number, key): (Number, InodeKey),
         (call, open): (Option<Nanos>, Option<Nanos>),
     ) -> Self {
-        let key = (number_of(key) != number).then(|| Box::new(key));
-        let files = Ids::One(file);
-        Self { key, call, open, files, links: false, over: false, unrecorded: None }
+        let odd = number_of(key) != number;
+        let special = odd.then(|| Box::new(Special { key: Some(key), others: Vec::new() }));
+        Self { file, links: false, over: false, call, open, unrecorded: None, special }
     }
 
     pub(super) fn key(&self, number: &Number) -> InodeKey {
         let ((major, minor), ino) = *number;
         let told = || InodeKey { dev: rustix::fs::makedev(major, minor), ino };
-        self.key.as_deref().copied().unwrap_or_else(told)
+        self.special.as_ref().and_then(|special| special.key).unwrap_or_else(told)
+    }
+
+    /// Whose it is.
+    pub(super) fn files(&self) -> impl Iterator<Item = FileId> {
+        let others = self.special.as_ref().map_or(&[][..], |special| &special.others);
+        std::iter::once(self.file).chain(others.iter().copied())
+    }
+
+    pub(super) fn is_of(&self, file: FileId) -> bool {
+        self.files().any(|one| one == file)
+    }
+
+    pub(super) fn is_only_of(&self, file: FileId) -> bool {
+        self.files().all(|one| one == file)
+    }
+
+    /// It is this file's too.
+    pub(super) fn insert(&mut self, file: FileId) {
+        if !self.is_of(file) {
+            self.special.get_or_insert_default().others.push(file);
+        }
+    }
+
+    /// It is this file's no longer, but still somebody's: see [`Life::is_only_of`].
+    pub(super) fn remove(&mut self, file: FileId) {
+        let Some(special) = &mut self.special else { return };
+        if self.file == file
+            && let Some(other) = special.others.pop()
+        {
+            self.file = other;
+        }
+        special.others.retain(|other| *other != file);
     }
 
     pub(super) fn touched(&self, number: &Number) -> Vec<Touched> {
         let key = self.key(number);
-        self.files.iter().map(|file| Touched { file, key }).collect()
+        let mut files: Vec<_> = self.files().collect();
+        files.sort_unstable();
+        files.into_iter().map(|file| Touched { file, key }).collect()
     }
 }
