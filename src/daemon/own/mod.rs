@@ -65,6 +65,8 @@ pub(super) struct Own {
     reading: BTreeMap<PathBuf, bool>,
     /// A change of them is on record.
     told: BTreeSet<FileId>,
+    /// It is over, and what is there now is being read.
+    adopted: BTreeSet<FileId>,
     message: Option<Message>,
 }
 
@@ -105,6 +107,7 @@ impl Own {
             under_way: false,
             reading: BTreeMap::new(),
             told: BTreeSet::new(),
+            adopted: BTreeSet::new(),
             message: None,
         }
     }
@@ -230,6 +233,9 @@ impl Guard {
     /// One was read: for the first time, or after it was told that it is not as it was.
     pub(super) fn own_read(&mut self, path: &Path, record: Result<Box<Record>, String>) {
         let new = self.own.reading.remove(path).unwrap_or(false);
+        if let Some(file) = self.engine.id_of(path) {
+            self.own.adopted.remove(&file);
+        }
         let record = match record {
             Ok(record) => *record,
             // It is looked for again when something changes.
@@ -312,7 +318,10 @@ impl Guard {
                 continue;
             };
             match self.engine.left_as(file) {
-                Some(Sight::Present(_)) => self.reader.push(Reading::Own(path.to_path_buf())),
+                Some(Sight::Present(_)) => {
+                    self.own.adopted.insert(file);
+                    self.reader.push(Reading::Own(path.to_path_buf()));
+                }
                 Some(Sight::Missing | Sight::ParentMissing) if is_unit(&path) => {
                     self.forget(file);
                     self.scribe.tell(Note::OwnGone(path.to_path_buf()));
@@ -342,7 +351,10 @@ impl Guard {
 
     /// The daemon stops: what was told already is not to be told again at the next start.
     pub(super) fn adopt_own_at_once(&mut self) {
-        for file in std::mem::take(&mut self.own.told) {
+        let mut all = std::mem::take(&mut self.own.told);
+        // The reader may not have come to the end of them.
+        all.append(&mut self.own.adopted);
+        for file in all {
             let path = self.ward(file).map(|ward| ward.patient.path.clone());
             if let Some(Ok(record)) = path.map(|path| read(&path)) {
                 self.adopt(file, record);
