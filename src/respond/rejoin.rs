@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Patient;
 use super::cure::{Held, Outcome, exchanged};
@@ -80,7 +80,7 @@ fn take_path(
 }
 
 /// Whether the copy holds what is not `known`.
-fn is_news(copy: &std::path::Path, known: [Option<Digest>; 2]) -> bool {
+fn is_news(copy: &Path, known: [Option<Digest>; 2]) -> bool {
     let found = snapshot(copy, Content::Hash(0, EVIDENCE_LIMIT - 1), &|_| ());
     let digest = found.ok().and_then(|found| found.facts.sha256);
     digest.is_some() && !known.contains(&digest)

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 
 use super::Guard;
 use crate::daemon::api::{Shortcoming, State};
-use crate::daemon::service::{Feeder, Service};
+use crate::daemon::failures::Failure;
+use crate::daemon::service::{Feeder, Service, starts_again};
+use crate::daemon::shortcoming;
+use crate::daemon::start::{OnReady, handover};
 use crate::record::PathText;
 use crate::sense::FileId;
 
@@ -25,16 +28,13 @@ pub(in crate::daemon) struct Life {
     begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
-    on_ready: Option<crate::daemon::start::OnReady>,
+    on_ready: Option<OnReady>,
     service: Service,
     feeder: Feeder,
 }
 
 impl Life {
-    pub(in crate::daemon) fn new(
-        on_ready: crate::daemon::start::OnReady,
-        (service, feeder): (Service, Feeder),
-    ) -> Self {
+    pub(in crate::daemon) fn new(on_ready: OnReady, (service, feeder): (Service, Feeder)) -> Self {
         Self {
             state: State::Starting,
             uncompared: Vec::new(),
@@ -103,7 +103,7 @@ impl Guard {
         while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
-                self.health.counts.failure(crate::daemon::failures::Failure::UnfinishedAtStop);
+                self.health.counts.failure(Failure::UnfinishedAtStop);
                 break;
             }
             let _told_already = self.turn()?;
@@ -118,9 +118,9 @@ impl Guard {
             return false;
         }
         if self.wards().all(|(file, _)| self.engine.is_quiet(file)) {
-            crate::daemon::start::handover::settled();
+            handover::settled();
         }
-        let starts_again = crate::daemon::service::starts_again();
+        let starts_again = starts_again();
         if let (true, Some(audit)) = (starts_again, self.sensors.audit()) {
             audit.leave();
         }
@@ -132,12 +132,12 @@ impl Guard {
         let mut sensors = self.sensors.status();
         sensors.push(self.sweep.status());
         let trouble = self.scribe.trouble();
-        sensors.push(crate::daemon::shortcoming::journal(trouble));
-        sensors.push(crate::daemon::shortcoming::state(self.scribe.worry()));
+        sensors.push(shortcoming::journal(trouble));
+        sensors.push(shortcoming::state(self.scribe.worry()));
         if self.in_force.config.email.is_some() {
-            sensors.push(crate::daemon::shortcoming::mail(self.scribe.undelivered()));
+            sensors.push(shortcoming::mail(self.scribe.undelivered()));
         }
-        sensors.push(crate::daemon::shortcoming::configuration(self.in_force.refused.clone()));
+        sensors.push(shortcoming::configuration(self.in_force.refused.clone()));
         sensors.push(self.canaries.status());
         let well = sensors.iter().all(crate::daemon::api::SensorStatus::is_well);
         let broken = self.engine.broken();
