@@ -13,7 +13,7 @@ use super::draft::Bygone;
 use super::under_way::UnderWay;
 use super::{Action, Moment, Sight};
 use crate::attribute::{InodeKey, LATE, SLACK, Window};
-use crate::judge::{Facts, FileKind, Policy, Stat, Unexpected, looks_whole};
+use crate::judge::{Facts, FileKind, FileTime, Policy, Stat, Unexpected, looks_whole};
 use crate::record::{Kind, Span};
 use crate::sense::FileId;
 
@@ -145,15 +145,24 @@ impl Guarded {
     /// When the change happened that a look has just shown.
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
         let inode = self.seal.as_deref().map(InodeKey::of);
-        let (until, sharp) = match seen {
-            Sight::Present(stat) if Some(InodeKey::of(stat)) == inode => (stat.ctime, true),
-            _ => (now.file_time(), false),
-        };
+        let same = matches!(seen, Sight::Present(stat) if Some(InodeKey::of(stat)) == inode);
+        let changed = self.changed(seen).filter(|_| same);
+        let (until, sharp) = changed.map_or((now.file_time(), false), |changed| (changed, true));
         let inode = self.seen_whole.and(inode);
         let whole = self.seen_whole.map_or(Duration::ZERO, Mono::get).saturating_sub(SLACK);
         let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
-        let own = sharp && self.seal.as_deref().is_some_and(had_been);
+        let own = same && self.seal.as_deref().is_some_and(had_been);
         Window { whole, until, sharp, own, inode }
+    }
+
+    /// The `ctime` that the last change gave to what was seen; `None` where that is not known.
+    /// The kernel changes flags and sets the time afterwards: a look in between shows the change
+    /// with the time of the one before.
+    pub(super) fn changed(&self, seen: &Sight) -> Option<FileTime> {
+        let Sight::Present(stat) = seen else { return None };
+        let of = |stat: &Stat| (InodeKey::of(stat), stat.ctime);
+        let before = self.seal.as_deref().map(of);
+        (before != Some(of(stat))).then_some(stat.ctime)
     }
 
     /// The question who did what is drafted, and not asked about yet.

@@ -128,7 +128,7 @@ impl Engine {
         // Of several changes only the last was at the time that the inode has.
         window.sharp &= found.len() == 1;
         let read = Window { whole: window.whole.min(guarded.whole_before.get()), ..window };
-        let bygone = guarded.bygone(now, seen);
+        let (bygone, changed) = (guarded.bygone(now, seen), guarded.changed(seen));
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
         let (told, seal, whole) =
@@ -138,10 +138,7 @@ impl Engine {
         if incident.unasked().next().is_none() {
             incident.learned = learned;
             incident.noticed = now.mono;
-            incident.changed = match seen {
-                Sight::Present(stat) => Some(stat.ctime),
-                _ => None,
-            };
+            incident.changed = changed;
             incident.inode = seal.map(|seal| (seal.dev, seal.ino));
         }
         // What another look adds came with the same inode.

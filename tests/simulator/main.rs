@@ -4,6 +4,7 @@
 //! A run is named by its seed. `STEADFAST_SEED=7 STEADFAST_RUNS=1 cargo test --test simulator`
 //! plays run 7 alone; a run that breaks a promise prints its story.
 
+mod case;
 mod heal;
 mod play;
 mod promises;
@@ -13,6 +14,7 @@ mod sim;
 mod stage;
 mod story;
 mod tamper;
+mod windows;
 mod world;
 
 use std::time::Instant;

@@ -1,157 +1,13 @@
 //! Interleavings that once broke a promise, or that a sweep would hide, each by itself.
 
-use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
-use steadfast::attribute::{InodeKey, Testimony, Window};
-use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, MISSED, Moment, Past, Protected, Unread,
-};
-use steadfast::judge::{Policy, Stat};
+use steadfast::attribute::InodeKey;
+use steadfast::engine::{Action, Cure, Healed, Input, MISSED, Unread};
+use steadfast::judge::Policy;
 use steadfast::record::Kind;
-use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
+use steadfast::sense::Hint;
 
-use crate::promises::wall;
-use crate::world::World;
-
-const FILE: FileId = FileId(0);
-
-/// The engine, a world with one file, and a clock.
-struct Case {
-    engine: Engine,
-    world: World,
-    /// How far the wall clock is off, in seconds.
-    skew: i64,
-}
-
-impl Case {
-    fn new(policy: Policy) -> Self {
-        let mut world = World::new(false);
-        world.add_place(true);
-        let (seal, good) = (world.stat(0), world.facts(0, true));
-        let mut case = Self { engine: Engine::default(), world, skew: 0 };
-        let protected = Box::new(Protected {
-            path: case.world.places[0].path.as_path().into(),
-            facts: good.into(),
-            policy,
-            seal: Some(seal.into()),
-            whole_at: wall(0),
-        });
-        case.feed(Input::Watch { file: FILE, protected, past: Past::Unknown });
-        case
-    }
-
-    fn feed(&mut self, input: Input) -> Vec<Action> {
-        self.world.now += 10;
-        let skewed = wall(self.world.now) + SignedDuration::from_secs(self.skew);
-        let now = Moment { mono: Duration::from_micros(self.world.now), wall: skewed };
-        let mut out = Vec::new();
-        self.engine.handle(now, input, &mut out);
-        out
-    }
-
-    fn look(&mut self) -> Vec<Action> {
-        let sight = self.world.sight(0);
-        self.feed(Input::Looked { file: FILE, sight })
-    }
-
-    fn event(&mut self, hint: Hint) -> Vec<Action> {
-        self.feed(Input::Observed(Observation {
-            at: Instant::now(),
-            sensor: Sensor::Fanotify,
-            file: FILE,
-            hint,
-            by: By::Nobody,
-            retired: false,
-        }))
-    }
-
-    fn healed(&mut self, action: &'static str, result: Result<Option<Stat>, &str>) -> Vec<Action> {
-        let result = result.map_err(str::to_owned);
-        self.feed(Input::Healed {
-            file: FILE,
-            healed: Healed { action, result, evidence: false, from: None },
-        })
-    }
-
-    fn inspected(&mut self, writers: bool) -> Vec<Action> {
-        let finding = self.read(false, writers);
-        self.feed(Input::Inspected { file: FILE, finding })
-    }
-
-    /// Lets time pass up to the next question who did it, and leaves that open.
-    fn question(&mut self) -> u32 {
-        self.question_with_windows().0
-    }
-
-    fn question_with_windows(&mut self) -> (u32, Vec<Window>) {
-        while let Some(at) = self.engine.next_deadline() {
-            self.world.now = self.world.now.max(at.as_micros() as u64);
-            let asked = self.feed(Input::Tick).into_iter().find_map(|action| match action {
-                Action::Openers { question, windows, .. } => Some((question, windows)),
-                _ => None,
-            });
-            if let Some(question) = asked {
-                return question;
-            }
-        }
-        panic!("nothing is asked");
-    }
-
-    /// What is recorded when the question is answered.
-    fn answered(&mut self, question: u32) -> Vec<Kind> {
-        let (openers, testimony) = (Vec::new(), Testimony::default());
-        let out = self.feed(Input::Openers { file: FILE, question, openers, testimony });
-        let recorded = out.into_iter().filter_map(|action| match action {
-            Action::Record(event) => Some(event.kind),
-            _ => None,
-        });
-        recorded.collect()
-    }
-
-    fn read(&self, content: bool, writers: bool) -> Result<Inspection, Unread> {
-        Ok(Inspection { facts: self.world.facts(0, content), stat: self.world.stat(0), writers })
-    }
-
-    /// Lets the deadlines pass for this long, and answers what is asked on the way.
-    fn wait(&mut self, seconds: u64) -> Vec<Kind> {
-        let mut kinds = Vec::new();
-        let end = self.world.now + seconds * 1_000_000;
-        while let Some(at) = self.engine.next_deadline().filter(|at| at.as_micros() < end.into()) {
-            self.world.now = self.world.now.max(at.as_micros() as u64);
-            let mut todo = self.feed(Input::Tick);
-            while let Some(action) = todo.pop() {
-                match action {
-                    Action::Look { .. } => todo.extend(self.look()),
-                    Action::Openers { file, question, .. } => {
-                        let (openers, testimony) = (Vec::new(), Testimony::default());
-                        let answer = Input::Openers { file, question, openers, testimony };
-                        todo.extend(self.feed(answer));
-                    }
-                    Action::Record(event) => kinds.push(event.kind),
-                    _ => {}
-                }
-            }
-        }
-        kinds
-    }
-}
-
-fn heals(out: &[Action], wanted: Cure) -> bool {
-    out.iter().any(|a| matches!(a, Action::Heal { cure, .. } if *cure == wanted))
-}
-
-fn looks(out: &[Action]) -> bool {
-    out.iter().any(|a| matches!(a, Action::Look { .. }))
-}
-
-fn verifies(out: &[Action]) -> bool {
-    out.iter().any(|a| matches!(a, Action::Verify { .. }))
-}
-
-fn seals(out: &[Action]) -> bool {
-    out.iter().any(|a| matches!(a, Action::Seal { .. }))
-}
+use crate::case::{Case, FILE, heals, looks, seals, verifies};
 
 #[test]
 fn what_is_noticed_in_the_middle_of_a_heal_is_looked_at_after_it() {
@@ -418,28 +274,6 @@ fn another_inode_that_a_heal_took_out_is_told_of_as_a_replacement() {
     let told = case.wait(1);
     assert!(told.contains(&Kind::Replaced), "{told:?}");
     assert!(told.contains(&Kind::ContentChanged), "{told:?}");
-}
-
-#[test]
-fn what_only_a_reading_shows_may_have_happened_before_the_last_look() {
-    let mut case = Case::new(Policy::default());
-    case.look();
-    let before = Duration::from_micros(case.world.now);
-    case.world.change(0, |file| (file.immutable, file.marked) = (false, true));
-    case.event(Hint::Metadata);
-    assert!(heals(&case.look(), Cure::Relock));
-    case.world.change(0, |file| file.immutable = true);
-    let relocked = case.world.stat(0);
-    case.healed("relock", Ok(Some(relocked)));
-    case.world.now += 20_000;
-    // The bit, the mode and the times are as they should be. The attribute is not.
-    case.event(Hint::Closed);
-    assert!(case.look().iter().all(|action| !matches!(action, Action::Heal { .. })));
-    assert!(heals(&case.inspected(false), Cure::Repair));
-    case.healed("repair-metadata", Ok(Some(relocked)));
-    let (_, windows) = case.question_with_windows();
-    assert_eq!(windows.len(), 2, "of the bit and of the attribute");
-    assert!(windows.iter().all(|window| window.whole <= before), "{windows:?} {before:?}");
 }
 
 #[test]
