@@ -24,6 +24,8 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
+    /// It tells more of what is on record already.
+    pub(super) more: bool,
     /// Between what times it happened, where no event told of it.
     pub(super) span: Option<Span>,
     /// It was before this run.
@@ -63,6 +65,7 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
+            more: false,
             span: None,
             bygone: None,
             taken: None,

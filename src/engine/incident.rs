@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Moment;
 use super::draft::{Bygone, Draft};
 use super::failing::Telling;
-use crate::attribute::{InodeKey, Suspect, Window};
+use crate::attribute::{InodeKey, Named, Suspect, Window};
 use crate::judge::FileTime;
 use crate::record::{Event, Kind, Response};
 use crate::text::escape_path;
@@ -67,6 +67,8 @@ pub(super) struct Incident {
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
     digests: Vec<u32>,
+    /// Who was named for a change of content of which evidence may tell more, by its round.
+    named: Vec<(u32, Named)>,
     /// Evidence that is still being read, the oldest first.
     awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
@@ -112,6 +114,7 @@ impl Incident {
             bygone: None,
             said: Vec::new(),
             digests: Vec::new(),
+            named: Vec::new(),
             awaited: VecDeque::new(),
             drafts: Vec::new(),
             newcomers: Vec::new(),
@@ -236,6 +239,22 @@ impl Incident {
     /// Whether it is known what exactly the content became in that round.
     pub(super) fn knows_digest(&self, round: u32) -> bool {
         self.digests.contains(&round)
+    }
+
+    /// Who made the change, and was not `found` out again where more of it is told late: what was
+    /// known at first need not be known still.
+    pub(super) fn made_by(&mut self, draft: &Draft, found: Named) -> Named {
+        let known = self.named.iter().position(|(round, _)| *round == draft.round);
+        match known {
+            Some(at) if draft.more && found.actor.is_none() => self.named.swap_remove(at).1,
+            None if self.awaited.iter().any(|awaited| awaited.round == draft.round)
+                && draft.kind == Kind::ContentChanged =>
+            {
+                self.named.push((draft.round, found.clone()));
+                found
+            }
+            _ => found,
+        }
     }
 
     /// Until when nothing is to be recorded, because evidence may soon tell more of it; not

@@ -41,11 +41,11 @@ impl Engine {
             let own = window.own && !swapped;
             let window = Window { until: at.file_time(), sharp: false, own, ..window };
             for difference in untold {
-                let told = incident.is_on_record(round, difference.kind);
-                let note = told.then(|| "what it was changed to was read only now".to_owned());
+                let more = incident.is_on_record(round, difference.kind);
+                let note = more.then(|| "what it was changed to was read only now".to_owned());
                 let taken = Some(at.mono);
                 let draft = Draft::of(at, round, window, difference);
-                incident.draft(Draft { note, taken, replaced, swapped, bygone, ..draft });
+                incident.draft(Draft { note, more, taken, replaced, swapped, bygone, ..draft });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {

@@ -273,7 +273,7 @@ impl Guarded {
         asked
             .into_iter()
             .map(|draft| {
-                let named = self.culprit(&draft, answer);
+                let named = incident.made_by(&draft, self.culprit(&draft, answer));
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

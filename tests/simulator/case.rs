@@ -8,7 +8,7 @@ use steadfast::engine::{
     Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight, Unread,
 };
 use steadfast::judge::{FileTime, Policy, Stat};
-use steadfast::record::Kind;
+use steadfast::record::{Event, Kind};
 use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
 
 use crate::promises::wall;
@@ -72,12 +72,16 @@ impl Case {
     }
 
     pub fn event(&mut self, hint: Hint) -> Vec<Action> {
+        self.event_by(hint, By::Nobody)
+    }
+
+    pub fn event_by(&mut self, hint: Hint, by: By) -> Vec<Action> {
         self.feed(Input::Observed(Observation {
             at: Instant::now(),
             sensor: Sensor::Fanotify,
             file: FILE,
             hint,
-            by: By::Nobody,
+            by,
             retired: false,
         }))
     }
@@ -123,10 +127,14 @@ impl Case {
 
     /// What is recorded when the question is answered.
     pub fn answered(&mut self, question: u32) -> Vec<Kind> {
+        self.recorded(question).iter().map(|event| event.kind).collect()
+    }
+
+    pub fn recorded(&mut self, question: u32) -> Vec<Event> {
         let (openers, testimony) = (Vec::new(), Testimony::default());
         let out = self.feed(Input::Openers { file: FILE, question, openers, testimony });
         let recorded = out.into_iter().filter_map(|action| match action {
-            Action::Record(event) => Some(event.kind),
+            Action::Record(event) => Some(*event),
             _ => None,
         });
         recorded.collect()

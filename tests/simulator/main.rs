@@ -6,6 +6,7 @@
 
 mod case;
 mod heal;
+mod naming;
 mod play;
 mod promises;
 mod regressions;
@@ -14,7 +15,6 @@ mod sim;
 mod stage;
 mod story;
 mod tamper;
-mod windows;
 mod world;
 
 use std::time::Instant;

@@ -1,6 +1,5 @@
 //! Interleavings that once broke a promise, or that a sweep would hide, each by itself.
 
-
 use steadfast::attribute::InodeKey;
 use steadfast::engine::{Action, Cure, Healed, Input, MISSED, Unread};
 use steadfast::judge::Policy;

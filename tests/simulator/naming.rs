@@ -1,12 +1,15 @@
-//! The time in which a change was made, by which audit is asked who made it.
+//! When a change was made, by which it is asked who made it, and whom a line names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast::engine::{Action, Cure};
+use steadfast::attribute::{Actor, InodeKey, Source};
+use steadfast::engine::{Action, Cure, Healed, Input};
 use steadfast::judge::Policy;
-use steadfast::sense::Hint;
+use steadfast::record::Kind;
+use steadfast::sense::{By, Hint};
 
-use crate::case::{Case, heals};
+use crate::case::{Case, FILE, heals};
 
 #[test]
 fn what_only_a_reading_shows_may_have_happened_before_the_last_look() {
@@ -56,4 +59,43 @@ fn a_change_was_made_by_the_time_that_the_inode_has_for_it() {
     let time = case.world.stat(0).ctime;
     let asked = case.asked();
     assert_eq!((asked.windows[0].until, asked.changed), (time, Some(time)));
+}
+
+#[test]
+fn who_made_a_change_is_named_again_where_a_reading_tells_more_of_it_late() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    let writer = Actor { pid: 7, start_time: 7, ..Actor::default() };
+    let by = By::Process { actor: Arc::new(writer), source: Source::Pidfd };
+    case.world.change(0, |file| (file.content, file.size) = (9, 8));
+    case.event_by(Hint::Written, by);
+    let incident = case.look().into_iter().find_map(|action| match action {
+        Action::Heal { incident, cure: Cure::Replace, .. } => Some(incident),
+        _ => None,
+    });
+    case.world.stage(0);
+    let replica = case.world.places[0].replica.unwrap().0;
+    case.world.places[0].name = Some(replica);
+    let result = Ok(Some(case.world.stat(replica)));
+    let healed = Healed { action: "exchange", result, evidence: true, from: None };
+    case.feed(Input::Healed { file: FILE, healed });
+    let named = |case: &mut Case| {
+        let question = case.question();
+        let events = case.recorded(question);
+        let event = events.into_iter().find(|event| event.kind == Kind::ContentChanged).unwrap();
+        (event.actor.map(|actor| actor.pid), event.attribution.confidence, event.after)
+    };
+    let (first, sure, after) = named(&mut case);
+    assert_eq!(first, Some(7));
+    assert!(!after.contains_key("sha256"), "{after:?}");
+    // Now what was taken out has been read.
+    case.feed(Input::Evidence {
+        file: FILE,
+        incident: incident.unwrap(),
+        facts: Some(Box::new(case.world.facts(0, true))),
+        inode: Some(InodeKey::of(&case.world.stat(0))),
+    });
+    let (later, as_sure, after) = named(&mut case);
+    assert!(after.contains_key("sha256"), "{after:?}");
+    assert_eq!((later, as_sure), (first, sure));
 }
