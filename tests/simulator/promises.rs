@@ -142,10 +142,12 @@ impl Ledger {
         let found = line.event.time.duration_since(wall(0)).as_micros() as u64;
         let since = self.whole.get(&place).and_then(|all| all.iter().rfind(|at| **at < found));
         let since = since.copied().unwrap_or(0);
+        // Such a line is dated when the inode was taken out: what it tells was done to it before.
+        let taken_out = line.event.note.as_ref().is_some_and(|note| note.contains("read only now"));
         let did = world.acts.iter().any(|act| {
             act.place == place
                 && act.at + LATEST >= since
-                && (!act.retired || act.at >= found)
+                && (!act.retired || act.at >= found || taken_out)
                 && crate::sim::identity(act.process) == (actor.pid, actor.start_time)
                 && (makes(&act.hint, kind) || self.came_along(&act.hint, line))
         });
