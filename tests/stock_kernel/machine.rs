@@ -18,7 +18,7 @@ use crate::common::{missing, must, not_root, quiet, text};
 /// On the kernel's command line of the virtual machine.
 pub const MARK: &str = "steadfast-virtual-machine";
 /// The whole story, which takes half a minute on a machine that does nothing else.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 const NEEDS: [&str; 8] = [
     "qemu-system-x86_64",
@@ -30,16 +30,6 @@ const NEEDS: [&str; 8] = [
     "apt-get",
     "dpkg-deb",
 ];
-/// In the order of dependence; some kernels have them built in.
-const MODULES: [&str; 6] = [
-    "virtio/virtio_ring",
-    "virtio/virtio",
-    "virtio/virtio_pci_modern_dev",
-    "virtio/virtio_pci_legacy_dev",
-    "virtio/virtio_pci",
-    "block/virtio_blk",
-];
-
 /// Why no machine can be had, or `None`.
 pub fn no_machine() -> Option<String> {
     let foreign = (!cfg!(target_arch = "x86_64")).then(|| "needs an x86-64 machine".to_owned());
@@ -49,7 +39,7 @@ pub fn no_machine() -> Option<String> {
         .or_else(|| kernel().as_ref().err().cloned())
 }
 
-/// What is in the kernel's package, fetched once and kept below `target/`.
+/// The kernel and the modules for its disk, fetched once and kept below `target/`.
 fn kernel() -> &'static Result<PathBuf, String> {
     static KERNEL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     KERNEL.get_or_init(|| {
@@ -126,7 +116,7 @@ fn run() -> Result<Told, String> {
     let start = initial(home, kernel);
     let disk = disk(home);
     let (console, results) = (home.join("console"), home.join("results"));
-    let image = only(&kernel.join("boot"), "vmlinuz-");
+    let image = kernel.join("vmlinuz");
     let file = |path: &Path| format!("file:{}", path.display());
     let mut command = Command::new("setpriv");
     command
@@ -169,10 +159,9 @@ fn initial(home: &Path, kernel: &Path) -> PathBuf {
     }
     add(&tree, Path::new("busybox"), "bin/busybox");
     script(&tree.join("init"), include_str!("init"));
-    let modules = only(&kernel.join("lib/modules"), "").join("kernel/drivers");
-    for module in MODULES {
-        let from = modules.join(module).with_extension("ko");
-        if from.exists() {
+    for entry in std::fs::read_dir(kernel).unwrap() {
+        let from = entry.unwrap().path();
+        if from.extension() == Some("ko".as_ref()) {
             std::fs::copy(&from, tree.join(from.file_name().unwrap())).unwrap();
         }
     }
@@ -228,13 +217,4 @@ fn add(tree: &Path, program: &Path, to: &str) {
 fn script(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// The only entry of a directory that begins so.
-fn only(dir: &Path, prefix: &str) -> PathBuf {
-    let mut entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let begins = |path: &PathBuf| {
-        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(prefix))
-    };
-    entries.find(begins).unwrap_or_else(|| panic!("no {prefix} in {}", dir.display()))
 }
