@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use common::{
-    GOOD, Guard, MARKER, Place, clear_everything, incident_of, must, not_root, poll, quiet,
+    GOOD, Guard, MARKER, Place, clear_at_once, incident_of, must, not_root, poll, quiet,
     skip_unless,
 };
 use serde_json::Value;
@@ -39,7 +39,7 @@ fn guard_with_state_on(disk: &Place, part: &str, files: Place) -> Guard {
     let mut guard = Guard::on(files).file("main.py", GOOD).start();
     guard.stop();
     let at = guard.state().join(part);
-    clear_everything(&guard.state());
+    clear_at_once(&guard.state());
     std::fs::remove_dir_all(guard.state()).unwrap();
     std::fs::DirBuilder::new().recursive(true).create(&at).unwrap();
     std::fs::set_permissions(guard.state(), PermissionsExt::from_mode(0o700)).unwrap();

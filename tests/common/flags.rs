@@ -38,8 +38,22 @@ pub fn set_flags(path: &Path, change: impl FnOnce(IFlags) -> IFlags) -> io::Resu
     Ok(())
 }
 
-/// Clears `+i` and `+a` of everything below `root`, so that it can be removed. By a process of its
-/// own: this one may have files of other tests open, and would be a suspect there.
+/// Clears `+i` and `+a` of everything below `root`, so that it can be removed before a daemon that
+/// runs sets them again.
+pub fn clear_at_once(root: &Path) {
+    let Ok(metadata) = std::fs::symlink_metadata(root) else { return };
+    if metadata.is_file() || metadata.is_dir() {
+        let _ = set_flags(root, |flags| flags - IFlags::IMMUTABLE - IFlags::APPEND);
+    }
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            clear_at_once(&entry.path());
+        }
+    }
+}
+
+/// The same, by a process of its own: this one may have files of other tests open, and would be
+/// a suspect there.
 pub fn clear_everything(root: &Path) {
     // Where nothing is there any more, or the filesystem has no flags, there is nothing to clear.
     let _ = Command::new("chattr").args(["-R", "-f", "-i", "-a", "--"]).arg(root).output();

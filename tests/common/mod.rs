@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
-    call_myself, clear_everything, clear_through_descriptor, clear_through_file_setattr,
-    clear_through_fssetxattr, is_immutable, run_before_the_guard, run_with_pid, set_flags,
-    write_through_mapping,
+    call_myself, clear_at_once, clear_everything, clear_through_descriptor,
+    clear_through_file_setattr, clear_through_fssetxattr, is_immutable, run_before_the_guard,
+    run_with_pid, set_flags, write_through_mapping,
 };
 pub use guard::Guard;
 pub use place::{Place, fill_up};

@@ -6,14 +6,12 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use rustix::process::Signal;
 
 use super::{assert_guards, assert_said, guard, verify, wait_told};
-use crate::common::{
-    self, GOOD, Guard, MARKER, Place, clear_everything, not_root, poll, skip_unless,
-};
+use crate::common::{self, GOOD, Guard, MARKER, Place, clear_at_once, not_root, poll, skip_unless};
 
 /// All at once, as the daemon sees it: it stands still meanwhile.
 fn remove_state(guard: &Guard) {
     guard.signal(Signal::STOP);
-    clear_everything(&guard.state());
+    clear_at_once(&guard.state());
     fs::remove_dir_all(guard.state()).unwrap();
     guard.signal(Signal::CONT);
 }
@@ -95,7 +93,7 @@ fn every_part_of_the_state_that_is_removed_or_moved_comes_back() {
         wait_told(&guard, &format!("moved {}", path.display()));
         assert!(path.is_dir() && !guard.state().join("away").exists());
 
-        clear_everything(&path);
+        clear_at_once(&path);
         fs::remove_dir_all(&path).unwrap();
         wait_told(&guard, &format!("removed {}", path.display()));
         poll(|| path.is_dir().then_some(()), || guard.story());
@@ -112,7 +110,7 @@ fn a_link_in_the_place_of_the_replicas_is_not_followed_and_heals_go_on() {
     let replicas = guard.state().join("replicas");
     let trap = guard.state().with_file_name("trap");
     fs::create_dir(&trap).unwrap();
-    clear_everything(&replicas);
+    clear_at_once(&replicas);
     fs::remove_dir_all(&replicas).unwrap();
     symlink(&trap, &replicas).unwrap();
     wait_told(&guard, &format!("removed {}", replicas.display()));
@@ -140,7 +138,7 @@ fn a_link_in_the_place_of_the_copies_on_the_files_own_filesystem_leads_no_write_
         if !while_it_runs {
             guard.kill();
         }
-        clear_everything(&slot);
+        clear_at_once(&slot);
         let _ = fs::remove_dir_all(&slot);
         let _ = fs::remove_file(&slot);
         symlink(&trap, &slot).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{assert_guards, assert_said, copies, guard, wait_told};
 use crate::common::{
-    self, GOOD, Guard, MARKER, chattr, clear_everything, not_root, poll, skip_unless,
+    self, GOOD, Guard, MARKER, chattr, clear_at_once, not_root, poll, skip_unless,
 };
 
 #[test]
@@ -77,12 +77,12 @@ fn known_good_copies_that_are_removed_are_made_again_from_the_protected_files() 
     let guard = Guard::on_disk().file("a", b"one").file("b", b"two").file("c", b"three").start();
     let vault = guard.state().join("vault");
     assert_eq!(copies(&vault), 3);
-    clear_everything(&vault);
+    clear_at_once(&vault);
     for entry in fs::read_dir(&vault).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     poll(|| (copies(&vault) == 3).then_some(()), || guard.story());
-    clear_everything(&vault);
+    clear_at_once(&vault);
     let _ = fs::remove_dir_all(&vault);
     poll(|| (copies(&vault) == 3).then_some(()), || guard.story());
     assert_guards(&guard);
@@ -90,8 +90,11 @@ fn known_good_copies_that_are_removed_are_made_again_from_the_protected_files() 
 
 fn damage(vault: &Path) {
     for entry in fs::read_dir(vault).unwrap().flatten() {
-        chattr("-i", &entry.path());
-        let file = fs::File::options().write(true).open(entry.path()).unwrap();
+        let open = || {
+            chattr("-i", &entry.path());
+            fs::File::options().write(true).open(entry.path()).ok()
+        };
+        let file = poll(open, || entry.path().display().to_string());
         file.write_all_at(b"X", 3).unwrap();
     }
 }
@@ -135,7 +138,7 @@ fn what_cannot_be_put_right_is_told_once_and_not_each_second() {
     let vault = guard.state().join("vault");
     damage(&vault);
     let replicas = guard.state().join("replicas");
-    clear_everything(&replicas);
+    clear_at_once(&replicas);
     for entry in fs::read_dir(&replicas).unwrap().flatten() {
         fs::remove_file(entry.path()).unwrap();
     }
@@ -156,8 +159,8 @@ fn a_daemon_without_its_baseline_does_not_take_what_is_there_for_good() {
     let mut guard = guard();
     guard.stop();
     let state = guard.state();
-    clear_everything(&state);
-    clear_everything(guard.dir());
+    clear_at_once(&state);
+    clear_at_once(guard.dir());
     let vault = state.join("vault");
     fs::write(guard.file(), MARKER).unwrap();
     for entry in fs::read_dir(&state).unwrap().flatten() {
