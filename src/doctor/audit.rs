@@ -1,18 +1,25 @@
-//! What can be known of the audit system without asking it: who owns it, and which rules were
-//! written down for it. What it says itself is the audit sensor's to ask, and `status`'s to tell.
+//! What can be known of the audit system beforehand: who owns it, which rules were written down
+//! for it, and whether the kernel still takes any. How it works is `status`'s to tell.
 
 use std::path::Path;
 
 use super::{Finding, Level, text_of};
 use crate::attribute::units::names;
+use crate::sys::audit::{Control, LOCKED};
 use crate::text::escape;
 
 /// Programs that take the audit stream for themselves, or live off it.
 const OWNERS: [&str; 8] =
     ["auditd", "auditbeat", "osqueryd", "go-audit", "laurel", "falco", "wazuh-agentd", "auoms"];
 
+/// Whether the kernel takes no rules any more; false where it does not answer us.
+pub(super) fn locked() -> bool {
+    let status = Control::open().and_then(|mut control| control.status());
+    status.is_ok_and(|status| status.enabled == LOCKED)
+}
+
 /// `root` is `/`, but for tests.
-pub(super) fn examine(root: &Path) -> Vec<Finding> {
+pub(super) fn examine(root: &Path, locked: bool) -> Vec<Finding> {
     let mut all = Vec::new();
     let cmdline = text_of(&root.join("proc/cmdline")).unwrap_or_default();
     let off = cmdline.split_whitespace().any(|word| matches!(word, "audit=0" | "audit=off"));
@@ -36,11 +43,11 @@ pub(super) fn examine(root: &Path) -> Vec<Finding> {
              it, and run 'augenrules --load'",
         ));
     }
-    if rules.iter().any(|line| words(line) == ["-e", "2"]) {
+    if locked || rules.iter().any(|line| words(line) == ["-e", "2"]) {
         all.push(finding(
             Level::Limit,
-            "the audit rules below /etc/audit are locked until the next boot (-e 2): put the \
-             rules for chattr in front of that line",
+            "the audit rules are locked until the next boot (-e 2): a daemon that starts after \
+             that cannot add its own; leave '-e 2' away below /etc/audit, and boot",
         ));
     }
     let owners = owners(root);
@@ -102,11 +109,15 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let told = || examine(room.path()).into_iter().map(|one| one.says).collect::<Vec<_>>();
+        let told_if = |locked| {
+            examine(room.path(), locked).into_iter().map(|one| one.says).collect::<Vec<_>>()
+        };
+        let told = || told_if(false);
         write("proc/cmdline", "quiet audit=1\n");
         write("proc/self/loginuid", "4294967295");
         write("etc/audit/rules.d/10.rules", "# -a task,never\n-e 1\n");
         assert_eq!(told(), ["nothing is seen that would keep audit from working"]);
+        assert!(told_if(true)[0].contains("locked until the next boot (-e 2)"));
         write("etc/audit/rules.d/20.rules", "-D\n -a  task,never\n");
         write("etc/audit/audit.rules", "-e 2\n");
         write("proc/17/comm", "auditd\n");

@@ -4,8 +4,8 @@
 //! one thing and answers in findings, one sentence each, with what to do where something is
 //! wrong. What runs is `status`'s to tell; this is about the host.
 //!
-//! Limits: what the audit system would answer to a question is not asked here, only what files
-//! and `/proc` show of it; a filesystem's ability to exchange names is known from its type.
+//! Limits: of the audit system the lock is asked for, and else only seen what files and `/proc`
+//! show of it; a filesystem's ability to exchange names is known from its type.
 
 mod audit;
 mod files;
@@ -54,7 +54,7 @@ impl Finding {
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut all = kernel::examine();
-    all.extend(audit::examine(Path::new("/")));
+    all.extend(audit::examine(Path::new("/"), audit::locked()));
     all.extend(files::examine(config));
     all.extend(state::examine(&config.daemon.state));
     all.extend(mail::examine(config.email.as_ref()));

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use rustix::fs::IFlags;
-
 use super::{assert_refused, sandbox};
 use crate::common::{self, GOOD, Guard, MARKER, Place, Sandbox, not_root, skip_unless, text};
 
@@ -15,7 +13,7 @@ fn damage_copies(root: &Path, original: &Path) -> usize {
         if kind.is_dir() {
             damaged += damage_copies(&path, original);
         } else if kind.is_file() && path != original && std::fs::read(&path).unwrap() == GOOD {
-            common::set_flags(&path, |flags| flags - IFlags::IMMUTABLE).unwrap();
+            common::chattr("-i", &path);
             let mut bytes = GOOD.to_vec();
             bytes[3] ^= 1;
             std::fs::write(&path, bytes).unwrap();
@@ -47,7 +45,7 @@ fn a_damaged_copy_in_the_vault_is_found_before_it_is_put_in_place() {
     assert!(vault >= 1, "no copy in {}", sandbox.state().display());
     damage_copies(sandbox.place.mount_point(), &file);
 
-    common::set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    common::chattr("-i", &file);
     std::fs::write(&file, MARKER).unwrap();
     assert_refused(&sandbox.expect(2, "restore", &file), &["main.py", "damaged"]);
     assert_eq!(std::fs::read(&file).unwrap(), MARKER, "left as it was");

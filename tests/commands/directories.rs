@@ -6,7 +6,8 @@ use std::path::Path;
 use rustix::fs::IFlags;
 
 use crate::common::{
-    self, Guard, Place, Sandbox, Whole, is_immutable, not_root, poll, set_flags, skip_unless, text,
+    self, Guard, Place, Sandbox, Whole, chattr, is_immutable, not_root, poll, set_flags,
+    skip_unless, text,
 };
 
 /// A directory with `kept`, `changed`, `gone` and `sub/deep` in it, in `dir`.
@@ -99,7 +100,7 @@ fn the_daemon_takes_in_a_directory_as_it_is_and_guards_it() {
     // It stays so over a restart, and is guarded.
     guard.stop();
     let new = guard.path("d/new");
-    set_flags(&new, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", &new);
     guard.start();
     assert_eq!(guard.status()["protected"], 10);
     poll(|| (is_immutable(&new) == Some(true)).then_some(()), || guard.story());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::IFlags;
 use serde_json::Value;
 
-use crate::common::{self, Sandbox, not_root, set_flags, skip_unless, text};
+use crate::common::{self, Sandbox, chattr, not_root, skip_unless, text};
 use crate::{protected, tamper};
 
 /// A journal of several lines, its file and its bytes.
@@ -31,7 +31,7 @@ fn assert_found(lines: impl Fn(&mut Vec<String>), wherein: &[&str]) {
     assert_eq!(sandbox.steadfast(&["journal", "verify"]).status.code(), Some(0));
     let mut all: Vec<_> = text(&pristine).lines().map(|line| format!("{line}\n")).collect();
     lines(&mut all);
-    set_flags(&journal, |flags| flags - IFlags::APPEND - IFlags::IMMUTABLE).unwrap();
+    chattr("-ai", &journal);
     std::fs::write(&journal, all.concat()).unwrap();
     let verify = sandbox.steadfast(&["journal", "verify"]);
     common::assert_code(&verify, 1, "journal verify");

@@ -20,8 +20,7 @@ mod vault;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::{GOOD, Place, Sandbox, Whole, set_flags};
-use rustix::fs::IFlags;
+use common::{GOOD, Place, Sandbox, Whole, chattr};
 use serde_json::Value;
 
 /// A sandbox without a daemon, and one protected file in it.
@@ -36,7 +35,7 @@ fn protected() -> (Sandbox, PathBuf, Whole) {
 }
 
 fn tamper(file: &Path) {
-    set_flags(file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", file);
     std::fs::write(file, b"# good\nprint('TAMPERED')\n").unwrap();
 }
 

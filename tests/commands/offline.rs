@@ -3,10 +3,9 @@
 use serde_json::Value;
 
 use crate::common::{
-    self, GOOD, MARKER, Place, Sandbox, Whole, is_immutable, not_root, set_flags, skip_unless, text,
+    self, GOOD, MARKER, Place, Sandbox, Whole, chattr, is_immutable, not_root, skip_unless, text,
 };
 use crate::{keys, protected, set, tamper};
-use rustix::fs::IFlags;
 
 #[test]
 fn an_audit_of_whole_files_finds_nothing() {
@@ -55,7 +54,7 @@ fn an_audit_finds_a_missing_file_and_goes_on_with_the_others() {
     let other = sandbox.path("other");
     common::write_old(&other, b"other");
     sandbox.expect(0, "protect", &other);
-    set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", &file);
     std::fs::remove_file(&file).unwrap();
     let audit = sandbox.json(1, &["audit".as_ref(), "--json".as_ref()]);
     assert_eq!((&audit["checked"], &audit["drifted"]), (&2.into(), &1.into()));
@@ -91,7 +90,7 @@ fn what_is_accepted_is_known_good_from_then_on() {
     let line = events.iter().find(|line| line["kind"] == "accepted").expect("a line");
     assert!(line["note"].as_str().is_some_and(|note| note.contains("a deploy")), "{line}");
 
-    set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", &file);
     std::fs::write(&file, b"something else").unwrap();
     sandbox.expect(0, "restore", &file);
     assert_eq!(accepted.differences(&file), "");

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, IFlags, StatxAttributes, StatxFlags};
 
@@ -37,17 +38,11 @@ pub fn set_flags(path: &Path, change: impl FnOnce(IFlags) -> IFlags) -> io::Resu
     Ok(())
 }
 
-/// Clears `+i` and `+a` of everything below `root`, so that it can be removed.
+/// Clears `+i` and `+a` of everything below `root`, so that it can be removed. By a process of its
+/// own: this one may have files of other tests open, and would be a suspect there.
 pub fn clear_everything(root: &Path) {
-    let Ok(metadata) = std::fs::symlink_metadata(root) else { return };
-    if metadata.is_file() || metadata.is_dir() {
-        let _ = set_flags(root, |flags| flags - IFlags::IMMUTABLE - IFlags::APPEND);
-    }
-    if metadata.is_dir() {
-        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-            clear_everything(&entry.path());
-        }
-    }
+    // Where nothing is there any more, or the filesystem has no flags, there is nothing to clear.
+    let _ = Command::new("chattr").args(["-R", "-f", "-i", "-a", "--"]).arg(root).output();
 }
 
 /// `struct fsxattr` of `linux/fs.h`.

@@ -98,6 +98,11 @@ pub fn must(program: &str, args: &[&OsStr]) {
     assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
 }
 
+/// Changes flags, by a process of its own: see [`clear_everything`].
+pub fn chattr(change: &str, path: &Path) {
+    must("chattr", &[change.as_ref(), path.as_os_str()]);
+}
+
 /// Runs a program, whatever comes of it.
 pub fn quiet(program: &str, args: &[&OsStr]) -> Output {
     let path = std::env::var("PATH").unwrap_or_default();

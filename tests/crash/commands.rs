@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::IFlags;
 use steadfast::fault::Point::{self, *};
 
 use crate::common::{
-    self, GOOD, Guard, MARKER, is_immutable, not_root, set_flags, skip_unless, write_old,
+    self, GOOD, Guard, MARKER, chattr, is_immutable, not_root, skip_unless, write_old,
 };
 use crate::room::Room;
 
@@ -111,7 +110,7 @@ fn an_accept_without_a_daemon_survives_a_kill_at_every_step() {
     let prepare = |guard: &Guard, point: Point| {
         let file = guard.file();
         before.replace(std::fs::read(&file).unwrap());
-        set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+        chattr("-i", &file);
         std::fs::write(&file, point.name()).unwrap();
         command("accept", &file)
     };
@@ -214,7 +213,7 @@ fn a_restore_without_a_daemon_survives_a_kill_at_every_step() {
     let good = room.guard.good(&room.guard.file()).clone();
     let prepare = |guard: &Guard, _| {
         let file = guard.file();
-        set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+        chattr("-i", &file);
         std::fs::write(&file, MARKER).unwrap();
         command("restore", &file)
     };

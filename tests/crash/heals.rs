@@ -3,10 +3,9 @@
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt};
 
-use rustix::fs::IFlags;
 use steadfast::fault::Point::{self, *};
 
-use crate::common::{GOOD, Guard, MARKER, cleared_surely, not_root, set_flags, skip_unless};
+use crate::common::{GOOD, Guard, MARKER, chattr, cleared_surely, not_root, skip_unless};
 use crate::room::Room;
 
 /// From the exchange until everything is on record and the next copy lies ready.
@@ -61,10 +60,10 @@ fn a_heal_of_something_immutable_survives_a_kill() {
     // Done while no daemon runs: one that does is faster than the bit.
     let prepare = |guard: &Guard, _| {
         let file = guard.file();
-        set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+        chattr("-i", &file);
         std::fs::write(&other, MARKER).unwrap();
         std::fs::rename(&other, &file).unwrap();
-        set_flags(&file, |flags| flags | IFlags::IMMUTABLE).unwrap();
+        chattr("+i", &file);
         vec!["run".into()]
     };
     room.play_command(UNLOCK, prepare, |_, _| ());
@@ -96,7 +95,7 @@ fn setting_the_bit_again_survives_a_kill() {
     skip_unless!(not_root());
     let mut room = guard();
     room.play(RELOCK, |guard| {
-        set_flags(&guard.file(), |flags| flags - IFlags::IMMUTABLE).unwrap();
+        chattr("-i", &guard.file());
     });
 }
 

@@ -5,14 +5,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::IFlags;
-
 use super::WRITE;
 use steadfast::baseline::Baseline;
 
 use crate::common::{
-    self, GOOD, Guard, Incident, MARKER, Place, Sandbox, assert_code, incident_of, inode, not_root,
-    set_flags, skip_unless, text,
+    self, GOOD, Guard, Incident, MARKER, Place, Sandbox, assert_code, chattr, incident_of, inode,
+    not_root, skip_unless, text,
 };
 
 #[test]
@@ -27,7 +25,7 @@ fn a_baseline_that_was_taken_away_is_missed_at_the_start_and_nothing_is_taken_fo
     for name in ["baseline.db", "baseline.db-wal", "baseline.db-shm"] {
         let _ = std::fs::remove_file(sandbox.state().join(name));
     }
-    set_flags(&file, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", &file);
     std::fs::write(&file, MARKER).unwrap();
     for command in [&["run", "--protect"][..], &["protect"]] {
         let mut args: Vec<_> = command.iter().map(AsRef::as_ref).collect();
@@ -154,7 +152,7 @@ fn copies_below(root: &Path, content: &[u8]) -> Vec<PathBuf> {
 }
 
 fn damage(path: &Path) {
-    set_flags(path, |flags| flags - IFlags::IMMUTABLE).unwrap();
+    chattr("-i", path);
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(b"X", 3).unwrap();
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, IFlags, Mode};
+use rustix::fs::{CWD, FileType, Mode};
 
 use super::{REPLACE, WRITE};
 use crate::common::{
-    self, GOOD, MARKER, Route, Whole, exchange_surely, not_root, set_flags, skip_unless,
+    self, GOOD, MARKER, Route, Whole, chattr, exchange_surely, not_root, skip_unless,
 };
 
 /// The route on which `prepared` appears at the protected path, in one step.
@@ -38,7 +38,7 @@ fn a_file_replaced_by_a_directory_is_whole_again() {
     swapped_for(|at| {
         std::fs::create_dir_all(at.join("deep/er")).unwrap();
         std::fs::write(at.join("deep/er/file"), MARKER).unwrap();
-        set_flags(&at.join("deep"), |flags| flags | IFlags::IMMUTABLE).unwrap();
+        chattr("+i", &at.join("deep"));
     })
     .check();
 }

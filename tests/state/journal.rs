@@ -12,7 +12,7 @@ fn journal(guard: &Guard) -> PathBuf {
 }
 
 fn soften(path: &Path) {
-    common::set_flags(path, |flags| flags - rustix::fs::IFlags::APPEND).unwrap();
+    common::chattr("-a", path);
 }
 
 #[test]

@@ -5,11 +5,9 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::IFlags;
-
 use super::{assert_guards, assert_said, copies, guard, wait_told};
 use crate::common::{
-    self, GOOD, Guard, MARKER, clear_everything, not_root, poll, set_flags, skip_unless,
+    self, GOOD, Guard, MARKER, chattr, clear_everything, not_root, poll, skip_unless,
 };
 
 #[test]
@@ -92,7 +90,7 @@ fn known_good_copies_that_are_removed_are_made_again_from_the_protected_files() 
 
 fn damage(vault: &Path) {
     for entry in fs::read_dir(vault).unwrap().flatten() {
-        set_flags(&entry.path(), |flags| flags - IFlags::IMMUTABLE).unwrap();
+        chattr("-i", &entry.path());
         let file = fs::File::options().write(true).open(entry.path()).unwrap();
         file.write_all_at(b"X", 3).unwrap();
     }

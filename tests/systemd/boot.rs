@@ -42,7 +42,7 @@ fn what_was_changed_while_the_machine_was_off_is_healed_before_it_is_ready() {
     room.told("systemctl enable reader.service");
     room.power_off();
     let path = room.path(FILE);
-    crate::common::set_flags(&path, |flags| flags - rustix::fs::IFlags::IMMUTABLE).unwrap();
+    crate::common::chattr("-i", &path);
     std::fs::write(&path, "print('evil')\n").unwrap();
 
     room.boot();

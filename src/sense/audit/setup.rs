@@ -18,12 +18,10 @@ use std::path::Path;
 
 use super::act::{FILE_SETATTR, MOVE_MOUNT, Numbers, SET_FLAGS, SET_XATTR, native};
 use crate::attribute::procfs::Process;
-use crate::sys::audit::{Change, Comparison, Control, Field, Rule, SIGNAL, Status};
+use crate::sys::audit::{Change, Comparison, Control, Field, LOCKED, Rule, SIGNAL, Status};
 use crate::sys::pidfd;
 
 const LOCK: &str = "/run/steadfast-audit.lock";
-/// [`Status::enabled`] once `auditctl -e 2` was called.
-const LOCKED: u32 = 2;
 /// How the keys of our rules begin.
 pub(super) const PREFIX: &str = "steadfast-";
 /// Records that may wait before whoever makes one has to. The kernel's own default is 64.
@@ -57,8 +55,8 @@ pub(super) enum Refused {
     )]
     Kernel(#[from] std::io::Error),
     #[error(
-        "the audit rules are locked (-e 2) until the next boot, and steadfast's are not among \
-         them; leave '-e 2' away below /etc/audit, and boot"
+        "the audit rules are locked (-e 2) until the next boot, so that steadfast cannot add its \
+         own; leave '-e 2' away below /etc/audit, and boot"
     )]
     Locked,
     #[error("this processor's system calls are not known to steadfast")]
@@ -150,6 +148,11 @@ impl Setup {
             let _ = self.control.delete(&rule.as_listed());
         }
         let Ok(left) = self.control.rules() else { return };
+        if self.rules.iter().any(|rule| left.contains(&rule.as_listed())) {
+            tracing::warn!(
+                "steadfast's audit rules stay until the next boot: they are locked (-e 2)"
+            );
+        }
         let ours = |rule: &Rule| rule.its_key().and_then(|key| Owner::parse(&key)).is_some();
         if left.iter().any(ours) {
             return;

@@ -23,6 +23,9 @@ const HEADER: usize = 16;
 /// More than any message of the kernel has.
 const BUFFER: usize = 16 << 10;
 
+/// [`Status::enabled`] once `auditctl -e 2` was called: nothing changes until the next boot.
+pub const LOCKED: u32 = 2;
+
 /// A system call that fails and does nothing, for a rule to find: an ioctl that no driver knows.
 pub const SIGNAL: u32 = 0x5afe_0a0d;
 
