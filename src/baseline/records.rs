@@ -182,6 +182,7 @@ impl Baseline {
 
 fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     let facts = &record.facts;
+    let FileTime { sec, nsec } = facts.mtime;
     let sql = format!(
         "INSERT OR REPLACE INTO file ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
          ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
@@ -194,8 +195,8 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
         facts.mode,
         facts.uid,
         facts.gid,
-        facts.mtime.sec,
-        facts.mtime.nsec,
+        sec,
+        nsec,
         facts.flags,
         facts.nlink,
         facts.target,

@@ -75,7 +75,7 @@ fn parent(path: PathBuf, stat: &Stat) -> Result<Parent, SnapshotError> {
         Err(error) => return Err(explain(&path, error)),
     };
     let Stat { mode, uid, gid, ino, .. } = *stat;
-    Ok(Parent { path, mode, uid, gid, ino, handle })
+    Ok(Parent { path, mode: mode.into(), uid, gid, ino, handle })
 }
 
 #[cfg(test)]

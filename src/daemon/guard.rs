@@ -301,13 +301,12 @@ impl Guard {
     pub(super) fn take_in(&mut self, record: Record) -> FileId {
         let file = FileId(self.next_id);
         self.next_id += 1;
-        let slot = self.slot(&record.path, record.origin);
-        let lies = slot.as_ref().ok().and_then(Option::as_ref);
-        let lies = lies.map(|slot| self.herd.shared(slot));
-        let mut ward = Ward::new(&record, lies, &mut self.herd);
-        if let Err(e) = slot {
-            ward.falls_short([format!("no copy can be kept ready beside it: {e}")]);
-        }
+        let (slot, refused) = match self.slot(&record.path, record.origin) {
+            Ok(slot) => (slot.map(|slot| self.herd.slot(slot)), None),
+            Err(e) => (None, Some(format!("no copy can be kept ready beside it: {e}"))),
+        };
+        let mut ward = Ward::new(&record, slot, &mut self.herd);
+        ward.falls_short(refused);
         Self::trust_replica(&mut ward);
         self.wards.insert(file, ward);
         self.watch(file);
@@ -343,7 +342,7 @@ impl Guard {
         let Some(ward) = self.ward(file) else { return };
         let slot = self.slot(&ward.patient.path, ward.origin).ok().flatten();
         if let Some(ward) = self.ward_mut(file) {
-            ward.slot = slot.map(Into::into);
+            ward.slot = slot.map(Arc::new);
         }
     }
 

@@ -138,7 +138,7 @@ pub(super) fn mend(path: &Path, facts: &Facts, vault: &Vault) -> bool {
 #[derive(Debug)]
 pub enum Chore {
     /// Prepare a replica.
-    Stage { file: FileId, path: Arc<Path>, facts: Arc<Facts>, slot: Arc<Path> },
+    Stage { file: FileId, path: Arc<Path>, facts: Arc<Facts>, slot: Arc<PathBuf> },
     /// Read it and take it to the quarantine.
     Evidence(FileId, Piece),
     /// Take it to the quarantine: of this incident enough has been read.
@@ -148,13 +148,13 @@ pub enum Chore {
     /// Remove a copy of what is protected no longer.
     Unneeded(Replica),
     /// Take a stranger out of a protected directory, if it is `of` one, to the quarantine.
-    Evict { of: Option<FileId>, from: PathBuf, slot: Arc<Path>, incident: String },
+    Evict { of: Option<FileId>, from: PathBuf, slot: Arc<PathBuf>, incident: String },
     /// See to it that the vault has these copies.
     Restock(Vec<Stocked>),
     /// Make sure that this file has reached the disk.
     Sync(PathBuf),
     /// Carry out a cure that takes long.
-    Cure { file: FileId, cure: Cure, patient: Box<Patient>, slot: Arc<Path> },
+    Cure { file: FileId, cure: Cure, patient: Box<Patient>, slot: Arc<PathBuf> },
 }
 
 /// Work for the reader.

@@ -64,10 +64,12 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// A point on the filesystem's clock: seconds since 1970 and nanoseconds.
+/// A point on the filesystem's clock: seconds since 1970 and nanoseconds. Packed, because there are
+/// several for each file, and a quarter of it would be padding.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[repr(C, packed(4))]
 pub struct FileTime {
     /// Seconds since 1970-01-01 UTC; negative before.
     pub sec: i64,
@@ -83,7 +85,7 @@ pub struct Stat {
     /// Length in bytes.
     pub size: u64,
     /// Permission bits, `07777`.
-    pub mode: u32,
+    pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -194,7 +196,7 @@ pub struct Common {
     /// The type of the file.
     pub kind: FileKind,
     /// Permission bits, `07777`.
-    pub mode: u32,
+    pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.

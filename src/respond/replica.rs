@@ -285,7 +285,7 @@ pub(super) fn set_metadata(facts: &Facts, fd: BorrowedFd<'_>) -> io::Result<()> 
     rustix::fs::chownat(fd, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
     let path = sys::open::self_path(fd);
     if facts.kind != FileKind::Symlink {
-        rustix::fs::chmod(&path, Mode::from_raw_mode(facts.mode))?;
+        rustix::fs::chmod(&path, Mode::from_raw_mode(facts.mode.into()))?;
     }
     sys::xattr::replace_all(fd, &facts.xattrs)?;
     let times = Timestamps { last_access: omitted(), last_modification: timespec(facts.mtime) };

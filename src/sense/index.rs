@@ -64,7 +64,7 @@ struct Parts {
     path: Arc<Path>,
     own: Few<(Place, Part), 3>,
     /// The directories above: those of the whole directory, as a rule.
-    above: Arc<[Place]>,
+    above: Arc<Vec<Place>>,
 }
 
 impl Parts {
@@ -89,7 +89,7 @@ pub(super) struct Index<K> {
     names: HashTable<Name>,
     files: FileMap<Parts>,
     /// Of each directory, a path in it and those above that.
-    above: HashMap<Place, (Arc<Path>, Arc<[Place]>)>,
+    above: HashMap<Place, (Arc<Path>, Arc<Vec<Place>>)>,
     random: RandomState,
 }
 
@@ -148,7 +148,7 @@ impl<K: Clone + Eq + Hash> Index<K> {
 
     /// The directories above a path in the directory `holder`, as they are known of another file
     /// there.
-    pub(super) fn above(&self, path: &Path, holder: Place) -> Option<Arc<[Place]>> {
+    pub(super) fn above(&self, path: &Path, holder: Place) -> Option<Arc<Vec<Place>>> {
         let (other, above) = self.above.get(&holder)?;
         // While a file has them, they play their parts.
         let known = Arc::strong_count(above) > 1 && other.parent() == path.parent();
@@ -161,7 +161,7 @@ impl<K: Clone + Eq + Hash> Index<K> {
     }
 
     /// These are the directories above a file that has none yet.
-    pub(super) fn add_above(&mut self, id: FileId, above: Arc<[Place]>) {
+    pub(super) fn add_above(&mut self, id: FileId, above: Arc<Vec<Place>>) {
         let Some(parts) = self.files.get_mut(&id) else { return };
         for place in &*above {
             if let Some(node) = self.nodes.get_mut(*place) {
@@ -273,16 +273,16 @@ impl Name {
 
 /// The same directories, in the same place of memory if another file in the directory has them.
 fn share(
-    known: &mut HashMap<Place, (Arc<Path>, Arc<[Place]>)>,
+    known: &mut HashMap<Place, (Arc<Path>, Arc<Vec<Place>>)>,
     path: &Arc<Path>,
     above: Vec<Place>,
-) -> Arc<[Place]> {
-    let Some(first) = above.first() else { return Arc::default() };
-    if let Some((_, known)) = known.get(first).filter(|(_, known)| **known == *above) {
+) -> Arc<Vec<Place>> {
+    let Some(first) = above.first().copied() else { return Arc::default() };
+    if let Some((_, known)) = known.get(&first).filter(|(_, known)| **known == *above) {
         return Arc::clone(known);
     }
-    let new: Arc<[Place]> = above.as_slice().into();
-    known.insert(*first, (Arc::clone(path), Arc::clone(&new)));
+    let new = Arc::new(above);
+    known.insert(first, (Arc::clone(path), Arc::clone(&new)));
     new
 }
 

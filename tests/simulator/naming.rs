@@ -45,7 +45,7 @@ fn a_change_that_is_seen_before_its_time_is_there_was_made_after_that_time() {
     assert!(heals(&out, Cure::Relock), "{out:?}");
     let noticed = case.now().wall.as_second();
     let asked = case.asked();
-    assert_eq!(asked.windows[0].until.sec, noticed, "it may have been done up to then");
+    assert_eq!({ asked.windows[0].until.sec }, noticed, "it may have been done up to then");
     assert_eq!(asked.changed, None, "whoever opened it at that time opened it before the change");
 }
 

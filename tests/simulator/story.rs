@@ -7,8 +7,8 @@ pub fn brief(input: &Input) -> String {
     match input {
         Input::Watch { file, .. } => format!("watch f{}", file.0),
         Input::Looked { file, sight: Sight::Present(s) } => format!(
-            "look f{}: inode {} size {} mode {:o} mtime {} ctime {} +i {:?}",
-            file.0, s.ino, s.size, s.mode, s.mtime.sec, s.ctime.sec, s.immutable
+            "look f{}: inode {} size {} mode {:o} mtime {:?} ctime {:?} +i {:?}",
+            file.0, s.ino, s.size, s.mode, s.mtime, s.ctime, s.immutable
         ),
         Input::Observed(o) => {
             let who = match &o.by {

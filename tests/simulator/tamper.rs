@@ -28,7 +28,7 @@ pub enum Call {
     WriteGood,
     TimesBack,
     Touch,
-    Chmod(u32),
+    Chmod(u16),
     SetAttribute,
     RemoveAttribute,
     Unlink,

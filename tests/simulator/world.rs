@@ -17,7 +17,7 @@ use steadfast::sense::Hint;
 pub type Key = usize;
 
 pub const GOOD_SIZE: u64 = 100;
-pub const GOOD_MODE: u32 = 0o644;
+pub const GOOD_MODE: u16 = 0o644;
 pub const GOOD_MTIME: i64 = 7;
 
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Inode {
     /// Which content; 0 is the good one.
     pub content: u8,
     pub size: u64,
-    pub mode: u32,
+    pub mode: u16,
     pub mtime: i64,
     pub ctime: i64,
     /// An extended attribute that does not belong there.

@@ -1,7 +1,5 @@
 //! `restore`: the known-good copy at the path, because a person says so.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
 use crate::baseline::SnapshotError;
@@ -19,7 +17,7 @@ impl Guard {
         self.set_incident(file, respond::BY_COMMAND.into());
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
         let patient = ward.patient.clone();
-        let slot = ward.slot.clone().unwrap_or_else(|| Path::new("").into());
+        let slot = ward.slot.clone().unwrap_or_default();
         if let Ok(true) = is_whole(&patient) {
             return (true, "is as it should be already".into());
         }

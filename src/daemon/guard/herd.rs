@@ -2,7 +2,7 @@
 //! may be a hundred thousand.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,8 @@ pub(in crate::daemon) struct Herd {
     pinned: Vec<FileId>,
     /// The mount table, and when it was read.
     mounts: Option<(Instant, MountTable)>,
-    /// Paths that many wards have in common.
-    paths: HashSet<Arc<Path>>,
+    /// Where the replicas of many wards lie.
+    slots: HashSet<Arc<PathBuf>>,
     /// What many files have in common.
     commons: HashSet<Arc<Common>>,
     /// Where the last one is: the next one nearly always is there too.
@@ -54,13 +54,13 @@ impl Herd {
         &self.mounts.insert(known).1
     }
 
-    /// The same path, in the same place of memory each time.
-    pub(super) fn shared(&mut self, path: &Path) -> Arc<Path> {
-        if let Some(known) = self.paths.get(path) {
+    /// The same slot, in the same place of memory each time.
+    pub(super) fn slot(&mut self, path: PathBuf) -> Arc<PathBuf> {
+        if let Some(known) = self.slots.get(&path) {
             return Arc::clone(known);
         }
-        let new: Arc<Path> = path.into();
-        self.paths.insert(Arc::clone(&new));
+        let new = Arc::new(path);
+        self.slots.insert(Arc::clone(&new));
         new
     }
 }
@@ -89,7 +89,7 @@ impl Herd {
         if let Some(known) = self.around.as_ref().filter(same) {
             return Arc::clone(known);
         }
-        let (parents, mount_point) = (record.parents.clone(), self.shared(&record.mount_point));
+        let (parents, mount_point) = (record.parents.clone(), record.mount_point.as_path().into());
         let new = Arc::new(Around { parents, mount_point, layers });
         Arc::clone(self.around.insert(new))
     }

@@ -76,6 +76,7 @@ impl Guard {
         let compared = self.life.uncompared.is_empty() && self.queue.wait().is_none();
         if compared && self.life.searched {
             // What only the start needed.
+            self.life.uncompared = Vec::new();
             crate::sys::memory::give_back();
             self.life.state = State::Watching;
             self.health.start.rest();

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,11 +108,11 @@ impl Guard {
         }
         let ward = self.wards.get(&file)?;
         let patient = &ward.patient;
-        let slot = ward.slot.as_deref().unwrap_or(Path::new(""));
+        let slot = ward.slot.as_deref().map_or(Path::new(""), PathBuf::as_path);
         let ready = patient.replica.is_some() && !patient.in_place();
         let long = cure == Cure::Replace && !ready && patient.facts.size > QUICK;
         if long || cure == Cure::Rejoin {
-            let (patient, slot) = (Box::new(patient.clone()), slot.into());
+            let (patient, slot) = (Box::new(patient.clone()), Arc::new(slot.into()));
             self.stager.push(Chore::Cure { file, cure, patient, slot });
             return None;
         }

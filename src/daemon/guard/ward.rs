@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ pub struct Ward {
     /// Since when.
     pub protected_at: Timestamp,
     /// Where its replicas lie; `None` where none can be kept.
-    pub slot: Option<Arc<Path>>,
+    pub slot: Option<Arc<PathBuf>>,
     /// The mount it was last reached through; 0 before the first look.
     pub mount: u64,
     /// A replica is being made.
@@ -57,7 +57,7 @@ struct Special {
 impl Ward {
     /// The run-time form of a record.
     #[must_use]
-    pub fn new(record: &Record, slot: Option<Arc<Path>>, herd: &mut Herd) -> Self {
+    pub fn new(record: &Record, slot: Option<Arc<PathBuf>>, herd: &mut Herd) -> Self {
         let layers = layers(record, herd.mounts());
         let replica = record.replica.as_ref();
         Self {
@@ -162,7 +162,7 @@ impl Ward {
     #[must_use]
     pub fn slot_is_there(&self) -> bool {
         let itself_a_mount = self.patient.around.mount_point == self.patient.path;
-        let above = self.slot.as_deref().and_then(Path::parent);
+        let above = self.slot.as_deref().and_then(|slot| slot.parent());
         above.is_some_and(|above| {
             self.mount == 0
                 || itself_a_mount

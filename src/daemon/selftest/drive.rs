@@ -247,6 +247,8 @@ impl Guard {
             wards.get(&file).is_some_and(|ward| ward.may_rest() && rests(ward))
         });
         self.tell_news(news);
+        // What only the start and the test needed; the guard itself does not wait for that.
+        self.scribe.tell(Note::Then(Afterwards::new(crate::sys::memory::give_back)));
         let selftest = Some(Box::new(test));
         self.answer_askers(&api::Report { selftest, ..api::Report::default() });
     }

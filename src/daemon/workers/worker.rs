@@ -42,9 +42,11 @@ impl<T: Send + 'static> Worker<T> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             beat.here();
             // What is to be done first, and what can wait.
-            let mut lanes = [const { VecDeque::new() }; 2];
+            let mut lanes = <[VecDeque<T>; 2]>::default();
             loop {
                 if lanes.iter().all(VecDeque::is_empty) {
+                    // There may have been one for each file.
+                    lanes = Default::default();
                     let Ok(job) = jobs.recv() else { break };
                     lanes[usize::from(can_wait(&job))].push_back(job);
                 }
