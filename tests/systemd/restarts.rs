@@ -18,7 +18,7 @@ for ((n = 1;; n++)); do
     [ -e /root/enough ] && break
     echo \"evil $n\" >/srv/app/other
     sum=$(sha256sum </srv/app/other)
-    mv -f /srv/app/other $file
+    mv -f /srv/app/other $file || { echo \"evil $n did not get there\"; continue; }
     echo ${sum%% *} >>/root/ledger
     sleep 0.04
 done
@@ -100,10 +100,29 @@ fn assert_each_told_once(room: &Room, ledger: &[String]) {
     let Some((first, _)) = wrong.first() else { return };
     let path = format!("/srv/app/steady{}", first % FILES);
     let sum = &ledger[first - 1];
-    let mut lines = room.all_events();
-    lines.retain(|event| event["path"] == *path || event["after"]["sha256"] == *sum);
+    let all = room.all_events();
     let count = ledger.len();
-    panic!("of {count}, (number, times): {wrong:?}\n{sum}: {lines:#?}\n{}", room.story());
+    // What was told at that time tells most, of whichever file.
+    let told_of = |number: usize| {
+        let sum = ledger.get(number.checked_sub(1)?)?;
+        all.iter().position(|event| event["after"]["sha256"] == **sum)
+    };
+    let from = (1..*first).rev().find_map(told_of).unwrap_or(0).saturating_sub(20);
+    let to = (first + 1..=count).find_map(told_of).map_or(all.len(), |at| (at + 20).min(all.len()));
+    let brief = |event: &serde_json::Value| {
+        let [seq, time, kind, path, incident, note] =
+            ["seq", "time", "kind", "path", "incident", "note"].map(|name| &event[name]);
+        format!("{seq} {time} {kind} {path} {incident} {note} {}", event["response"])
+    };
+    let then: Vec<_> = all[from..to].iter().map(brief).collect();
+    let of_it: Vec<_> = all.iter().filter(|event| event["path"] == *path).map(brief).collect();
+    panic!(
+        "of {count}, (number, times): {wrong:?}\n{sum}\n{}\n--- of {path}\n{}\n--- tamperer\n{}\n{}",
+        then.join("\n"),
+        of_it.join("\n"),
+        text(room, "journalctl --no-pager -b -u tamper | tail -20"),
+        room.story()
+    );
 }
 
 /// What was found after a restart happened after the start before the last.
