@@ -53,6 +53,9 @@ const LOSS_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// what the workers open meanwhile.
 const LISTEN_EVERY: u32 = 256;
 
+/// A turn in which nothing new is heard of ends after this long at the latest.
+const LAST_TURN: Duration = Duration::from_millis(100);
+
 /// See the module.
 pub struct Guard {
     pub(super) engine: Engine,
@@ -113,19 +116,9 @@ impl Guard {
     /// Waits for something to happen, and does what follows from it.
     pub(super) fn turn(&mut self) -> std::io::Result<ControlFlow<()>> {
         self.health.guard.work();
-        let woken = self.wait()?;
+        let woken = self.wait(true)?;
         self.listen(woken.mounts_changed);
-        for observation in std::mem::take(&mut self.pending) {
-            self.observe(observation);
-        }
-        let mut named = Vec::new();
-        self.sensors.name(&mut named);
-        for observation in named {
-            match observation.hint {
-                Hint::Child(_) => self.observe(observation),
-                _ => self.feed(Input::Named(observation)),
-            }
-        }
+        self.heed();
         if std::mem::take(&mut self.lost) {
             self.lost_events("the kernel dropped events");
         }
@@ -142,31 +135,57 @@ impl Guard {
         Ok(go_on)
     }
 
+    /// A turn in which nothing new is heard of: only what was begun goes on.
+    pub(super) fn last_turn(&mut self) -> std::io::Result<()> {
+        self.health.guard.work();
+        self.wait(false)?;
+        self.heed();
+        let _told_already = self.take_reports();
+        self.answer_overdue();
+        self.feed(Input::Tick);
+        Ok(())
+    }
+
+    /// Acts on what was heard.
+    fn heed(&mut self) {
+        for observation in std::mem::take(&mut self.pending) {
+            self.observe(observation);
+        }
+        let mut named = Vec::new();
+        self.sensors.name(&mut named);
+        for observation in named {
+            match observation.hint {
+                Hint::Child(_) => self.observe(observation),
+                _ => self.feed(Input::Named(observation)),
+            }
+        }
+    }
+
     /// Takes what the sensors have; it is acted on in its turn.
     pub(super) fn listen(&mut self, mounts_changed: bool) {
         self.lost |= self.sensors.read(Instant::now(), mounts_changed, &mut self.pending);
     }
 
-    /// Sleeps until a sensor, a worker or the clock has something.
-    fn wait(&mut self) -> std::io::Result<Woken> {
+    /// Sleeps until a worker or the clock has something, or a sensor that is to be `heard`.
+    fn wait(&mut self, heard: bool) -> std::io::Result<Woken> {
         let now = self.began.elapsed();
         let due = self.engine.next_deadline().map(|at| at.saturating_sub(now));
-        let sweep = self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
         let asked = self.questions.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let sweep = || self.sweep.wait(now).min(self.canaries.wait(now)).min(self.life.wait());
+        let (longest, slice) =
+            if heard { (sweep(), self.lister.wait()) } else { (LAST_TURN, None) };
         let timeout = match (self.pending.is_empty(), self.queue.wait()) {
-            (true, None) => {
-                let some = [due, asked, self.lister.wait()].into_iter().flatten();
-                some.fold(sweep, Duration::min)
-            }
+            (true, None) => [due, asked, slice].into_iter().flatten().fold(longest, Duration::min),
             (true, Some(rest)) => rest,
             (false, _) => Duration::ZERO,
         };
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(5);
         fds.push(PollFd::new(self.reports.fd(), PollFlags::POLLIN));
-        for (fd, flags) in self.sensors.descriptors() {
-            fds.push(PollFd::new(fd, flags));
+        if heard {
+            let sensors = self.sensors.descriptors();
+            fds.extend(sensors.into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         }
-        let bell = self.own.bell();
+        let bell = self.own.bell().filter(|_| heard);
         fds.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         match nix::poll::ppoll(&mut fds, Some(TimeSpec::from(timeout)), None) {
             Ok(_) => {

@@ -17,6 +17,8 @@ use crate::sense::FileId;
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// What is under way when the daemon is to stop has this long to end.
 const DRAIN: Duration = Duration::from_secs(5);
+/// So long the events are still heard that tell who did what was found just before.
+const HEARD: Duration = Duration::from_millis(50);
 
 /// Where the daemon is in its life.
 pub(in crate::daemon) struct Life {
@@ -95,19 +97,25 @@ impl Guard {
         }
     }
 
-    /// Goes on guarding until no heal is under way and all that was found is on record, but no
-    /// longer than it may take.
+    /// Goes on until no heal is under way and all that was found is on record, but no longer than
+    /// it may take. What is changed meanwhile is left to the next run: where somebody changes one
+    /// file after the other, there would be no end.
     pub(super) fn drain(&mut self) -> std::io::Result<()> {
         self.life.state = State::Draining;
         self.publish();
-        let deadline = Instant::now() + DRAIN;
+        let begun = Instant::now();
+        let (heard, deadline) = (begun + HEARD, begun + DRAIN);
         while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
                 self.health.counts.failure(Failure::UnfinishedAtStop);
                 break;
             }
-            let _told_already = self.turn()?;
+            if Instant::now() < heard {
+                let _told_already = self.turn()?;
+            } else {
+                self.last_turn()?;
+            }
         }
         Ok(())
     }
