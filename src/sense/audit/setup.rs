@@ -148,7 +148,8 @@ impl Setup {
             let _ = self.control.delete(&rule.as_listed());
         }
         let Ok(left) = self.control.rules() else { return };
-        if self.rules.iter().any(|rule| left.contains(&rule.as_listed())) {
+        let locked = self.control.status().is_ok_and(|status| status.enabled == LOCKED);
+        if locked && self.rules.iter().any(|rule| left.contains(&rule.as_listed())) {
             tracing::warn!(
                 "steadfast's audit rules stay until the next boot: they are locked (-e 2)"
             );
