@@ -18,7 +18,7 @@ for ((n = 1;; n++)); do
     [ -e /root/enough ] && break
     echo \"evil $n\" >/srv/app/other
     sum=$(sha256sum </srv/app/other)
-    mv -f /srv/app/other $file || { echo \"evil $n did not get there\"; continue; }
+    mv -f /srv/app/other $file
     echo ${sum%% *} >>/root/ledger
     sleep 0.04
 done
