@@ -58,7 +58,7 @@ rows! {
 const ELSEWHERE: &[(Failure, &str, &str)] = &[
     (
         Failure::EventsLost,
-        include_str!("lost.rs"),
+        include_str!("lost/main.rs"),
         "a_queue_that_ran_over_has_everything_looked_at_at_once_and_is_told",
     ),
     (

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::item::Item;
 use super::mass::{LONGEST, Mass};
-use crate::engine::Moment;
+use crate::engine::{Moment, later};
 use crate::record::{Event, Kind};
 
 /// What can wait is told of so long after the first of it.
@@ -199,10 +199,6 @@ impl Bundle {
         let events = self.head.iter().chain(members).cloned().collect();
         Some(Item { incident: self.id.clone(), not_before: self.not_before, events })
     }
-}
-
-fn later(wall: Timestamp, by: SignedDuration) -> Timestamp {
-    wall.saturating_add(by).unwrap_or(wall)
 }
 
 #[cfg(test)]

@@ -116,6 +116,9 @@ impl<'a> Story<'a> {
         }
         let _ = write!(text, " {}", deed(self.head.kind));
         let Some(outcome) = self.outcome else { return text };
+        if matches!(self.head.kind, Kind::Restored | Kind::Relocked) {
+            return text;
+        }
         if let Some(actor) = &self.by.actor {
             let name = bounded(&actor.comm, 32);
             let _ = match self.by.attribution.confidence {
@@ -151,7 +154,19 @@ impl<'a> Story<'a> {
             if let Some(actor) = &self.by.actor {
                 line(body, "Who", &process(actor));
             }
-            line(body, "", confidence(self.by));
+            line(body, "", &confidence(self.by));
+            match self.actors().len() {
+                0 | 1 => {}
+                2 => line(body, "", "Another process did something too: see what happened, below."),
+                all => {
+                    let rest = all - 1;
+                    line(
+                        body,
+                        "",
+                        &format!("{rest} others did something too: see what happened, below."),
+                    );
+                }
+            }
         }
         // Several events tell of one answer: each is told once, as it was last.
         let mut answers: Vec<&Response> = Vec::new();
@@ -205,7 +220,14 @@ impl<'a> Story<'a> {
     }
 
     fn bystanders(&self, body: &mut String) {
-        let others: Vec<&Actor> = self.events.iter().flat_map(|event| &event.others).collect();
+        let mut told = self.actors();
+        let mut others: Vec<&Actor> = Vec::new();
+        for other in self.events.iter().flat_map(|event| &event.others) {
+            if !told.iter().any(|known| known.is_same(other)) {
+                told.push(other);
+                others.push(other);
+            }
+        }
         if others.is_empty() {
             return;
         }
@@ -216,12 +238,35 @@ impl<'a> Story<'a> {
         more(body, others.len(), MAX_OTHERS);
     }
 
+    /// Everybody who is named for something, once.
+    fn actors(&self) -> Vec<&'a Actor> {
+        let mut all: Vec<&Actor> = Vec::new();
+        for actor in self.events.iter().filter_map(|event| event.actor.as_ref()) {
+            if !all.iter().any(|known| known.is_same(actor)) {
+                all.push(actor);
+            }
+        }
+        all
+    }
+
     fn timeline(&self, body: &mut String, zone: &TimeZone) {
         body.push_str("\nWhat happened, in order (local time)\n");
-        for event in self.events.iter().take(MAX_EVENTS) {
+        // What took long to find out is on record later than what came after it.
+        let mut events: Vec<&Event> = self.events.iter().collect();
+        events.sort_by_key(|event| event.time);
+        for event in events.into_iter().take(MAX_EVENTS) {
             let _ = write!(body, "  {}  {}", clock(event.time, zone), event.kind.name());
             if let Some(path_text) = event.path.as_ref().filter(|_| self.paths.len() > 1) {
                 let _ = write!(body, "  {}", path(path_text, 200));
+            }
+            if let Some(actor) = &event.actor {
+                let name = format!("{} (pid {})", bounded(&actor.comm, 64), actor.pid);
+                let _ = match event.attribution.confidence {
+                    Confidence::Exact => write!(body, "  by {name}"),
+                    Confidence::Opener | Confidence::Unknown => {
+                        write!(body, "  {name} had it open")
+                    }
+                };
             }
             if let Some(note) = &event.note {
                 let _ = write!(body, "  ({})", bounded(note, 300));
@@ -251,7 +296,14 @@ impl<'a> Story<'a> {
             );
             return;
         }
-        let _ = writeln!(body, "  steadfast diff --last {path}\n      what they tried to change");
+        let kept = |event: &Event| {
+            let taken_out = matches!(event.kind, Kind::ContentChanged | Kind::Replaced);
+            taken_out && event.response.iter().any(|response| response.outcome == "done")
+        };
+        if self.events.iter().any(kept) {
+            let _ =
+                writeln!(body, "  steadfast diff --last {path}\n      what they tried to change");
+        }
         let is_wrong = [Outcome::Failed, Outcome::Open, Outcome::Contested].map(Some);
         if is_wrong.contains(&self.outcome) {
             let _ =

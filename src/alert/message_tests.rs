@@ -99,6 +99,56 @@ fn a_heal_that_failed_is_the_news_even_if_the_lock_is_back() {
     assert!(message.body.contains("steadfast restore /srv/app/main.py"));
 }
 
+/// The bit was cleared, by another, and set again.
+fn cleared_by(name: &str, pid: u32, after_ms: i64) -> Event {
+    let mut event = event(Kind::ImmutableCleared, b"/srv/app/main.py");
+    event.time += jiff::SignedDuration::from_millis(after_ms);
+    event.actor = Some(Actor { comm: name.into(), pid, ..bash() });
+    event.attribution = Attribution { source: Source::Audit, confidence: Confidence::Exact };
+    event.response =
+        vec![Response { action: "relock".into(), outcome: "done".into(), took_us: 90 }];
+    event
+}
+
+#[test]
+fn where_content_was_changed_before_the_bit_was_cleared_nobody_is_told_that_it_was_not_touched() {
+    let events = [changed(), cleared_by("chattr", 7, 900)];
+    let message = compose(&place(), &events);
+    assert_eq!(message.subject, "[steadfast web1] /srv/app/main.py changed by bash, restored");
+    assert!(!message.body.contains("not touched"), "{}", message.body);
+    // Nor where it was not steadfast that put the content back.
+    let deleted = event(Kind::Deleted, b"/srv/app/main.py");
+    let message = compose(&place(), &[deleted, event(Kind::Relocked, b"/srv/app/main.py")]);
+    assert!(!message.body.contains("not touched"), "{}", message.body);
+    let message = compose(&place(), &[cleared_by("chattr", 7, 0)]);
+    assert!(message.body.contains("not touched"), "{}", message.body);
+}
+
+#[test]
+fn everybody_who_did_something_is_named_where_it_is_told_in_order() {
+    let mut late = cleared_by("perl", 9, 950);
+    late.attribution.confidence = Confidence::Opener;
+    late.others = vec![bash(), Actor { pid: 11, comm: "cat".into(), ..bash() }];
+    let again = Event { others: late.others.clone(), ..cleared_by("perl", 9, 990) };
+    let events = [cleared_by("chattr", 7, 900), changed(), late, again];
+    let body = compose(&place(), &events).body;
+    assert!(body.contains("2 others did something too"), "{body}");
+    let (_, told) = body.split_once("in order").unwrap();
+    let (changed, cleared) = ("content-changed  by bash (pid 4242)", "by chattr (pid 7)");
+    let at = |words: &str| told.find(words).unwrap_or_else(|| panic!("no {words:?}:\n{body}"));
+    assert!(at(changed) < at(cleared), "{body}");
+    assert!(at(cleared) < at("perl (pid 9) had it open"), "{body}");
+    let (_, open) = body.split_once("Also had it open\n").unwrap();
+    assert_eq!(open.matches("(pid 11)").count(), 1, "{body}");
+    assert!(!open.split_once("\n\n").unwrap().0.contains("bash (pid 4242)"), "{body}");
+}
+
+#[test]
+fn whoever_only_cleared_the_bit_left_nothing_to_compare() {
+    let body = compose(&place(), &[cleared_by("chattr", 7, 0)]).body;
+    assert!(!body.contains("diff --last") && body.contains("steadfast who"), "{body}");
+}
+
 #[test]
 fn a_failed_heal_that_succeeded_later_is_restored() {
     let path = b"/srv/app/main.py";
@@ -113,12 +163,38 @@ fn a_failed_heal_that_succeeded_later_is_restored() {
 }
 
 #[test]
+fn what_is_read_late_of_a_file_that_is_whole_again_leaves_it_whole() {
+    let restored = Event {
+        time: changed().time + jiff::SignedDuration::from_millis(5),
+        ..event(Kind::Restored, b"/srv/app/main.py")
+    };
+    let late = Event { response: Vec::new(), ..changed() };
+    let subject = compose(&place(), &[changed(), restored, late]).subject;
+    assert_eq!(subject, "[steadfast web1] /srv/app/main.py changed by bash, restored");
+}
+
+#[test]
+fn what_was_put_right_before_this_run_is_said_to_be_once() {
+    let message = compose(&place(), &[event(Kind::Restored, b"/srv/app/main.py")]);
+    assert_eq!(message.subject, "[steadfast web1] /srv/app/main.py restored");
+}
+
+#[test]
 fn a_process_that_only_had_it_open_is_not_called_certain() {
     let mut event = changed();
     event.attribution.confidence = Confidence::Opener;
     let message = compose(&place(), &[event]);
     assert!(message.subject.contains(", bash had it open"));
     assert!(message.body.contains("Not certain"));
+}
+
+#[test]
+fn of_a_process_that_was_gone_before_it_could_be_looked_at_that_is_said() {
+    let note = "process 77 did it and had exited before it could be looked at";
+    let gone = event(Kind::Deleted, b"/srv/app/main.py").noting(note);
+    let body = compose(&place(), &[gone]).body;
+    assert!(body.contains(&format!("No process can be named: {note}.")), "{body}");
+    assert!(!body.contains("none was seen"), "{body}");
 }
 
 #[test]

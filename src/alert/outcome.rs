@@ -45,25 +45,46 @@ impl Outcome {
 /// The worst that holds for any of the paths; `None` if nothing was done to any.
 pub(super) fn outcome(events: &[Event]) -> Option<Outcome> {
     let mut of_path: BTreeMap<Option<&str>, Outcome> = BTreeMap::new();
-    for event in events {
-        let path = event.path.as_ref().map(|path| path.path.as_str());
+    // What was read late is told after what was done about it.
+    let mut in_order: Vec<&Event> = events.iter().collect();
+    in_order.sort_by_key(|event| event.time);
+    for event in in_order {
+        let path = path_of(event);
         let now = of_path.get(&path).copied();
         let then = match event.kind {
             Kind::RestoreFailed => Outcome::Failed,
             Kind::Contested => Outcome::Contested,
             Kind::Accepted => Outcome::Accepted,
             Kind::Restored => Outcome::Restored,
-            // Of a file whose content was restored, or could not be, that is the news.
-            Kind::Relocked => match now {
-                None | Some(Outcome::Open) => Outcome::Relocked,
-                Some(now) => now,
-            },
+            Kind::Relocked => Outcome::Relocked,
             kind if kind.is_tampering() => answered(event).unwrap_or(Outcome::Open),
             _ => continue,
         };
+        let then = match now {
+            // Of a file whose content was restored, or could not be, that is the news.
+            Some(now) if then == Outcome::Relocked && now != Outcome::Open => now,
+            _ => then,
+        };
         of_path.insert(path, then);
     }
-    of_path.into_values().max()
+    let touched = |path: Option<&str>| {
+        events.iter().any(|event| path_of(event) == path && touches_content(event.kind))
+    };
+    let put_back = |(path, outcome)| match outcome {
+        Outcome::Relocked if touched(path) => Outcome::Restored,
+        outcome => outcome,
+    };
+    of_path.into_iter().map(put_back).max()
+}
+
+fn path_of(event: &Event) -> Option<&str> {
+    event.path.as_ref().map(|path| path.path.as_str())
+}
+
+/// Whether the content at the path was another then, or none.
+fn touches_content(kind: Kind) -> bool {
+    use Kind::{ContentChanged, Deleted, Moved, Replaced, Shadowed};
+    matches!(kind, ContentChanged | Deleted | Moved | Replaced | Shadowed)
 }
 
 /// What the event's own responses amount to; `None` if there are none.

@@ -25,6 +25,8 @@ pub(super) struct Pickup {
     slots: BTreeMap<String, Slot>,
     /// Names that hold no item, as they were when that was logged.
     rubbish: BTreeMap<Vec<u8>, Option<Stamp>>,
+    /// Why receipts cannot be written, while they cannot, once said.
+    unwritable: Option<String>,
 }
 
 /// What is known of one item.
@@ -82,7 +84,8 @@ impl Pickup {
                 files::open_subdirectory(spool.as_fd(), "receipts")?,
             )
         };
-        let mut pickup = Self { items, receipts, slots: BTreeMap::new(), rubbish: BTreeMap::new() };
+        let (slots, rubbish) = Default::default();
+        let mut pickup = Self { items, receipts, slots, rubbish, unwritable: None };
         pickup.refresh()?;
         pickup.forget_orphans();
         Ok(pickup)
@@ -128,7 +131,7 @@ impl Pickup {
         for name in names.iter().filter(|name| !name.starts_with(b".")) {
             news |= self.look(name)?;
         }
-        self.save_unsaved();
+        self.save();
         Ok(news)
     }
 
@@ -274,21 +277,37 @@ impl Pickup {
         if let Some(slot) = self.slots.get_mut(&due.item.incident) {
             change(slot);
             slot.unsaved = true;
-            self.save_unsaved();
+            self.save();
         }
     }
 
-    fn save_unsaved(&mut self) {
+    fn save(&mut self) {
+        if let Some(why) = self.save_unsaved() {
+            tracing::warn!("{why}");
+        }
+    }
+
+    /// What is to be said of it: once for each reason, however many receipts cannot be written.
+    fn save_unsaved(&mut self) -> Option<String> {
+        let mut failed = None;
         for (incident, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.unsaved) {
             let name = item::file_name(incident);
             match files::replace(&self.receipts, &name, &slot.receipt.to_bytes()) {
                 Ok(()) => slot.unsaved = false,
-                Err(error) => tracing::warn!(
-                    "cannot write the receipt for incident {incident}, which could therefore \
-                     be mailed again after a restart: {error}"
-                ),
+                Err(error) => failed = failed.or(Some((incident, error.to_string()))),
             }
         }
+        let Some((incident, error)) = failed else {
+            self.unwritable = None;
+            return None;
+        };
+        let before = self.unwritable.replace(error.clone());
+        (before.as_ref() != Some(&error)).then(|| {
+            format!(
+                "cannot write the receipt for incident {incident}, which could therefore be \
+                 mailed again after a restart: {error}"
+            )
+        })
     }
 
     /// Removes receipts whose items are gone.

@@ -177,3 +177,28 @@ fn receipts_without_an_item_are_forgotten() {
     drop(Pickup::open(state.path()).unwrap());
     assert!(!receipt.exists());
 }
+
+#[test]
+fn that_receipts_cannot_be_written_is_said_once_until_they_can() {
+    let (state, mut spool, mut pickup) = room();
+    let receipts = state.path().join("spool/receipts");
+    std::fs::remove_dir_all(&receipts).unwrap();
+    let mut said = Vec::new();
+    for incident in ["a", "b", "c"] {
+        spool.put(&item(incident, 0, 1)).unwrap();
+        assert!(pickup.refresh().unwrap());
+        pickup.slots.get_mut(incident).unwrap().unsaved = true;
+        said.extend(pickup.save_unsaved());
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("incident a") && said[0].contains("mailed again"), "{said:?}");
+    // A directory that can be written to.
+    pickup.receipts = files::open_directory(state.path()).unwrap();
+    assert_eq!(pickup.save_unsaved(), None);
+    assert!(pickup.slots.values().all(|slot| !slot.unsaved));
+    assert!(state.path().join("c.json").exists());
+    pickup.receipts = std::fs::File::open("/proc").unwrap().into();
+    pickup.slots.get_mut("b").unwrap().unsaved = true;
+    assert!(pickup.save_unsaved().is_some());
+    assert_eq!(pickup.save_unsaved(), None);
+}

@@ -58,11 +58,12 @@ pub(super) fn rank(kind: Kind) -> u8 {
 }
 
 /// How sure it is who did it.
-pub(super) fn confidence(event: &Event) -> &'static str {
-    match (event.attribution.confidence, &event.actor) {
-        (_, None) | (Confidence::Unknown, _) => {
-            "No process can be named: none was seen with the file when it changed."
-        }
+pub(super) fn confidence(event: &Event) -> String {
+    let known = match (event.attribution.confidence, &event.actor) {
+        (_, None) | (Confidence::Unknown, _) => match &event.note {
+            Some(note) => return format!("No process can be named: {}.", bounded(note, 300)),
+            None => "No process can be named: none was seen with the file when it changed.",
+        },
         (Confidence::Exact, _) => "Certain: the kernel tied this process to this change.",
         (Confidence::Opener, _) => match event.kind {
             Kind::Shadowed => {
@@ -74,7 +75,8 @@ pub(super) fn confidence(event: &Event) -> &'static str {
                  opened it earlier may have done it."
             }
         },
-    }
+    };
+    known.to_owned()
 }
 
 /// A process on one line.

@@ -94,6 +94,31 @@ impl Actor {
         let started = [self.start_time, other.start_time];
         self.pid == other.pid && (started[0] == started[1] || started.contains(&0))
     }
+
+    /// About what it takes of memory.
+    pub(super) fn size(&self) -> usize {
+        let texts = |all: &[String]| all.iter().map(|one| size_of::<String>() + one.len()).sum();
+        let own: usize = texts(&self.cmdline);
+        let above = self.ancestry.iter().map(|above| {
+            let args: usize = texts(&above.cmdline);
+            size_of::<Ancestor>()
+                + above.comm.len()
+                + above.exe.as_ref().map_or(0, String::len)
+                + args
+        });
+        let single = [
+            Some(&self.comm),
+            self.exe.as_ref(),
+            self.cwd.as_ref(),
+            self.cgroup.as_ref(),
+            self.unit.as_ref(),
+            self.user_unit.as_ref(),
+            self.container.as_ref(),
+            self.container_name.as_ref(),
+        ];
+        let single: usize = single.into_iter().flatten().map(String::len).sum();
+        size_of::<Self>() + own + above.sum::<usize>() + single
+    }
 }
 
 /// Where the name of a process came from.
@@ -104,7 +129,8 @@ pub enum Source {
     Audit,
     /// A permission event held the process at `open` while it was looked at.
     OpenPermission,
-    /// The event carried the process itself and it could still be looked at.
+    /// The event carried the process itself and it could still be looked at; or it is the one that
+    /// gave a command.
     Pidfd,
     /// Nothing named a process.
     #[default]

@@ -1,24 +1,22 @@
 //! What audit says was done: system calls with the processes that made them.
 //!
-//! A call that takes a name tells the inode. The two ioctls that change flags do not: any
-//! process that changed any flag at that time may have changed these. So a deed without an
-//! inode is evidence of a file only by elimination, and that holds only while nothing is
-//! missing: [`Testimony::complete`].
+//! Memory is bounded, however fast and for however long somebody goes on: the oldest go first,
+//! and that something is missing from then on is known.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Actor, InodeKey};
+use super::{Actor, InodeKey, Opened};
 use crate::judge::FileTime;
-use crate::record::Kind;
 use crate::sense::FileId;
 
-/// Deeds that are remembered.
+/// Deeds that are remembered…
 const MOST: usize = 32_768;
-
-/// Who opened it for writing before it was last seen whole is a suspect for this long.
-const HELD: Duration = Duration::from_secs(1);
+/// …as long as they and those who did them take less than this, in bytes.
+const ROOM: usize = 16 << 20;
+/// Of so many deeds before it, the process of one may be another's as well.
+const LATELY: usize = 16;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +42,7 @@ pub enum Act {
 }
 
 /// An inode, and a file that it is, was or will be. More than one, where it has several names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Touched {
     /// Which file. An inode number is used again, for another.
     pub file: FileId,
@@ -60,11 +58,11 @@ pub struct Deed {
     /// The call itself tells to which inode.
     pub told: bool,
     /// To which: all those that the process had opened by then, where the call does not tell.
-    pub of: Vec<Touched>,
+    pub of: Opened,
     /// Those of them that it had opened only just before.
-    pub just: Vec<Touched>,
+    pub just: Opened,
     /// And those that a parent of it had opened.
-    pub inherited: Vec<Touched>,
+    pub inherited: Opened,
     /// By whom.
     pub actor: Arc<Actor>,
     /// Not before this.
@@ -84,6 +82,9 @@ pub struct Deeds {
 #[derive(Debug, Default)]
 struct Kept {
     deeds: VecDeque<Arc<Deed>>,
+    /// What each of them takes, and all together.
+    sizes: VecDeque<usize>,
+    size: usize,
     /// Up to this moment something may be missing.
     gap: Option<Instant>,
 }
@@ -92,10 +93,16 @@ impl Deeds {
     /// Keeps a deed.
     pub fn add(&self, deed: Deed) {
         let mut kept = self.kept();
+        let size = kept.size_of(&deed);
         kept.deeds.push_back(Arc::new(deed));
-        if kept.deeds.len() > MOST
-            && let Some(oldest) = kept.deeds.pop_front()
-        {
+        kept.sizes.push_back(size);
+        kept.size += size;
+        while kept.deeds.len() > MOST || kept.size > ROOM {
+            let (Some(oldest), Some(size)) = (kept.deeds.pop_front(), kept.sizes.pop_front())
+            else {
+                return;
+            };
+            kept.size -= size;
             kept.gap = kept.gap.max(Some(oldest.over));
         }
     }
@@ -120,225 +127,81 @@ impl Deeds {
     }
 }
 
-/// A deed as it concerns the files that were asked about.
-#[derive(Clone, Debug)]
-pub struct Witnessed {
-    /// The deed.
-    pub deed: Arc<Deed>,
-    /// The file that was asked about.
-    pub file: FileId,
-    /// When it was over, on the engine's clock.
-    pub over: Duration,
-}
-
-/// The answer of audit to the question what was done in some time.
-#[derive(Clone, Debug, Default)]
-pub struct Testimony {
-    /// Everything that was done to the inodes, or may have been.
-    pub deeds: Vec<Witnessed>,
-    /// Nothing that was done is missing, but for what was done in these windows.
-    pub complete: bool,
-    /// Those in which the inode was not recorded all the time.
-    pub unwatched: Vec<Window>,
-    /// Processes that had it open and that audit does not record, because they are older than
-    /// its first use.
-    pub unrecorded: Vec<Arc<Actor>>,
-    /// Processes that can write to it now, through a descriptor or a mapping.
-    pub writing: Vec<Arc<Actor>>,
-}
-
-/// An event is read this long after what it tells of, at most: somebody may have opened the
-/// file by the time of a look, and not be known yet.
-pub const LATE: Duration = Duration::from_millis(50);
-/// Between a look and the time that is noted for it, whoever looked may have had to wait this
-/// long.
-pub const SLACK: Duration = Duration::from_millis(10);
-
-/// When a change happened, and to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Window {
-    /// It was seen whole then, on the engine's clock.
-    pub whole: Duration,
-    /// The change was there at this time of the wall clock, which file times follow.
-    pub until: FileTime,
-    /// The last change of any kind was at that very moment, and left the file as it was found.
-    pub sharp: bool,
-    /// The inode was seen whole before and still had the path: what differs was done to it, and
-    /// did not come with another.
-    pub own: bool,
-    /// The inode that had the path before; `None` if the change may be older than the watch.
-    pub inode: Option<InodeKey>,
-}
-
-/// Of which kind a change is, as far as it matters for who can have made it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nature {
-    /// Inode flags other than the immutable bit differ.
-    pub flags: bool,
-    /// Nothing but times differ, which a write moves too.
-    pub times: bool,
-    /// Another inode has the path: what differs came with it.
-    pub replaced: bool,
-    /// Another inode was taken out of the path than a look had shown there before. Events do
-    /// not tell what was done to that one; a call that replaced the one before is proof.
-    pub swapped: bool,
-}
-
-/// Who may have made a change.
-#[derive(Debug, Default)]
-pub(super) struct Doers<'a> {
-    /// Each process once, the earliest first.
-    pub(super) actors: Vec<&'a Arc<Actor>>,
-    /// Nobody else can have done it.
-    pub(super) complete: bool,
-}
-
-impl Testimony {
-    /// Who did what makes a change of this `kind` and `nature`, which was seen once in each of
-    /// these windows.
-    ///
-    /// A call that tells the inode, and one by a process that had opened it, are evidence of
-    /// the file. Without any, somebody did it who got the descriptor from a parent; or who had
-    /// it before the watch began: that is proof only of the one process that did the like, and
-    /// only where it was done to this inode at all.
-    ///
-    /// A window in which nobody did anything of the kind shows what was done in another.
-    pub(super) fn doers(&self, kind: Kind, nature: Nature, windows: &[Window]) -> Doers<'_> {
-        let all: Vec<&Witnessed> =
-            self.deeds.iter().filter(|seen| makes(seen.deed.act, kind, nature)).collect();
-        let mut found: Vec<&Witnessed> =
-            windows.iter().flat_map(|window| likeliest(window, &all)).collect();
-        if found.is_empty() && self.complete && windows.iter().all(|window| window.own) {
-            let stranger = |seen: &&&Witnessed| {
-                !seen.deed.told && windows.iter().any(|window| seen.falls_in(window))
-            };
-            found = all.iter().filter(stranger).copied().collect();
-            let by_elimination = self.judge(&found, windows);
-            return if by_elimination.complete { by_elimination } else { Doers::default() };
-        }
-        self.judge(&found, windows)
-    }
-
-    /// Whether all of these windows were heard to the end, so that whoever did what makes a
-    /// change has to be among the deeds: or is still about to return from the system call.
-    pub(super) fn hears(&self, windows: &[Window]) -> bool {
-        let seen = |window: &Window| window.inode.is_some() && !self.unwatched.contains(window);
-        self.complete && windows.iter().all(seen)
-    }
-
-    /// The process with this pid that did anything to it in these times. An event of the same
-    /// time that names the pid means this process.
-    pub(crate) fn by_pid(&self, pid: u32, windows: &[Window]) -> Option<&Arc<Actor>> {
-        let touched = |seen: &&Witnessed| {
-            windows.iter().any(|window| {
-                let Some(inode) = window.inode else { return false };
-                seen.is_of(inode) && seen.falls_in(window)
-            })
+impl Kept {
+    /// What it takes to keep one more.
+    fn size_of(&self, deed: &Deed) -> usize {
+        let known = |other: &Arc<Deed>| Arc::ptr_eq(&other.actor, &deed.actor);
+        let actor = match self.deeds.iter().rev().take(LATELY).any(known) {
+            true => 0,
+            false => deed.actor.size(),
         };
-        let deeds = self.deeds.iter().filter(|seen| seen.deed.actor.pid == pid);
-        let actors: Vec<&Witnessed> = deeds.filter(touched).collect();
-        let actors = distinct(&actors);
-        // Two that had the same pid one after the other are not told apart.
-        (actors.len() == 1).then(|| actors.first().copied()).flatten()
+        let lists = [&deed.of, &deed.just, &deed.inherited].map(Opened::takes);
+        size_of::<Deed>() + actor + lists.iter().sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::attribute::Shelf;
+
+    fn deed(actor: &Arc<Actor>, of: Opened) -> Deed {
+        Deed {
+            act: Act::Flags,
+            told: false,
+            of,
+            just: Opened::default(),
+            inherited: Opened::default(),
+            actor: Arc::clone(actor),
+            began: FileTime::default(),
+            over: Instant::now(),
+            ended: FileTime::default(),
+        }
     }
 
-    /// Who opened it for writing in these times.
-    pub(super) fn writers(&self, windows: &[Window]) -> Doers<'_> {
-        let opened = |seen: &&Witnessed| {
-            seen.deed.act == Act::OpenedForWriting
-                && windows.iter().any(|window| {
-                    window.inode.is_some_and(|inode| seen.is_of(inode))
-                        // Whoever has it mapped writes when it likes.
-                        && seen.over + HELD >= window.whole
-                        && seen.deed.began <= window.until
-                })
+    fn somebody(pid: u32, argument: usize) -> Arc<Actor> {
+        Arc::new(Actor { pid, cmdline: vec!["x".repeat(argument)], ..Actor::default() })
+    }
+
+    fn all(deeds: &Deeds, began: Instant) -> (usize, bool) {
+        let (found, complete) = deeds.within(began, FileTime::default());
+        (found.len(), complete)
+    }
+
+    #[test]
+    fn a_process_that_opened_thousands_of_files_and_goes_on_does_not_fill_the_memory() {
+        let (deeds, mut shelf) = (Deeds::default(), Shelf::default());
+        let (began, actor) = (Instant::now(), somebody(1, 4096));
+        let touched = |n: u32| Touched {
+            file: FileId(n % 10_000),
+            key: InodeKey { dev: 1, ino: u64::from(n) },
         };
-        self.judge(&self.deeds.iter().filter(opened).collect::<Vec<_>>(), windows)
-    }
-
-    fn judge<'a>(&'a self, found: &[&'a Witnessed], windows: &[Window]) -> Doers<'a> {
-        let actors = distinct(found);
-        let recorded = |actor: &Arc<Actor>| actors.iter().any(|known| known.is_same(actor));
-        // That is no conclusion, which somebody unrecorded could upset.
-        let seen = found.iter().all(|seen| seen.deed.told || seen.just_opened_it());
-        let complete = self.hears(windows) && (seen || self.unrecorded.iter().all(recorded));
-        Doers { complete: complete && actors.len() == 1, actors }
-    }
-}
-
-/// Those of `all` that are evidence of the file in this window.
-fn likeliest<'a>(window: &Window, all: &[&'a Witnessed]) -> Vec<&'a Witnessed> {
-    let Some(inode) = window.inode else { return Vec::new() };
-    let pick = |fits: &dyn Fn(&Witnessed) -> bool| -> Vec<&'a Witnessed> {
-        all.iter().copied().filter(|seen| seen.falls_in(window) && fits(seen)).collect()
-    };
-    let mut found = pick(&|seen| seen.is_of(inode));
-    if found.is_empty() && window.own {
-        found = pick(&|seen| seen.is_inherited(inode));
-    }
-    if window.sharp && distinct(&found).len() > 1 {
-        // It was under way at that very moment.
-        let then: Vec<_> =
-            found.iter().copied().filter(|seen| seen.deed.ended >= window.until).collect();
-        if !then.is_empty() {
-            return then;
+        for last in 50..50 + u32::try_from(MOST).unwrap() {
+            let of = shelf.keep((last - 50..last).map(touched).collect());
+            deeds.add(deed(&actor, of));
         }
-    }
-    found
-}
-
-impl Witnessed {
-    /// The deed as it concerns this file; `None` where it does not.
-    #[must_use]
-    pub fn of(file: FileId, deed: Arc<Deed>, over: Duration) -> Option<Self> {
-        let concerns = !deed.told || deed.of.iter().any(|touched| touched.file == file);
-        concerns.then_some(Self { deed, file, over })
+        assert_eq!(all(&deeds, began), (MOST, true), "they share what they have in common");
+        let kept = deeds.kept();
+        assert!(kept.size < ROOM && kept.size == kept.sizes.iter().sum::<usize>());
     }
 
-    fn is_of(&self, inode: InodeKey) -> bool {
-        self.deed.of.contains(&Touched { file: self.file, key: inode })
-    }
-
-    /// It opened the file, and did this at once.
-    fn just_opened_it(&self) -> bool {
-        self.deed.just.iter().any(|touched| touched.file == self.file)
-    }
-
-    fn is_inherited(&self, inode: InodeKey) -> bool {
-        self.deed.inherited.contains(&Touched { file: self.file, key: inode })
-    }
-
-    fn falls_in(&self, window: &Window) -> bool {
-        self.over >= window.whole && self.deed.began <= window.until
-    }
-}
-
-fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {
-    let mut out: Vec<&Arc<Actor>> = Vec::new();
-    for actor in found.iter().map(|seen| &seen.deed.actor) {
-        if !out.iter().any(|known| known.is_same(actor)) {
-            out.push(actor);
-        }
-    }
-    out
-}
-
-fn makes(act: Act, kind: Kind, nature: Nature) -> bool {
-    let arrived = (nature.replaced || nature.swapped) && act == Act::Replaced;
-    match kind {
-        Kind::ImmutableCleared => act == Act::Flags,
-        Kind::ContentChanged => act == Act::Written || arrived,
-        Kind::MetadataChanged => {
-            act == Act::Metadata
-                || arrived
-                || (nature.flags && act == Act::Flags)
-                || (nature.times && act == Act::Written)
-        }
-        Kind::Deleted | Kind::Replaced => {
-            matches!(act, Act::Removed | Act::Moved | Act::Replaced)
-        }
-        Kind::Moved => act == Act::Moved,
-        Kind::Shadowed => act == Act::Covered,
-        _ => false,
+    #[test]
+    fn those_that_have_little_in_common_are_fewer_and_then_it_is_known_that_some_are_missing() {
+        let deeds = Deeds::default();
+        let began = Instant::now();
+        (0..300).for_each(|pid| deeds.add(deed(&somebody(pid, 4096), Opened::default())));
+        assert_eq!(all(&deeds, began), (300, true));
+        (0..9000).for_each(|pid| deeds.add(deed(&somebody(pid, 4096), Opened::default())));
+        let (kept, complete) = all(&deeds, began);
+        assert!((1000..9000).contains(&kept) && !complete, "{kept}");
+        let size = deeds.kept().size;
+        assert!(size <= ROOM && size > ROOM / 2, "{size}");
+        let oldest = deeds.kept().deeds.front().map(|deed| deed.over).unwrap();
+        assert!(
+            all(&deeds, oldest + Duration::from_nanos(1)).1,
+            "of what came later all are there"
+        );
     }
 }

@@ -60,9 +60,11 @@ impl Captures {
     pub fn of_record(&self, doer: &Doer) -> Option<Arc<Actor>> {
         let actor = self.captured_as(doer.pid).filter(|actor| doer.may_be(actor))?;
         // It was given its pid so shortly before the call that nobody else can have had it; or
-        // nobody else has had it up to now.
-        if !doer.began_shortly_after(&actor) {
-            self.captured_and_gone(doer.pid).filter(|same| same.is_same(&actor))?;
+        // nobody else has had it up to now; or the kernel told of nobody else who was given it.
+        let has_it = || self.captured_and_gone(doer.pid).is_some_and(|same| same.is_same(&actor));
+        let told = || self.lineage().is_of_call(doer, actor.start_time);
+        if !doer.began_shortly_after(&actor) && !has_it() && !told() {
+            return None;
         }
         Some(match doer.runs_the_same(&actor) {
             true => actor,

@@ -125,13 +125,27 @@ impl Lineage {
         if doubtful { read } else { join(by_birth, read) }
     }
 
-    /// Those above whoever is found, of whom so many are looked at if they were not yet.
-    fn above(&self, find: impl FnOnce(&Table) -> Option<u64>, looks: usize) -> Option<Vec<Above>> {
+    /// Whether the process of a record is the one that started at this tick: nobody else was given
+    /// its pid before the call.
+    pub(super) fn is_of_call(&self, doer: &Doer, start_time: u64) -> bool {
+        let ticks = [doer.began, doer.began_late()].map(clock::ticks_of_wall);
+        let [Some(early), Some(late)] = ticks else { return false };
+        let Some(line) = self.up_to_date() else { return false };
+        let then = line.table.at(doer.pid, early, late);
+        then.is_some() && then == line.table.born_at(doer.pid, start_time)
+    }
+
+    /// Everything that was told up to now is read; `None` where that takes too long, or nobody
+    /// tells.
+    fn up_to_date(&self) -> Option<MutexGuard<'_, Line>> {
         let mut line = self.line();
         let told = (0..PATIENCE).map(|_| line.catch_up()).find(|pace| *pace != Pace::Behind);
-        if told != Some(Pace::UpToDate) {
-            return None;
-        }
+        (told == Some(Pace::UpToDate)).then_some(line)
+    }
+
+    /// Those above whoever is found, of whom so many are looked at if they were not yet.
+    fn above(&self, find: impl FnOnce(&Table) -> Option<u64>, looks: usize) -> Option<Vec<Above>> {
+        let mut line = self.up_to_date()?;
         let id = find(&line.table)?;
         for _ in 0..looks {
             let Some(next) = line.table.unread_above(id) else { break };

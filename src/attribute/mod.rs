@@ -9,17 +9,21 @@ mod deeds;
 mod doer;
 pub mod held;
 mod lineage;
+mod opened;
 pub mod procfs;
 mod suspects;
+mod testimony;
 pub mod units;
 pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
 pub use captures::{Captures, InodeKey};
 pub use circle::fastest_round;
-pub use deeds::{Act, Deed, Deeds, LATE, Nature, SLACK, Testimony, Touched, Window, Witnessed};
+pub use deeds::{Act, Deed, Deeds, Touched};
 pub use doer::Doer;
 #[cfg(fuzzing)]
 pub use lineage::fuzz;
 pub use lineage::{Lineage, Pace};
+pub use opened::{Opened, Search, Shelf};
 pub use suspects::{Evidence, Named, Suspect, name_culprit};
+pub use testimony::{LATE, Nature, SLACK, Testimony, Window, Witnessed};

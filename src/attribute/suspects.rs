@@ -36,6 +36,15 @@ pub struct Named {
     pub awaited: bool,
 }
 
+impl Named {
+    /// Who gave a command.
+    #[must_use]
+    pub fn in_command(actor: Actor, confidence: Confidence) -> Self {
+        let attribution = Attribution { source: Source::Pidfd, confidence };
+        Self { actor: Some(actor), attribution, ..Self::default() }
+    }
+}
+
 /// What is known of one change beside the suspects.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {

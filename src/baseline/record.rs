@@ -1,12 +1,12 @@
 //! One protected path, as the baseline keeps it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Facts, FileTime, Policy, Stat};
+use crate::judge::{Common, Facts, FileTime, Policy, Stat};
 
 /// Why a path is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct Replica {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Absolute, and without symlinks in its parents.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// What is known to be good.
     pub facts: Facts,
     /// What the owner wants.
@@ -69,7 +69,7 @@ pub struct Record {
     /// directory share them.
     pub parents: Arc<[Parent]>,
     /// The mount point that the file is under.
-    pub mount_point: PathBuf,
+    pub mount_point: Arc<Path>,
     /// What `statx` said when the file was last known to be whole.
     pub seal: Option<Stat>,
     /// The prepared copy.
@@ -79,16 +79,28 @@ pub struct Record {
 }
 
 impl Record {
-    /// The same, with the parents of the record before it where they are equal: files of one
+    /// The same, with what the record before it had in common where that is equal: files of one
     /// directory come one after the other, and there may be many.
     #[must_use]
-    pub fn sharing(self, last: &mut Option<Arc<[Parent]>>) -> Self {
-        match last {
-            Some(known) if **known == *self.parents => Self { parents: Arc::clone(known), ..self },
-            _ => {
-                *last = Some(Arc::clone(&self.parents));
-                self
-            }
-        }
+    pub fn sharing(mut self, last: &mut Option<Alike>) -> Self {
+        let Alike(parents, mount_point, common) = last.get_or_insert_with(|| {
+            let (parents, mount_point) = (self.parents.clone(), self.mount_point.clone());
+            Alike(parents, mount_point, self.facts.common.clone())
+        });
+        share(&mut self.parents, parents);
+        share(&mut self.mount_point, mount_point);
+        share(&mut self.facts.common, common);
+        self
+    }
+}
+
+/// What records of one directory have in common.
+#[derive(Debug)]
+pub struct Alike(Arc<[Parent]>, Arc<Path>, Arc<Common>);
+
+fn share<T: PartialEq + ?Sized>(own: &mut Arc<T>, last: &mut Arc<T>) {
+    match own == last {
+        true => own.clone_from(last),
+        false => last.clone_from(own),
     }
 }

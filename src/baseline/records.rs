@@ -49,13 +49,29 @@ impl Baseline {
         self.select(OWN)
     }
 
+    /// There may be many. What they have in common is kept once; and what is let go soon, the
+    /// prepared copies, comes after what stays, so that the room of one is not between that of
+    /// others and lost to everybody.
     fn select(&self, which: &str) -> Result<Vec<Record>, BaselineError> {
         self.with(|connection| {
-            connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM file WHERE {which} ORDER BY path"))?
-                .query_map([], read)?
-                .scan(None, |last, record| Some(record.map(|record: Record| record.sharing(last))))
-                .collect()
+            let query = format!("SELECT {COLUMNS} FROM file WHERE {which} ORDER BY path");
+            let mut statement = connection.prepare_cached(&query)?;
+            let mut rows = statement.query([])?;
+            let (mut records, mut last) = (Vec::new(), None);
+            let (mut replicas, mut ends) = (String::new(), Vec::new());
+            while let Some(row) = rows.next()? {
+                records.push(read_without_replica(row)?.sharing(&mut last));
+                let text: Option<String> = row.get("replica")?;
+                replicas.push_str(text.as_deref().unwrap_or("null"));
+                ends.push(replicas.len());
+            }
+            let mut begin = 0;
+            for (record, end) in records.iter_mut().zip(ends) {
+                record.replica = serde_json::from_str(&replicas[begin..end])
+                    .map_err(|error| unreadable(format!("replica: {error}")))?;
+                begin = end;
+            }
+            Ok(records)
         })
     }
 
@@ -215,15 +231,19 @@ fn write(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record { replica: read_optional_json(row, "replica")?, ..read_without_replica(row)? })
+}
+
+fn read_without_replica(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
-        path: read_path(row, "path")?,
+        path: read_path(row, "path")?.into(),
         facts: read_facts(row)?,
         policy: read_json(row, "policy")?,
         origin: read_name(row, "origin")?,
         parents: read_json::<Vec<Parent>>(row, "parents")?.into(),
-        mount_point: read_path(row, "mount_point")?,
+        mount_point: read_path(row, "mount_point")?.into(),
         seal: read_optional_json(row, "seal")?,
-        replica: read_optional_json(row, "replica")?,
+        replica: None,
         protected_at: read_name(row, "protected_at")?,
     })
 }
@@ -347,11 +367,11 @@ mod tests {
                 handle: Some((1, vec![1, 2, 3])),
             }]
             .into(),
-            mount_point: path.clone(),
+            mount_point: path.as_path().into(),
             seal: None,
             replica: Some(Replica { path: path.clone(), ino: 3, size: 4, ctime: mtime }),
             protected_at: "2026-11-21T10:00:00.000000001Z".parse().unwrap(),
-            path,
+            path: path.into(),
         }
     }
 

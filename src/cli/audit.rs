@@ -180,7 +180,7 @@ impl Audit {
         let needed: BTreeMap<Digest, &Path> = records
             .iter()
             .filter(|record| record.policy.restore)
-            .filter_map(|record| Some((record.facts.sha256?, record.path.as_path())))
+            .filter_map(|record| Some((record.facts.sha256?, &*record.path)))
             .collect();
         if needed.is_empty() {
             return Ok(());

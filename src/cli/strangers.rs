@@ -19,7 +19,7 @@ pub(super) fn find(
     let directories: Vec<&Path> = records
         .iter()
         .filter(|record| record.facts.kind == FileKind::Directory)
-        .map(|record| record.path.as_path())
+        .map(|record| &*record.path)
         .collect();
     if directories.is_empty() {
         return Ok(Default::default());
@@ -28,7 +28,7 @@ pub(super) fn find(
     let all = Baseline::open_read_only(&config.daemon.state)?.all()?;
     let known: BTreeSet<&Path> = all
         .iter()
-        .flat_map(|one| [Some(one.path.as_path()), one.replica.as_ref().map(|r| r.path.as_path())])
+        .flat_map(|one| [Some(&*one.path), one.replica.as_ref().map(|r| r.path.as_path())])
         .flatten()
         .collect();
     let state = config.daemon.state.canonicalize().unwrap_or(config.daemon.state.clone());

@@ -51,12 +51,12 @@ impl Room {
         let vault = Vault::open(&self.config.daemon.state).unwrap();
         let facts = snapshot::take_into(path, &vault, &|_| ()).unwrap();
         let record = Record {
-            path: path.to_owned(),
+            path: path.into(),
             facts,
             policy: Policy { immutable: false, ..Policy::default() },
             origin: Origin::Command,
             parents: [].into(),
-            mount_point: PathBuf::from("/"),
+            mount_point: Path::new("/").into(),
             seal: None,
             replica: None,
             protected_at: jiff::Timestamp::UNIX_EPOCH,

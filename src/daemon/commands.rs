@@ -14,6 +14,7 @@ use super::guard::Guard;
 use super::guard::strangers;
 use super::scribe::{Afterwards, Note};
 use super::workers::{Reading, Taken};
+use crate::attribute::Named;
 use crate::baseline::Origin;
 use crate::config::{canonical_path, resolve_path};
 use crate::engine::Input;
@@ -29,6 +30,8 @@ pub struct Asker {
     open: Mutex<Option<Open>>,
     /// How far it is.
     pub gauge: Arc<Gauge>,
+    /// Which process asked.
+    by: Named,
 }
 
 /// The answers so far, the strangers that are told of with them, and where they go.
@@ -42,11 +45,12 @@ struct Open {
 impl Asker {
     /// An asker that waits for `count` answers.
     #[must_use]
-    pub fn new(reply: Reply, count: usize) -> Arc<Self> {
+    pub fn new(mut reply: Reply, count: usize) -> Arc<Self> {
+        let by = std::mem::take(&mut *reply.by);
         let gauge = Arc::clone(&reply.gauge);
         gauge.set_paths(count);
         let open = Open { reply, answers: vec![None; count], strangers: Vec::new() };
-        Arc::new(Self { open: Mutex::new(Some(open)), gauge })
+        Arc::new(Self { open: Mutex::new(Some(open)), gauge, by })
     }
 
     /// Has these strangers told of with the answers.
@@ -134,7 +138,7 @@ impl Guard {
                 let job = Reading::Take { path, policy, origin, accepted, asker, index };
                 return self.reader.push(job);
             }
-            Job::Release(file, why) => self.release(file, why),
+            Job::Release(file, why) => self.release(file, why, &asker.by),
             Job::Restore(file) => self.restore(file),
             Job::Evict(file, name) => {
                 self.feed(Input::Stranger { file, name });
@@ -259,7 +263,7 @@ impl Guard {
             self.forget(file);
         }
         self.scribe.tell(Note::Protect(Box::new(record.clone())));
-        let event = protect::taken_event(&path, before.is_some(), &accepted);
+        let event = protect::taken_event(&path, before.is_some(), &accepted).asked_by(&asker.by);
         self.scribe.tell(Note::Event(Box::new(event)));
         let message = protect::taken_message(&record, before.is_some());
         self.guard(record);
@@ -277,7 +281,7 @@ impl Guard {
 
     /// Stops protecting a file, which stays as it is but for the immutable bit. Where that cannot
     /// be cleared, it stays protected.
-    pub(super) fn release(&mut self, file: FileId, why: &str) -> (bool, String) {
+    pub(super) fn release(&mut self, file: FileId, why: &str, by: &Named) -> (bool, String) {
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
         let (path, origin) = (ward.patient.path.clone(), ward.origin);
         if ward.patient.facts.keeps_immutable()
@@ -291,8 +295,8 @@ impl Guard {
             self.look_for_own(false);
         }
         self.scribe.tell(Note::Release(path.to_path_buf()));
-        let event =
-            Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(&path).noting(why);
+        let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
+        let event = event.about(&path).noting(why).asked_by(by);
         self.scribe.tell(Note::Event(Box::new(event)));
         (true, acceptance::released(why, origin))
     }

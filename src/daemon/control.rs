@@ -8,6 +8,7 @@
 //! Who is asking is known from the kernel (`SO_PEERCRED`), not from the request. Root may do
 //! everything; members of the group `steadfast` may read; nobody else gets an answer.
 
+mod caller;
 #[cfg(fuzzing)]
 mod fuzz;
 mod lines;
@@ -33,6 +34,7 @@ pub use self::fuzz::fuzz;
 use self::socket::Socket;
 use super::api;
 use super::health::Health;
+use crate::attribute::Named;
 
 /// Has the status brought up to date unless it was lately, within this time. It must not block
 /// for long: a guard that is busy has said not long ago how things are.
@@ -51,6 +53,8 @@ pub struct Reply {
     report: oneshot::Sender<api::Report>,
     /// How far it is, for whoever waits.
     pub gauge: Arc<api::Gauge>,
+    /// Which process waits for it.
+    pub by: Box<Named>,
 }
 
 impl Reply {

@@ -9,6 +9,7 @@ pub(super) mod lister;
 pub(super) mod look;
 pub(super) mod perform;
 pub(super) mod queue;
+pub(super) mod stage;
 pub mod strangers;
 pub(super) mod turn;
 pub(super) mod ward;
@@ -42,6 +43,7 @@ use herd::Herd;
 use life::Life;
 use lister::Lister;
 use queue::Queue;
+use stage::Line;
 use ward::Ward;
 use witness::Questions;
 
@@ -78,6 +80,7 @@ pub struct Guard {
     pub(super) began: Instant,
     pub(super) queue: Queue,
     pub(super) lister: Lister,
+    pub(super) line: Line,
     /// Observations that were read and not acted on yet.
     pub(super) pending: Vec<Observation>,
     pub(super) lost: bool,
@@ -186,7 +189,7 @@ impl Guard {
     pub(super) fn records(&self) -> Vec<Record> {
         let ours = |ward: &Ward| !self.canaries.is_theirs(&ward.patient.path);
         let record = |(file, ward): (FileId, &Ward)| {
-            let seal = ward.patient.seal.as_deref().copied().filter(|_| self.is_as_sealed(file));
+            let seal = ward.patient.sealed().filter(|_| self.is_as_sealed(file));
             Record { seal, ..ward.record() }
         };
         self.wards().filter(|(_, ward)| ours(ward)).map(record).collect()
@@ -237,7 +240,7 @@ impl Guard {
         // It is noted with the file.
         self.is_held(file);
         if let Some(ward) = self.wards.get(&file) {
-            let dev = ward.patient.seal.as_ref().map(|seal| seal.dev);
+            let dev = ward.patient.sealed().map(|seal| seal.dev);
             self.sweep.add(file, dev, ward.may_rest());
         }
         self.stage(file);
@@ -292,12 +295,10 @@ impl Guard {
 
     /// The file is to be read from the start: its filesystem went and came back.
     pub(super) fn begin_again(&mut self, file: FileId) {
-        self.feed(Input::Unwatch { file });
         self.watch(file);
-        let whole_at = Timestamp::now();
         let Some(ward) = self.wards.get_mut(&file) else { return };
         ward.patient.seal = None;
-        self.begin_with(file, whole_at, Past::Unknown);
+        self.feed(Input::Anew { file });
     }
 
     /// Counts what went wrong with the daemon itself, and puts it on record.

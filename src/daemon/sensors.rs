@@ -128,8 +128,8 @@ impl Sensors {
             self.ask_openers(patient, kind);
         }
         self.expect(file, &patient.path);
-        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, &patient.seal) {
-            audit.had(file, InodeKey::of(seal));
+        if let (true, Ok(audit), Some(seal)) = (self.has_past(), &self.audit, patient.sealed()) {
+            audit.had(file, InodeKey::of(&seal));
         }
         lacks
     }

@@ -42,6 +42,15 @@ pub(super) fn configuration(refused: Option<String>) -> SensorStatus {
     line("configuration", refused)
 }
 
+/// Whether everything protected can be looked at, as a line of `status`.
+pub(super) fn filesystems<'a>(mut unguarded: impl Iterator<Item = &'a str>) -> SensorStatus {
+    let first = unguarded.next().map(|first| match unguarded.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more)"),
+    });
+    line("filesystems", first)
+}
+
 /// The self-test as a line of `status`.
 pub(super) fn selftest(trouble: Option<String>) -> SensorStatus {
     line("selftest", trouble)

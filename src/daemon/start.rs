@@ -26,6 +26,7 @@ use super::guard::herd::Herd;
 use super::guard::life::Life;
 use super::guard::lister::Lister;
 use super::guard::queue::Queue;
+use super::guard::stage::Line;
 use super::guard::witness::Questions;
 use super::health::Health;
 use super::own::Own;
@@ -179,8 +180,10 @@ pub fn run(config: &Config, options: RunOptions) -> Result<(), RunError> {
     for note in left_over {
         guard.scribe.tell(note);
     }
-    guard.guard_all(plan.records);
-    guard.watch_own(own);
+    let knew_own = !own.is_empty();
+    let own = guard.known_own(own, &plan.records);
+    guard.guard_all(plan.records.into_iter().chain(own));
+    guard.look_for_own(knew_own);
     guard.sensors.scan();
     guard.sensors.let_go();
     guard.see_all_whole();
@@ -246,6 +249,7 @@ fn assemble(
         began: Instant::now(),
         queue: Queue::new(),
         lister: Lister::new(),
+        line: Line::default(),
         pending: Vec::new(),
         lost: false,
         loss_told: HashMap::new(),
@@ -297,19 +301,17 @@ fn finish(mut guard: Guard, control: Control) {
     guard.scribe.tell(Note::Records(guard.records()));
     guard.beat();
     let starts_again = guard.hand_over();
-    let Guard { stager, reader, scribe, health, .. } = guard;
+    let Guard { stager, reader, scribe, health, life, .. } = guard;
     let deadline = Instant::now() + WORKERS;
-    if ![reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended) {
+    let ended = [reader.end(deadline), stager.end(deadline)].into_iter().all(|ended| ended);
+    if !ended {
         tracing::warn!(
             "a worker did not come to an end; what it left is cleared at the next start"
         );
         health.counts.failure(Failure::UnfinishedAtStop);
     }
-    let mut stopped = Event::new(Timestamp::now(), Kind::Stopped, Severity::Info);
-    if starts_again {
-        stopped.note = Some("to start again: what happens until then is queued".to_owned());
-    }
-    scribe.tell(Note::Event(Box::new(stopped)));
+    let finished = ended && !life.is_unfinished();
+    scribe.tell(Note::Event(Box::new(stopped(finished, starts_again))));
     if !scribe.flush(PATIENCE) {
         tracing::error!("not everything could be written before the end");
     }
@@ -341,6 +343,19 @@ fn started(count: usize, lived: Option<Timestamp>) -> Event {
         note.push_str(&format!("; the run before ended suddenly, after {lived:.3}"));
     }
     Event::new(Timestamp::now(), Kind::Started, Severity::Info).noting(note)
+}
+
+/// The last line of a run. Of one that left nothing `finished` the next start does not believe
+/// that it told of all that it did.
+fn stopped(finished: bool, starts_again: bool) -> Event {
+    let severity = if finished { Severity::Info } else { Severity::Warning };
+    let mut event = Event::new(Timestamp::now(), Kind::Stopped, severity);
+    event.note = match (finished, starts_again) {
+        (true, false) => None,
+        (true, true) => Some("to start again: what happens until then is queued".to_owned()),
+        (false, _) => Some("something was still under way: the next start tells of it".to_owned()),
+    };
+    event
 }
 
 /// Until when the run before is known to have lived, where it ended suddenly. This one begins.

@@ -31,7 +31,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
             Vec::new()
         }
     };
-    let mut paths: Vec<PathBuf> = records.iter().map(|record| record.path.clone()).collect();
+    let mut paths: Vec<PathBuf> = records.iter().map(|record| record.path.to_path_buf()).collect();
     paths.extend(resolution.files.into_iter().map(|(path, _)| path));
     paths.sort();
     paths.dedup();

@@ -45,6 +45,8 @@ pub(super) struct Draft {
     pub(super) replaced: bool,
     /// It was read of another inode than the last look had shown.
     pub(super) swapped: bool,
+    /// It was done to what had been left in the place of the file, which is not watched so well.
+    pub(super) afterwards: bool,
 }
 
 /// A change was before this run, and events told of it that waited.
@@ -75,6 +77,7 @@ impl Draft {
             windows: vec![window],
             replaced: false,
             swapped: false,
+            afterwards: false,
         }
     }
 
@@ -109,7 +112,7 @@ impl Draft {
         if self.windows.contains(&more) {
             return;
         }
-        if self.windows.len() < MOST_WINDOWS {
+        if !self.is_full() {
             return self.windows.push(more);
         }
         match self.windows.iter_mut().find(|window| window.inode == more.inode) {
@@ -124,6 +127,11 @@ impl Draft {
                 self.windows.push(Window::default());
             }
         }
+    }
+
+    /// Whether it was seen so often that one more time cannot be told apart.
+    pub(super) fn is_full(&self) -> bool {
+        self.windows.len() >= MOST_WINDOWS
     }
 
     pub(super) fn tells_digest(&self) -> bool {

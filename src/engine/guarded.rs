@@ -13,7 +13,7 @@ use super::draft::Bygone;
 use super::under_way::UnderWay;
 use super::{Action, Moment, Sight};
 use crate::attribute::{InodeKey, LATE, SLACK, Window};
-use crate::judge::{Facts, FileKind, FileTime, Policy, Stat, Unexpected, looks_whole};
+use crate::judge::{Facts, FileKind, FileTime, Policy, Seal, Stat, Unexpected, looks_whole};
 use crate::record::{Kind, Span};
 use crate::sense::FileId;
 
@@ -27,7 +27,7 @@ pub struct Protected {
     /// What the owner wants.
     pub policy: Policy,
     /// What a look said when it was last known to be whole; `None` to have it read first.
-    pub seal: Option<Arc<Stat>>,
+    pub seal: Option<Stat>,
     /// When that was.
     pub whole_at: Timestamp,
 }
@@ -45,7 +45,7 @@ pub(super) struct Good {
 #[derive(Debug)]
 pub(super) struct Guarded {
     pub(super) protected: Good,
-    pub(super) seal: Option<Arc<Stat>>,
+    seal: Option<Seal>,
     /// Who opened it before this moment did no harm through that, as far as is known.
     pub(super) whole_before: Mono,
     pub(super) whole_before_wall: Wall,
@@ -77,7 +77,7 @@ impl Guarded {
     pub(super) fn new(protected: Protected, now: Moment) -> Self {
         let Protected { path, facts, policy, seal, whole_at } = protected;
         Self {
-            seal,
+            seal: seal.map(|seal| Seal::of(seal, &facts)),
             whole_before: now.mono.into(),
             seen_whole: None,
             whole_before_wall: whole_at.into(),
@@ -93,12 +93,29 @@ impl Guarded {
         }
     }
 
+    /// What a look said when it was last known to be whole, or was put right.
+    pub(super) fn sealed(&self) -> Option<Stat> {
+        self.seal.as_ref().map(|seal| seal.stat(&self.protected.facts))
+    }
+
+    /// Holds later looks against this state.
+    pub(super) fn set_seal(&mut self, stat: Stat) {
+        self.seal = Some(Seal::of(stat, &self.protected.facts));
+    }
+
+    /// Whatever is there is to be read first.
+    pub(super) fn unseal(&mut self) {
+        self.seal = None;
+        self.unread = self.is_file();
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
-        !self.busy
-            && self.verifying.is_none()
-            && self.failing.is_none()
-            && !self.written
-            && !self.unread
+        self.verifying.is_none() && self.is_quiet_but_for_reading()
+    }
+
+    /// Whether nothing is under way but that its content may be read.
+    pub(super) fn is_quiet_but_for_reading(&self) -> bool {
+        !self.busy && self.failing.is_none() && !self.written && !self.unread
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -144,14 +161,21 @@ impl Guarded {
 
     /// When the change happened that a look has just shown.
     pub(super) fn window(&self, now: Moment, seen: &Sight) -> Window {
-        let inode = self.seal.as_deref().map(InodeKey::of);
+        if let Some(left) = &self.left {
+            // What audit knows is told of the inode that belongs there. Whatever is there instead
+            // it has not recorded.
+            let (whole, until) = (left.seen.saturating_sub(SLACK), now.file_time());
+            return Window { whole, until, ..Window::default() };
+        }
+        let seal = self.sealed();
+        let inode = seal.as_ref().map(InodeKey::of);
         let same = matches!(seen, Sight::Present(stat) if Some(InodeKey::of(stat)) == inode);
         let changed = self.changed(seen).filter(|_| same);
         let (until, sharp) = changed.map_or((now.file_time(), false), |changed| (changed, true));
         let inode = self.seen_whole.and(inode);
         let whole = self.seen_whole.map_or(Duration::ZERO, Mono::get).saturating_sub(SLACK);
         let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
-        let own = same && self.seal.as_deref().is_some_and(had_been);
+        let own = same && seal.as_ref().is_some_and(had_been);
         Window { whole, until, sharp, own, inode }
     }
 
@@ -161,7 +185,7 @@ impl Guarded {
     pub(super) fn changed(&self, seen: &Sight) -> Option<FileTime> {
         let Sight::Present(stat) = seen else { return None };
         let of = |stat: &Stat| (InodeKey::of(stat), stat.ctime);
-        let before = self.seal.as_deref().map(of);
+        let before = self.sealed().as_ref().map(of);
         (before != Some(of(stat))).then_some(stat.ctime)
     }
 
@@ -209,6 +233,9 @@ impl Guarded {
         self.owes_nothing();
         if self.tolerated.is_none() {
             self.whole_before_wall = now.wall.into();
+            if let Some(under_way) = &mut self.under_way {
+                under_way.left = None;
+            }
         }
         if let Some(under_way) = &mut self.under_way {
             under_way.recalled = None;
@@ -243,9 +270,12 @@ impl Guarded {
 
     /// Whether this is the state that differs, was reported, and is left as it is. Then what
     /// events told until now is told.
-    pub(super) fn tolerates(&mut self, sight: &Sight) -> bool {
+    pub(super) fn tolerates(&mut self, now: Moment, sight: &Sight) -> bool {
         let tolerated = self.tolerated.as_deref() == Some(sight);
         if tolerated {
+            if let Some(left) = &mut self.left {
+                left.seen = now.mono;
+            }
             self.written = false;
             self.unread = false;
             if !self.unread_but_tolerated {
@@ -278,13 +308,13 @@ impl Guarded {
     /// Whether this is not the inode of the seal. Directories are not told apart by inode.
     pub(super) fn is_another(&self, stat: &Stat) -> bool {
         self.protected.facts.kind != FileKind::Directory
-            && self.seal.as_ref().is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
+            && self.sealed().is_some_and(|seal| (seal.dev, seal.ino) != (stat.dev, stat.ino))
     }
 
     /// Holds later looks against this state. Its content is still to be read.
-    pub(super) fn seal_unread(&mut self, stat: Stat) -> Arc<Stat> {
+    pub(super) fn seal_unread(&mut self, stat: Stat) {
         self.unread = self.is_file();
-        Arc::clone(self.seal.insert(Arc::new(stat)))
+        self.set_seal(stat);
     }
 
     /// Has the content read. A write seen after this moment leads to another reading.

@@ -6,9 +6,10 @@ use super::draft::Draft;
 use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
+use super::under_way::Left;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::attribute::{InodeKey, Window};
-use crate::judge::{Difference, FileKind, Stat, differences, looks_whole};
+use crate::judge::{Difference, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
 use crate::sense::{FileId, Hint};
 
@@ -33,12 +34,12 @@ impl Engine {
         let drift = Drift { now, file, id: id.clone(), seen: *seen, cure };
         let Some(guarded) = self.files.get_mut(&file) else { return };
         if guarded.permitted(cure).is_some() {
-            guarded.treat(file, id, Sight::Present(*seen), cure, out);
+            guarded.treat(now, file, id, Sight::Present(*seen), cure, out);
             self.drift = Some(drift);
         } else {
             self.work_out(drift.clone());
             if let Some(guarded) = self.files.get_mut(&file) {
-                guarded.treat(file, id, Sight::Present(*seen), cure, out);
+                guarded.treat(now, file, id, Sight::Present(*seen), cure, out);
             }
         }
     }
@@ -49,10 +50,9 @@ impl Engine {
         let Some(guarded) = self.files.get(&file) else { return };
         let good = &guarded.protected.facts;
         let mut found = differences(good, &good.overlaid(&seen), &guarded.protected.policy);
-        let other = guarded.seal.as_ref().is_some_and(|s| (s.dev, s.ino) != (seen.dev, seen.ino));
-        if other && good.kind != FileKind::Directory {
+        if guarded.is_another(&seen) {
             found.retain(|d| d.kind != Kind::Replaced);
-            found.insert(0, inode_differs(guarded.seal.as_ref().map(|seal| seal.ino), seen.ino));
+            found.insert(0, inode_differs(guarded.sealed().map(|seal| seal.ino), seen.ino));
         } else if cure == Cure::Replace && found.iter().all(|d| d.kind != Kind::ContentChanged) {
             // A write was seen, and the modification time moved: same length, other bytes.
             found
@@ -60,7 +60,7 @@ impl Engine {
                 .filter(|d| d.kind == Kind::MetadataChanged)
                 .for_each(|d| d.kind = Kind::ContentChanged);
         }
-        self.note(now, file, id, &Sight::Present(seen), found);
+        self.note(now, file, id, &Sight::Present(seen), found, cure);
     }
 
     /// The path does not lead to the file, or to anything.
@@ -78,15 +78,7 @@ impl Engine {
             Sight::Missing => (gone, Cure::Replace),
             Sight::ParentMissing => (gone, Cure::PutBackParents),
             Sight::Covered => (Kind::Shadowed, Cure::Unmount),
-            Sight::Away { mount_point } => {
-                let where_ = crate::text::escape_path(mount_point);
-                let why = format!(
-                    "the filesystem at {where_} is not mounted; it is guarded again once it is"
-                );
-                return self.unwatchable(now, file, why, out);
-            }
-            Sight::Unreadable(why) => return self.unwatchable(now, file, why.clone(), out),
-            Sight::Present(_) => return,
+            Sight::Present(_) | Sight::Away { .. } | Sight::Unreadable(_) => return,
         };
         let found =
             vec![Difference { kind, before: Default::default(), after: Default::default() }];
@@ -103,9 +95,9 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let id = self.next_incident_id(now.wall);
-        self.note(now, file, id.clone(), &seen, found);
+        self.note(now, file, id.clone(), &seen, found, cure);
         if let Some(guarded) = self.files.get_mut(&file) {
-            guarded.treat(file, id, seen, cure, out);
+            guarded.treat(now, file, id, seen, cure, out);
         }
     }
 
@@ -117,6 +109,7 @@ impl Engine {
         id: String,
         seen: &Sight,
         found: Vec<Difference>,
+        cure: Cure,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let learned = guarded.learned.unwrap_or(now.mono);
@@ -129,10 +122,15 @@ impl Engine {
         window.sharp &= found.len() == 1;
         let read = Window { whole: window.whole.min(guarded.whole_before.get()), ..window };
         let (bygone, changed) = (guarded.bygone(now, seen), guarded.changed(seen));
+        let differing = found.clone();
+        let (stays, afterwards) = (guarded.permitted(cure).is_none(), guarded.left.is_some());
+        let found = if stays { guarded.since_left(found) } else { found };
         let differs = !found.is_empty();
         let found: Vec<_> = found.into_iter().filter(|one| guarded.is_news(one)).collect();
-        let (told, seal, whole) =
-            (guarded.told, guarded.seal.clone(), guarded.whole_before_wall.get());
+        // The mount table tells of what is mounted over it in this run.
+        let shadowed = found.iter().any(|difference| difference.kind == Kind::Shadowed);
+        let told = guarded.told || (shadowed && guarded.seen_whole.is_some());
+        let (seal, whole) = (guarded.sealed(), guarded.whole_before_wall.get());
         let incident =
             guarded.incident.get_or_insert_with(|| Box::new(Incident::new(id, now, learned)));
         if incident.unasked().next().is_none() {
@@ -141,6 +139,8 @@ impl Engine {
             incident.changed = changed;
             incident.inode = seal.map(|seal| (seal.dev, seal.ino));
         }
+        incident.differing = differing;
+        incident.afterwards = afterwards;
         // What another look adds came with the same inode.
         let replaced = replaced || incident.said.contains(&(round, Kind::Replaced));
         incident.window = read;
@@ -153,7 +153,7 @@ impl Engine {
         for difference in found {
             let window = if difference.takes_reading() { read } else { window };
             let draft = Draft::of(now, round, window, difference);
-            incident.draft(Draft { replaced, bygone, ..draft });
+            incident.draft(Draft { replaced, bygone, afterwards, ..draft });
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
@@ -189,7 +189,7 @@ impl Engine {
             .incident
             .as_ref()
             .map_or(Duration::ZERO, |i| now.mono.saturating_sub(i.learned));
-        let had = guarded.seal.as_deref().filter(|_| taken_out).map(InodeKey::of);
+        let had = guarded.sealed().filter(|_| taken_out).as_ref().map(InodeKey::of);
         if let Some(incident) = guarded.incident.as_mut().filter(|_| !missed) {
             incident.respond(Response {
                 action: healed.action.to_owned(),
@@ -319,14 +319,17 @@ pub(super) struct Drift {
 impl Guarded {
     /// Has the file put right, as far as its owner wants that. `id` names the incident unless
     /// one is open.
-    fn treat(&mut self, file: FileId, id: String, seen: Sight, cure: Cure, out: &mut Vec<Action>) {
+    fn treat(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        id: String,
+        seen: Sight,
+        cure: Cure,
+        out: &mut Vec<Action>,
+    ) {
         let Some(permitted) = self.permitted(cure) else {
-            self.tolerated = Some(Box::new(seen));
-            if cure != Cure::Replace && self.is_file() {
-                self.unread_but_tolerated = true;
-                self.start_verify(file, out);
-            }
-            return;
+            return self.leave(now, file, seen, out);
         };
         self.busy = true;
         self.written = false;
@@ -337,6 +340,35 @@ impl Guarded {
             incident: open.map_or(id, |incident| incident.id.clone()),
             keep_evidence: open.is_none_or(Incident::keeps_evidence),
         });
+    }
+}
+
+impl Guarded {
+    /// It stays as it is. What is done to it from now on is another matter.
+    fn leave(&mut self, now: Moment, file: FileId, seen: Sight, out: &mut Vec<Action>) {
+        let is_there = matches!(seen, Sight::Present(_));
+        if matches!(&seen, Sight::Present(stat) if self.is_another(stat)) {
+            out.push(Action::Watch { file });
+            // It may have been changed again meanwhile.
+            out.push(Action::Look { file });
+        }
+        self.tolerated = Some(Box::new(seen));
+        let differs = self.incident.as_mut().map(|i| std::mem::take(&mut i.differing));
+        let differs = differs.unwrap_or_default();
+        let told = differs.iter().any(|difference| difference.kind == Kind::ContentChanged);
+        self.left = Some(Box::new(Left { seen: now.mono, differs }));
+        self.round = self.round.saturating_add(1);
+        if is_there && self.is_file() && !told {
+            self.unread_but_tolerated = true;
+            self.start_verify(file, out);
+        }
+    }
+
+    /// What of this was not like that already when the file was left.
+    fn since_left(&self, mut found: Vec<Difference>) -> Vec<Difference> {
+        let known = |one: &Difference| self.left.as_ref().is_some_and(|l| l.differs.contains(one));
+        found.retain(|difference| !known(difference));
+        found
     }
 }
 

@@ -1,6 +1,8 @@
 //! What happened to a file lately: how often it was healed, what was told of it, what a cure left.
 
 use std::collections::{HashSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::guarded::Guarded;
@@ -32,8 +34,8 @@ pub(super) struct History {
     pub(super) persisting: Option<(Vec<Difference>, u32)>,
     /// How often in a row it was gone when it was to be read.
     gone: u32,
-    /// Why it cannot be watched at the moment, once said.
-    pub(super) away: Option<String>,
+    /// Where it is that cannot be looked at, once said.
+    pub(super) away: Option<Arc<Path>>,
     /// Strangers in a protected directory that were reported, and are there or on their way out.
     pub(super) strangers: HashSet<Vec<u8>>,
     /// When it was healed lately.
@@ -69,11 +71,9 @@ impl Guarded {
         *gone <= MOST_GONE
     }
 
-    /// It can be watched.
-    pub(super) fn is_back(&mut self) {
-        if let Some(history) = &mut self.history {
-            history.away = None;
-        }
+    /// It can be looked at; where that could not be before.
+    pub(super) fn returns(&mut self) -> Option<Arc<Path>> {
+        self.under_way.as_mut()?.history.as_mut()?.away.take()
     }
 
     pub(super) fn is_away(&self) -> bool {

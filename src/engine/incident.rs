@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use super::Moment;
 use super::draft::{Bygone, Draft};
 use super::failing::Telling;
+use super::outgoing::Outgoing;
 use crate::attribute::{InodeKey, Named, Suspect, Window};
-use crate::judge::FileTime;
+use crate::judge::{Difference, FileTime};
 use crate::record::{Event, Kind, Response};
 use crate::text::escape_path;
 
@@ -72,6 +73,10 @@ pub(super) struct Incident {
     /// Evidence that is still being read, the oldest first.
     awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
+    /// All that differed when it was last found different.
+    pub(super) differing: Vec<Difference>,
+    /// That was done to what had been left in the place of the file.
+    pub(super) afterwards: bool,
     /// Not recorded yet either.
     pub(super) newcomers: Vec<Newcomer>,
     /// What was done about the drafts.
@@ -81,6 +86,9 @@ pub(super) struct Incident {
     /// A cure was carried out that only another look can tell the success of.
     pub(super) unproven: bool,
     pub(super) events: Vec<Event>,
+    /// The message about it, and of how many events it tells.
+    pub(super) outgoing: Option<Outgoing>,
+    pub(super) mailed: usize,
     /// Heals so far.
     pub(super) heals: u32,
     pub(super) evidence: u32,
@@ -97,6 +105,9 @@ pub(super) const MOST_EVIDENCE: u32 = 8;
 const LONGEST_READING: Duration = Duration::from_secs(60);
 /// So many rounds back it is known what was said.
 const ROUNDS_KNOWN: u32 = 64;
+/// What was seen more often than one draft can tell apart is in several, but not in more than
+/// this: nobody can be named for what comes after that.
+const MOST_FULL: usize = 16;
 /// A message tells of this many events one by one.
 const MOST_EVENTS: usize = 64;
 
@@ -117,11 +128,15 @@ impl Incident {
             named: Vec::new(),
             awaited: VecDeque::new(),
             drafts: Vec::new(),
+            differing: Vec::new(),
+            afterwards: false,
             newcomers: Vec::new(),
             responses: Vec::new(),
             cured: None,
             unproven: false,
             events: Vec::new(),
+            outgoing: None,
+            mailed: 0,
             heals: 0,
             evidence: 0,
             contested: false,
@@ -142,7 +157,9 @@ impl Incident {
             self.digests.push(draft.round);
         }
         let same = |known: &Draft| known.asked.is_none() && known.kind == draft.kind;
-        match self.drafts.iter_mut().find(|known| same(known)) {
+        let full = self.drafts.iter().filter(|known| same(known) && known.is_full()).count();
+        let takes = |known: &Draft| same(known) && (full >= MOST_FULL || !known.is_full());
+        match self.drafts.iter_mut().rfind(|known| takes(known)) {
             Some(known) => {
                 for (name, value) in draft.before {
                     known.before.entry(name).or_insert(value);
@@ -151,6 +168,7 @@ impl Incident {
                 known.replaced &= draft.replaced;
                 known.bygone = known.bygone.or(draft.bygone);
                 known.swapped |= draft.swapped;
+                known.afterwards |= draft.afterwards;
                 for window in draft.windows {
                     known.add(window);
                 }
@@ -195,6 +213,13 @@ impl Incident {
             |old: &Response| (&old.action, &old.outcome) == (&response.action, &response.outcome);
         self.responses.retain(|old| !same(old));
         self.responses.push(response);
+    }
+
+    /// An event came: a look was quicker than it. No event of this run tells of what may have been
+    /// changed before.
+    pub(super) fn was_announced(&mut self) {
+        let since = |window: &Window| window.inode.is_some();
+        self.drafts.retain(|d| d.kind != Kind::DriftFound || !d.windows.iter().all(since));
     }
 
     /// What was taken for deleted was found, and had been renamed to there.

@@ -136,6 +136,12 @@ pub enum Input {
         /// Its number.
         file: FileId,
     },
+    /// What has the path may be another file than before: its filesystem went and came back, or a
+    /// person had it put there.
+    Anew {
+        /// Its number.
+        file: FileId,
+    },
     /// The owner wants something else for it. The immutable bit is not part of that: it changes
     /// what is good.
     Policy {
@@ -267,7 +273,12 @@ pub enum Action {
         /// Which file.
         file: FileId,
         /// The state.
-        stat: Arc<Stat>,
+        stat: Box<Stat>,
+    },
+    /// Watch what has the path now, which is another inode and stays.
+    Watch {
+        /// Which file.
+        file: FileId,
     },
     /// Does this name exist in the protected directory?
     CheckStranger {

@@ -11,6 +11,7 @@
 //! - Every drift is part of an incident, every incident is recorded, and one that cannot be
 //!   healed is tried again until it can.
 
+mod away;
 mod brief;
 mod draft;
 mod failing;
@@ -20,8 +21,10 @@ mod history;
 mod incident;
 mod io;
 mod newcomer;
+mod outgoing;
 mod reading;
 mod report;
+mod roster;
 mod seen;
 mod timers;
 mod under_way;
@@ -39,7 +42,9 @@ use crate::sense::{FileId, FileMap, Hint, Observation, Sensor};
 pub use guarded::Protected;
 pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight, Unread};
 
-use brief::Mono;
+pub(crate) use outgoing::later;
+
+use away::Unseen;
 use guarded::Guarded;
 use heal::Drift;
 use heal::EVIDENCE_GRACE;
@@ -53,6 +58,7 @@ pub struct Engine {
     by_path: HashTable<FileId>,
     random: RandomState,
     timers: Timers,
+    unseen: Unseen,
     last_incident: Timestamp,
     /// A heal was ordered, and what was wrong is still to be worked out.
     drift: Option<Drift>,
@@ -65,6 +71,7 @@ impl Default for Engine {
             by_path: HashTable::new(),
             random: RandomState::new(),
             timers: Timers::default(),
+            unseen: Unseen::default(),
             last_incident: Timestamp::UNIX_EPOCH,
             drift: None,
         }
@@ -82,6 +89,7 @@ impl Engine {
                 self.watch(now, file, *protected, past, out);
             }
             Input::Unwatch { file } => self.unwatch(file),
+            Input::Anew { file } => self.anew(file, out),
             Input::Policy { file, policy } => {
                 if let Some(guarded) = self.files.get_mut(&file) {
                     guarded.set_policy(file, policy, out);
@@ -169,7 +177,8 @@ impl Engine {
     #[must_use]
     pub fn left_as(&self, file: FileId) -> Option<&Sight> {
         let guarded = self.files.get(&file)?;
-        let on_record = guarded.is_quiet() && !guarded.is_unfinished();
+        // What its content is may still be read, to be told too.
+        let on_record = guarded.is_quiet_but_for_reading() && !guarded.is_unfinished();
         guarded.tolerated.as_deref().filter(|_| on_record)
     }
 
@@ -203,76 +212,14 @@ impl Engine {
         self.files.get(&file)?.learned
     }
 
-    fn watch(
-        &mut self,
-        now: Moment,
-        file: FileId,
-        protected: Protected,
-        past: Past,
-        out: &mut Vec<Action>,
-    ) {
-        self.name(&protected.path, file);
-        let mut guarded = Guarded::new(protected, now);
-        if guarded.seal.is_none() {
-            guarded.unread = guarded.is_file();
-            guarded.start_verify(file, out);
-        }
-        self.files.insert(file, guarded);
-        if let Past::Told { complete, seen } = past {
-            self.recall(now, file, complete, seen, out);
-        }
-        out.push(Action::Look { file });
-    }
-
-    /// From now on it is this file that has the path.
-    fn name(&mut self, path: &Path, file: FileId) {
-        let (files, random) = (&self.files, &self.random);
-        let of = |file: &FileId| files.get(file).map(|guarded| &*guarded.protected.path);
-        let hash = random.hash_one(path);
-        match self.by_path.find_mut(hash, |known| *known == file || of(known) == Some(path)) {
-            Some(known) => *known = file,
-            None => {
-                let rehash = |known: &FileId| random.hash_one(of(known).unwrap_or(path));
-                self.by_path.insert_unique(hash, file, rehash);
-            }
-        }
-    }
-
-    /// What was seen of a file before it was watched, as if it were seen now. The look at it
-    /// follows.
-    fn recall(
-        &mut self,
-        now: Moment,
-        file: FileId,
-        complete: bool,
-        seen: Vec<Observation>,
-        out: &mut Vec<Action>,
-    ) {
-        if let Some(guarded) = self.files.get_mut(&file) {
-            guarded.recalled = Some(complete);
-            guarded.seen_whole = Some(Mono::BEGAN);
-        }
-        let mut more = Vec::new();
-        seen.into_iter().for_each(|seen| self.observed(now, seen, &mut more));
-        out.extend(more.into_iter().filter(|action| !matches!(action, Action::Look { .. })));
-    }
-
-    fn unwatch(&mut self, file: FileId) {
-        if let Some(guarded) = self.files.get(&file) {
-            let hash = self.random.hash_one(&*guarded.protected.path);
-            if let Ok(entry) = self.by_path.find_entry(hash, |other| *other == file) {
-                entry.remove();
-            }
-        }
-        self.files.remove(&file);
-        self.timers.forget(file);
-    }
-
     fn observed(&mut self, now: Moment, seen: Observation, out: &mut Vec<Action>) {
         let file = seen.file;
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let swept = seen.sensor == Sensor::Sweep;
+        let tells = seen.sensor != Sensor::Sweep && seen.hint != Hint::Mounts;
         guarded.suspect(now.mono, &seen);
+        if let Some(incident) = guarded.incident.as_mut().filter(|_| tells) {
+            incident.was_announced();
+        }
         if seen.retired {
             return;
         }
@@ -284,7 +231,7 @@ impl Engine {
             }
             return;
         }
-        guarded.told |= !swept && seen.hint != Hint::Mounts;
+        guarded.told |= tells;
         guarded.written |= seen.hint == Hint::Written;
         guarded.unread |= seen.hint == Hint::WriterClosed && guarded.is_file();
         guarded.learned.get_or_insert(now.mono);
@@ -304,16 +251,20 @@ impl Engine {
             guarded.again = true;
             return;
         }
-        if guarded.tolerates(&sight) {
+        if guarded.tolerates(now, &sight) {
             return;
         }
         guarded.tolerates_no_more();
+        if let Sight::Away { .. } | Sight::Unreadable(_) = sight {
+            return self.unseen(now, file, sight, out);
+        }
+        self.is_back(now, file, out);
         let Sight::Present(stat) = sight else {
             return self.astray(now, file, sight, out);
         };
-        guarded.is_back();
+        let Some(guarded) = self.files.get_mut(&file) else { return };
         let good = &guarded.protected.facts;
-        let remedy = crate::judge::judge(good, guarded.seal.as_deref(), &stat, guarded.written);
+        let remedy = crate::judge::judge(good, guarded.sealed().as_ref(), &stat, guarded.written);
         if remedy == Remedy::None {
             guarded.seen_whole = Some(now.mono.into());
         }

@@ -81,7 +81,7 @@ impl Guarded {
             until: now.file_time(),
             sharp: false,
             own: false,
-            inode: self.seal.as_deref().map(InodeKey::of),
+            inode: self.sealed().as_ref().map(InodeKey::of),
         };
         Newcomer { name, time: now.wall, evict, suspects, window, asked: None }
     }

@@ -70,7 +70,7 @@ impl Engine {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
-        if guarded.tolerates(&Sight::Present(stat)) {
+        if guarded.tolerates(now, &Sight::Present(stat)) {
             return;
         }
         if guarded.is_another(&stat) {
@@ -92,11 +92,11 @@ impl Engine {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let stat = guarded.seal_unread(stat);
+        guarded.seal_unread(stat);
         if guarded.is_file() {
             guarded.start_verify(file, out);
         } else {
-            out.push(Action::Seal { file, stat });
+            out.push(Action::Seal { file, stat: Box::new(stat) });
             guarded.found_whole(now);
         }
     }
@@ -126,7 +126,7 @@ impl Engine {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
-        if guarded.tolerates(&Sight::Present(stat)) {
+        if guarded.tolerates(now, &Sight::Present(stat)) {
             if std::mem::take(&mut guarded.unread_but_tolerated) {
                 self.read_what_stays(now, file, &facts);
             }
@@ -141,15 +141,14 @@ impl Engine {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let stat = Arc::new(stat);
-        guarded.seal = Some(Arc::clone(&stat));
+        guarded.set_seal(stat);
         guarded.unread = false;
         guarded.round = guarded.round.saturating_add(1);
         if guarded.written {
             return guarded.start_verify(file, out);
         }
         guarded.found_whole(now);
-        out.push(Action::Seal { file, stat });
+        out.push(Action::Seal { file, stat: Box::new(stat) });
         out.push(Action::Look { file });
     }
 
@@ -158,10 +157,17 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let protected = &guarded.protected;
         let found = differences(&protected.facts, facts, &protected.policy);
-        let (round, Some(incident)) = (guarded.round, guarded.incident.as_mut()) else { return };
-        if let Some(content) = found.into_iter().find(|d| d.kind == Kind::ContentChanged) {
+        let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
+        let Some(left) = guarded.left.as_mut() else { return };
+        let content = content.filter(|content| !left.differs.contains(content));
+        left.differs.extend(content.clone());
+        // It belongs to what was found when the file was left, which ended that round.
+        let round = guarded.round.saturating_sub(1);
+        let Some(incident) = guarded.incident.as_mut() else { return };
+        if let Some(content) = content {
             let window = Window { until: now.file_time(), sharp: false, ..incident.window };
-            incident.draft(Draft::of(now, round, window, content));
+            let draft = Draft::of(now, round, window, content);
+            incident.draft(Draft { afterwards: incident.afterwards, ..draft });
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }

@@ -10,6 +10,7 @@ use super::guarded::Guarded;
 use super::heal::GRACE;
 use super::history::QUIET;
 use super::incident::Incident;
+use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
 use crate::attribute::{Actor, Confidence, Evidence, Named, Testimony, name_culprit};
@@ -17,8 +18,6 @@ use crate::judge::AlertWhen;
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
 
-/// A message about an incident waits this long for the incident to settle.
-const MESSAGE_DELAY: SignedDuration = SignedDuration::from_secs(3);
 /// What a cure does that a reader may not expect.
 const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
                         out: it was healed too and has its path back";
@@ -94,9 +93,7 @@ impl Engine {
             event.note = Some("something keeps changing it".into());
             record(&mut incident, event, out);
         }
-        if all || !incident.events.is_empty() {
-            guarded.alert(&incident, now.wall, out);
-        }
+        guarded.alert(&mut incident, now.wall, out);
         guarded.incident = Some(incident);
         if guarded.tolerated.is_some() {
             guarded.found_whole(now);
@@ -125,7 +122,7 @@ impl Engine {
                 false => format!("{why}; it will be tried again{so_far}"),
             });
             record(&mut incident, event, out);
-            guarded.alert(&incident, now.wall, out);
+            guarded.alert(&mut incident, now.wall, out);
         }
         guarded.incident = Some(incident);
         self.timers.set(file, Timer::Settle, now.mono + guarded.quiet(now.mono));
@@ -164,32 +161,11 @@ impl Engine {
                 incident.unlisted, incident.heals
             ));
             record(&mut incident, event, out);
-            guarded.alert(&incident, now.wall, out);
+            guarded.alert(&mut incident, now.wall, out);
         }
         if !guarded.is_quiet() {
             out.push(Action::Look { file });
         }
-    }
-
-    /// The file cannot be looked at for a reason that is nobody's tampering.
-    pub(super) fn unwatchable(
-        &mut self,
-        now: Moment,
-        file: FileId,
-        why: String,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(guarded) = self.files.get_mut(&file) else { return };
-        guarded.learned = None;
-        let away = &mut guarded.remember().away;
-        if away.as_ref() == Some(&why) {
-            return;
-        }
-        *away = Some(why.clone());
-        let event = Event::new(now.wall, Kind::SensorDegraded, Severity::Critical)
-            .about(&guarded.protected.path)
-            .noting(why);
-        out.push(Action::Record(Box::new(event)));
     }
 }
 
@@ -230,8 +206,8 @@ impl Guarded {
         let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
         let evidence = Evidence { testimony, windows: &draft.windows, nature: draft.nature() };
         let mut named = name_culprit(draft.kind, &suspects, openers, &evidence);
-        if draft.bygone.is_some_and(|bygone| !bygone.complete) {
-            // Another may have been at it too, whom the run before saw last of all.
+        if draft.afterwards || draft.bygone.is_some_and(|bygone| !bygone.complete) {
+            // Another may have been at it too, whom nobody saw, or the run before last of all.
             let confidence = &mut named.attribution.confidence;
             *confidence = Confidence::Opener.min(*confidence);
         }
@@ -305,14 +281,18 @@ impl Guarded {
         may
     }
 
-    fn alert(&self, incident: &Incident, wall: Timestamp, out: &mut Vec<Action>) {
+    fn alert(&self, incident: &mut Incident, wall: Timestamp, out: &mut Vec<Action>) {
         let when = self.protected.policy.alert;
-        if when == AlertWhen::Never {
+        if when == AlertWhen::Never || incident.events.len() == incident.mailed {
             return;
         }
+        incident.mailed = incident.events.len();
+        let before = incident.outgoing.take();
+        let outgoing = before.map_or_else(|| Outgoing::first(wall), |one| one.with_more(wall));
+        incident.outgoing = Some(outgoing);
         out.push(Action::Alert {
             incident: incident.id.clone(),
-            not_before: wall.saturating_add(MESSAGE_DELAY).unwrap_or(wall),
+            not_before: outgoing.not_before,
             events: incident.events.clone(),
             waits: when == AlertWhen::Digest,
         });

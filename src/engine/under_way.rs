@@ -10,6 +10,7 @@ use super::guarded::Guarded;
 use super::history::History;
 use super::incident::Incident;
 use super::seen::Seen;
+use crate::judge::Difference;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -36,7 +37,18 @@ pub(super) struct UnderWay {
     pub(super) tolerated: Option<Box<Sight>>,
     /// The content of that state is still to be read, to be told.
     pub(super) unread_but_tolerated: bool,
+    /// It is not whole, and is left like that.
+    pub(super) left: Option<Box<Left>>,
     pub(super) history: Option<Box<History>>,
+}
+
+/// How a file was left that its owner does not want healed.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// When it was last seen to be like that.
+    pub(super) seen: Duration,
+    /// What was different then, and is told.
+    pub(super) differs: Vec<Difference>,
 }
 
 /// Nothing.
@@ -54,6 +66,7 @@ static CALM: UnderWay = UnderWay {
     failing: None,
     tolerated: None,
     unread_but_tolerated: false,
+    left: None,
     history: None,
 };
 
@@ -62,10 +75,11 @@ impl UnderWay {
     fn is_calm(&self) -> bool {
         let Self { fruitless, disowned, recalled, learned, suspects, exchanged, .. } = self;
         let Self { shown, again, verifying, incident, failing, tolerated, .. } = self;
-        let Self { unread_but_tolerated, history, .. } = self;
+        let Self { unread_but_tolerated, left, history, .. } = self;
         let any = *fruitless > 0 || *disowned || *shown || *again || *unread_but_tolerated;
         let of_now = recalled.is_some() || learned.is_some() || verifying.is_some();
-        let boxed = incident.is_some() || failing.is_some() || tolerated.is_some();
+        let boxed =
+            incident.is_some() || failing.is_some() || tolerated.is_some() || left.is_some();
         let before = exchanged.is_some() || history.is_some() || !suspects.is_empty();
         !(any || of_now || boxed || before)
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::attribute::{Actor, Attribution};
+use crate::attribute::{Actor, Attribution, Named};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -285,6 +285,14 @@ impl Event {
     #[must_use]
     pub fn about(mut self, path: &Path) -> Self {
         self.path = Some(PathText::new(path));
+        self
+    }
+
+    /// The same event as what this process asked for.
+    #[must_use]
+    pub fn asked_by(mut self, by: &Named) -> Self {
+        self.actor.clone_from(&by.actor);
+        self.attribution = by.attribution;
         self
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Ready, Shown};
 use crate::baseline::Parent;
-use crate::judge::{Facts, FileKind, Stat};
+use crate::judge::{Facts, FileKind, Seal, Stat};
 use crate::sys;
 
 /// See the module.
@@ -19,7 +19,7 @@ pub struct Patient {
     /// What is good, with the immutable bit among the flags where it is to be kept.
     pub facts: Arc<Facts>,
     /// What a look said when it was last whole.
-    pub seal: Option<Arc<Stat>>,
+    pub seal: Option<Seal>,
     /// The prepared copy.
     pub replica: Option<Ready>,
     /// Where it is.
@@ -44,6 +44,17 @@ pub struct Around {
 }
 
 impl Patient {
+    /// What a look said when it was last whole.
+    #[must_use]
+    pub fn sealed(&self) -> Option<Stat> {
+        self.seal.as_ref().map(|seal| seal.stat(&self.facts))
+    }
+
+    /// A look said this, and it is whole.
+    pub fn set_seal(&mut self, stat: Stat) {
+        self.seal = Some(Seal::of(stat, &self.facts));
+    }
+
     /// The last component of the path.
     #[must_use]
     pub fn name(&self) -> &OsStr {

@@ -67,7 +67,7 @@ fn take_path(
     let from = &shown.from;
     let stat = sys::stat::stat_fd(inode.as_fd())?;
     let now = Replica { path: from.clone(), ino: stat.ino, size: stat.size, ctime: stat.ctime };
-    let whole = patient.seal.is_some() && patient.look()?.as_ref() == patient.seal.as_deref();
+    let whole = patient.seal.is_some() && patient.look()? == patient.sealed();
     let mut outcome = exchanged(patient, Held::hold(&now)?, prepare)?;
     outcome.healed.action = "rejoin";
     // The copy that lies ready was not needed for this.
@@ -119,7 +119,7 @@ mod tests {
         let digest = snapshot(&from, Content::Hash(0, 1000), &|_| ()).unwrap().facts.sha256;
         std::fs::write(&from, then).unwrap();
         let taken = sys::stat::stat(&from).unwrap();
-        let patient = Patient {
+        let mut patient = Patient {
             path: path.as_path().into(),
             seal: None,
             facts: Arc::new(facts),
@@ -133,8 +133,7 @@ mod tests {
             pinned: false,
             shown: Some(Box::new(Shown { from: from.clone(), read: digest })),
         };
-        let seal = patient.look().unwrap().map(Arc::new);
-        let patient = Patient { seal, ..patient };
+        patient.set_seal(patient.look().unwrap().unwrap());
         let outcome = rejoin(&patient, &vault, &mut |_, _| Ok(())).unwrap();
         assert!(outcome.healed.result.is_ok(), "{outcome:?}");
         assert_eq!(outcome.healed.evidence, !outcome.evidence.is_empty());

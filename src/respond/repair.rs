@@ -50,7 +50,6 @@ fn hold(patient: &Patient) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
 }
 
 fn is_the_one(patient: &Patient, stat: &Stat) -> bool {
-    let sealed =
-        patient.seal.as_ref().is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
+    let sealed = patient.sealed().is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
     sealed || stat.kind == FileKind::Directory
 }

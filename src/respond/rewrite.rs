@@ -44,8 +44,7 @@ pub(super) fn rewrite(
         opened => opened?,
     };
     let stat = sys::stat::stat_fd(inode.as_fd())?;
-    let same =
-        patient.seal.as_ref().is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
+    let same = patient.sealed().is_none_or(|seal| (seal.dev, seal.ino) == (stat.dev, stat.ino));
     let (true, FileKind::File, Some(digest)) = (same, stat.kind, patient.facts.sha256) else {
         return Ok(None);
     };

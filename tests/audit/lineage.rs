@@ -3,19 +3,21 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use serde_json::Value;
+use steadfast::attribute::fastest_round;
 
 use crate::common::{
-    GOOD, Guard, Incident, clear_through_file_setattr, incident_of, not_root, poll, run_with_pid,
-    skip_unless,
+    GOOD, Guard, Incident, chattr, clear_through_file_setattr, incident_of, missing, not_root,
+    poll, run_with_pid, skip_unless,
 };
 use crate::named::assert_exact;
 use crate::no_audit;
-use crate::tamper::ARGUMENTS;
+use crate::tamper::{ARGUMENTS, finish, let_loose, start_with_descriptor};
 
 /// Tampers with one file and waits; then starts whoever tampers with the other, and ends at once.
 const ONCE: &str = r#"
@@ -149,6 +151,32 @@ fn whoever_has_the_pid_of_a_shell_that_ended_is_not_taken_for_it() {
     let incident = incident_of(&guard, &guard.path("main.py"), seq);
     assert_told(&guard, &above(&incident, tamperer), &[shell]);
     drop(impostor);
+}
+
+/// By then it is gone, and its pid might be somebody else's already, had the kernel told of one.
+#[test]
+fn whoever_opened_the_file_long_before_is_named_where_the_record_is_read_when_it_is_gone() {
+    skip_unless!(not_root().or_else(no_audit).or_else(no_room).or_else(|| missing(&["chattr"])));
+    let _room = crate::alone();
+    let guard = Guard::on_disk().file("main.py", GOOD).bystander("other", b"").start();
+    let (file, seq) = (guard.file(), guard.last_seq());
+    let mut holder = start_with_descriptor(&file);
+    let pid = holder.id();
+    // Where it takes longer until all pids are given, nobody doubts whose it is.
+    std::thread::sleep(2 * fastest_round().min(Duration::from_secs(1)));
+    guard.signal(rustix::process::Signal::STOP);
+    let_loose(&mut holder);
+    finish(holder);
+    // These are no more likely to have done it than anybody, but for that one.
+    for change in ["+d", "-d", "+d"] {
+        chattr(change, &guard.path("other"));
+    }
+    guard.signal(rustix::process::Signal::CONT);
+    let incident = incident_of(&guard, &file, seq);
+    guard.wait_whole();
+    assert_exact(&incident, pid);
+    let line = incident.changes().next().unwrap();
+    assert!(line["actor"]["start_time"].as_u64().unwrap() > 0, "{line}");
 }
 
 /// Another process with a pid that somebody had before.

@@ -1,6 +1,6 @@
 //! A tamperer that lives for a moment: this test program once more, as another process.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -72,12 +72,17 @@ pub fn command(program: &Path, clearing: &str, act: &str, path: &Path) -> Comman
     let mut command = Command::new(program);
     command
         .args(ARGUMENTS)
-        .env("STEADFAST_TAMPER", format!("{clearing} {act}"))
-        .env("STEADFAST_TAMPER_FILE", path)
+        .envs(order(clearing, act, path))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+/// What tells the program what to do.
+pub fn order(clearing: &str, act: &str, path: &Path) -> [(&'static str, OsString); 2] {
+    let what = format!("{clearing} {act}").into();
+    [("STEADFAST_TAMPER", what), ("STEADFAST_TAMPER_FILE", path.into())]
 }
 
 /// One that opens the file now, and clears the bit through that descriptor when it is told to

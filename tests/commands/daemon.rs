@@ -34,6 +34,34 @@ fn commands_go_through_the_daemon_while_it_runs() {
 }
 
 #[test]
+fn who_protects_accepts_and_releases_is_on_record_with_a_daemon_and_without() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).bystander("other", GOOD).start();
+    let other = guard.path("other");
+    let asked = |guard: &Guard| {
+        for (command, kind) in
+            [("protect", "protected"), ("accept", "accepted"), ("release", "released")]
+        {
+            let mut child = guard.command(&[command.as_ref(), other.as_os_str()]).spawn().unwrap();
+            let pid = child.id();
+            assert!(child.wait().unwrap().success(), "{command}");
+            let told = guard.events_about(&other).pop().unwrap();
+            assert_eq!(
+                (&told["kind"], &told["actor"]["pid"]),
+                (&kind.into(), &pid.into()),
+                "{told}"
+            );
+            assert_eq!(told["actor"]["cmdline"][1], command, "{told}");
+            // An older kernel does not say whether it still is the one that asked.
+            assert_ne!(told["attribution"]["confidence"], "unknown", "{told}");
+        }
+    };
+    asked(&guard);
+    guard.stop();
+    asked(&guard);
+}
+
+#[test]
 fn what_is_accepted_while_the_daemon_runs_is_no_tampering() {
     skip_unless!(not_root());
     let guard = Guard::on_disk().file("main.py", GOOD).policy("restore = false").start();

@@ -15,6 +15,11 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, IFlags, StatxAttributes, StatxFlags};
 
+/// Changes flags, by a process of its own: see [`clear_everything`](super::clear_everything).
+pub fn chattr(change: &str, path: &Path) {
+    super::must("chattr", &[change.as_ref(), path.as_os_str()]);
+}
+
 /// Whether the immutable bit is set; `None` where the filesystem has none, or nothing is there.
 pub fn is_immutable(path: &Path) -> Option<bool> {
     let stat =

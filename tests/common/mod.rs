@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
-    call_myself, clear_at_once, clear_everything, clear_through_descriptor,
+    call_myself, chattr, clear_at_once, clear_everything, clear_through_descriptor,
     clear_through_file_setattr, clear_through_fssetxattr, is_immutable, run_before_the_guard,
     run_with_pid, set_flags, write_through_mapping,
 };
@@ -96,11 +96,6 @@ pub fn poll<T>(mut check: impl FnMut() -> Option<T>, describe: impl FnOnce() -> 
 pub fn must(program: &str, args: &[&OsStr]) {
     let output = quiet(program, args);
     assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
-}
-
-/// Changes flags, by a process of its own: see [`clear_everything`].
-pub fn chattr(change: &str, path: &Path) {
-    must("chattr", &[change.as_ref(), path.as_os_str()]);
 }
 
 /// Runs a program, whatever comes of it.

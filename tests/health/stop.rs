@@ -1,6 +1,8 @@
 //! The end: what is under way is ended, and everything is on record.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -42,21 +44,31 @@ fn a_heal_that_is_under_way_ends_and_is_on_record_before_the_daemon_stops() {
     assert!(guard.steadfast(&["journal", "verify"]).status.success());
 }
 
+/// A file whose reading does not end while the test lasts.
+fn make_endless(guard: &Guard) -> PathBuf {
+    let endless = guard.path("endless");
+    File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    endless
+}
+
+/// Waits until the daemon reads it.
+fn wait_read(guard: &Guard, file: &Path) {
+    let open = format!("/proc/{}/fd", guard.pid());
+    let is_read = || {
+        let mut links = std::fs::read_dir(&open).unwrap().flatten();
+        links.any(|link| std::fs::read_link(link.path()).is_ok_and(|to| to == file)).then_some(())
+    };
+    poll(is_read, || guard.story());
+}
+
 #[test]
 fn a_worker_that_does_not_end_holds_up_nothing() {
     skip_unless!(not_root());
     let mut guard = Guard::on_disk().file("main.py", GOOD).start();
-    let endless = guard.path("endless");
-    std::fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    let endless = make_endless(&guard);
     let asking = guard.command(&["protect".as_ref(), endless.as_ref()]);
     let mut asking = { asking }.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let open = format!("/proc/{}/fd", guard.pid());
-    let is_read = || {
-        let mut links = std::fs::read_dir(&open).unwrap().flatten();
-        let is_it = |to: std::path::PathBuf| to == endless;
-        links.any(|link| std::fs::read_link(link.path()).is_ok_and(is_it)).then_some(())
-    };
-    poll(is_read, || guard.story());
+    wait_read(&guard, &endless);
     let began = Instant::now();
     guard.signal(Signal::TERM);
     guard.wait_ended();
@@ -71,4 +83,20 @@ fn a_worker_that_does_not_end_holds_up_nothing() {
     skip_unless!(missing(&["lsattr"]));
     let flags = crate::common::quiet("lsattr", &[endless.as_os_str()]);
     assert!(!text(&flags.stdout).split(' ').next().unwrap().contains('i'));
+}
+
+#[test]
+fn what_does_not_end_in_time_is_left_to_the_next_start_and_said() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on_disk().file("main.py", GOOD).start();
+    let endless = make_endless(&guard);
+    let before = std::fs::read_to_string(guard.config()).unwrap();
+    guard.configure(&format!("{before}\n[[protect]]\npaths = [{endless:?}]\n"));
+    guard.signal(Signal::HUP);
+    wait_read(&guard, &endless);
+    guard.signal(Signal::TERM);
+    guard.wait_ended();
+    let stopped = guard.events().pop().unwrap();
+    assert_eq!((&stopped["kind"], &stopped["severity"]), (&"stopped".into(), &"warning".into()));
+    assert!(stopped["note"].as_str().unwrap().contains("under way"), "{stopped}");
 }

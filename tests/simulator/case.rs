@@ -41,7 +41,7 @@ impl Case {
             path: case.world.places[0].path.as_path().into(),
             facts: good.into(),
             policy,
-            seal: Some(seal.into()),
+            seal: Some(seal),
             whole_at: wall(0),
         });
         case.feed(Input::Watch { file: FILE, protected, past: Past::Unknown });
@@ -131,7 +131,12 @@ impl Case {
     }
 
     pub fn recorded(&mut self, question: u32) -> Vec<Event> {
-        let (openers, testimony) = (Vec::new(), Testimony::default());
+        self.recorded_with(question, Testimony::default())
+    }
+
+    /// The same, where audit has something to say.
+    pub fn recorded_with(&mut self, question: u32, testimony: Testimony) -> Vec<Event> {
+        let openers = Vec::new();
         let out = self.feed(Input::Openers { file: FILE, question, openers, testimony });
         let recorded = out.into_iter().filter_map(|action| match action {
             Action::Record(event) => Some(*event),

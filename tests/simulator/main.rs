@@ -6,6 +6,7 @@
 
 mod case;
 mod heal;
+mod left;
 mod naming;
 mod play;
 mod promises;

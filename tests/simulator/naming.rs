@@ -1,9 +1,12 @@
 //! When a change was made, by which it is asked who made it, and whom a line names.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use steadfast::attribute::{Actor, InodeKey, Source};
+use steadfast::attribute::{
+    Act, Actor, Confidence, Deed, InodeKey, Opened, Search, Source, Testimony, Touched, Window,
+    Witnessed,
+};
 use steadfast::engine::{Action, Cure, Healed, Input};
 use steadfast::judge::Policy;
 use steadfast::record::Kind;
@@ -98,4 +101,89 @@ fn who_made_a_change_is_named_again_where_a_reading_tells_more_of_it_late() {
     let (later, as_sure, after) = named(&mut case);
     assert!(after.contains_key("sha256"), "{after:?}");
     assert_eq!((later, as_sure), (first, sure));
+}
+
+/// Audit saw this process clear the bit and write in each of these windows, and nobody else.
+fn tampered_by(actor: &Arc<Actor>, windows: &[Window]) -> Testimony {
+    let deed = |window: &Window, act: Act| {
+        let of = vec![Touched { file: FILE, key: window.inode? }];
+        let deed = Deed {
+            act,
+            told: true,
+            of: of.into(),
+            just: Opened::default(),
+            inherited: Opened::default(),
+            actor: Arc::clone(actor),
+            began: window.until,
+            over: Instant::now(),
+            ended: window.until,
+        };
+        Witnessed::of(&mut Search::of(FILE), Arc::new(deed), window.whole, windows)
+    };
+    let acts = [Act::Flags, Act::Written];
+    let deeds = windows.iter().flat_map(|window| acts.map(|act| deed(window, act)));
+    let deeds = deeds.flatten().collect();
+    Testimony { deeds, complete: true, ..Testimony::default() }
+}
+
+#[test]
+fn who_is_healed_a_thousand_times_before_anybody_can_be_asked_is_named_for_all_of_it() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    for _ in 0..1000 {
+        // Another inode has the path each time.
+        let there = case.world.places[0].name.unwrap();
+        case.world.change(there, |file| (file.immutable, file.content, file.size) = (false, 9, 8));
+        case.event(Hint::Metadata);
+        assert!(heals(&case.look(), Cure::Replace));
+        case.world.stage(0);
+        let replica = case.world.places[0].replica.unwrap().0;
+        case.world.places[0].name = Some(replica);
+        case.world.change(replica, |file| file.immutable = true);
+        let stat = case.world.stat(replica);
+        case.healed("exchange", Ok(Some(stat)));
+        case.look();
+    }
+    let asked = case.asked();
+    let tamperer = Arc::new(Actor { pid: 7, start_time: 7, ..Actor::default() });
+    let testimony = tampered_by(&tamperer, &asked.windows);
+    let events = case.recorded_with(asked.question, testimony);
+    let lines: Vec<_> =
+        events.iter().filter(|event| event.kind == Kind::ImmutableCleared).collect();
+    assert!((1..=8).contains(&lines.len()), "{} lines", lines.len());
+    for line in lines {
+        assert_eq!(line.attribution.confidence, Confidence::Exact, "{line:?}");
+        assert_eq!(line.actor.as_ref().map(|actor| actor.pid), Some(7));
+    }
+}
+
+#[test]
+fn of_what_a_look_found_just_before_its_event_it_is_not_said_that_no_event_told() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    case.world.change(0, |file| file.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    case.event(Hint::Metadata);
+    let question = case.question();
+    assert_eq!(case.answered(question), [Kind::ImmutableCleared]);
+}
+
+#[test]
+fn of_what_no_event_tells_it_is_said_that_none_did() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    case.world.change(0, |file| file.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    let question = case.question();
+    assert_eq!(case.answered(question), [Kind::DriftFound, Kind::ImmutableCleared]);
+}
+
+#[test]
+fn an_event_of_this_run_tells_nothing_of_what_was_changed_before_it() {
+    let mut case = Case::new(Policy::default());
+    case.world.change(0, |file| file.immutable = false);
+    assert!(heals(&case.look(), Cure::Relock));
+    case.event(Hint::Opened);
+    let question = case.question();
+    assert_eq!(case.answered(question), [Kind::DriftFound, Kind::ImmutableCleared]);
 }

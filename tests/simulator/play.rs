@@ -63,8 +63,15 @@ fn step(sim: &mut Sim) -> Result<(), Broken> {
             let place = sim.stage.rng.below(sim.stage.plan.places);
             let held = sim.stage.world.held.iter().any(|held| held.place == place);
             let rare = sim.stage.rng.percent(30);
+            let another = !sim.stage.world.acts.is_empty() && sim.stage.rng.percent(20);
             let it = &mut sim.stage.world.places[place];
-            it.mounted = !it.mounted || held || !rare;
+            let comes = !it.mounted;
+            it.mounted = comes || held || !rare;
+            it.anew |= comes;
+            if comes && another {
+                // Another filesystem, with nothing on it.
+                (it.name, it.replica) = (None, None);
+            }
             let mounted = it.mounted;
             sim.stage.tell(|| format!("f{place}: its filesystem is mounted: {mounted}"));
         }
@@ -110,6 +117,7 @@ fn check_quiet(sim: &mut Sim) -> Result<(), Broken> {
         sim.stage.world.held.clear();
     }
     for place in &mut sim.stage.world.places {
+        place.anew |= !place.mounted;
         place.mounted = true;
     }
     let places = sim.wards.len();

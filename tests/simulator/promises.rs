@@ -1,6 +1,7 @@
 //! What the design promises, as properties of what the engine did.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use steadfast::record::{Event, Kind};
 use steadfast::sense::{FileId, Hint};
 
 use crate::sim::LATEST;
-use crate::world::World;
+use crate::world::{MOUNT_POINT, World};
 
 /// A promise that was broken, in words.
 pub type Broken = String;
@@ -81,6 +82,9 @@ impl Ledger {
 
     fn record(&mut self, world: &World, event: &Event) -> Result<(), Broken> {
         let path = event.path.as_ref().map(|path| path.to_path());
+        if path.as_deref() == Some(Path::new(MOUNT_POINT)) {
+            return Ok(());
+        }
         let place = world.places.iter().position(|p| Some(&p.path) == path.as_ref());
         let Some(place) = place else { return Err("a record without a path".to_owned()) };
         let now = wall(world.now);
@@ -88,7 +92,7 @@ impl Ledger {
             return Err(format!("{:?} is dated {}, and it is {now}", event.kind, event.time));
         }
         let line = Line { event: event.clone(), place };
-        if event.kind != Kind::SensorDegraded {
+        if !matches!(event.kind, Kind::SensorDegraded | Kind::SensorRecovered) {
             self.check_order(&line)?;
         }
         if event.attribution.confidence == Confidence::Exact {

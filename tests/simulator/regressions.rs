@@ -109,6 +109,23 @@ fn a_mount_that_was_taken_away_is_said_to_be_gone() {
 }
 
 #[test]
+fn what_another_filesystem_lacked_is_told_though_it_is_there_again_before_that() {
+    let mut case = Case::new(Policy::default());
+    let back = case.world.places[0].name.take();
+    assert!(heals(&case.look(), Cure::Replace));
+    case.world.places[0].name = back;
+    let stat = case.world.stat(0);
+    case.healed("place", Ok(Some(stat)));
+    let out = case.feed(Input::Anew { file: FILE });
+    assert!(verifies(&out) && looks(&out));
+    let finding = case.read(true, false);
+    case.feed(Input::Verified { file: FILE, epoch: 2, finding });
+    let told = case.wait(5);
+    assert!(told.contains(&Kind::Deleted) && told.contains(&Kind::Restored), "{told:?}");
+    assert!(case.engine.is_settled(FILE));
+}
+
+#[test]
 fn a_missing_file_that_is_not_to_be_restored_is_reported_once() {
     let mut case = Case::new(Policy { restore: false, ..Policy::default() });
     case.world.places[0].name = None;

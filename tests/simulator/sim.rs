@@ -119,7 +119,7 @@ impl Sim {
                 path: self.stage.world.places[place].path.as_path().into(),
                 facts: ward.facts.clone().into(),
                 policy,
-                seal: ward.seal.map(Into::into),
+                seal: ward.seal,
                 whole_at: wall(self.stage.world.now),
             };
             let (protected, past) = (Box::new(protected), Past::Unknown);
@@ -203,10 +203,7 @@ impl Sim {
     pub fn perform(&mut self) -> Result<bool, Broken> {
         let Some(action) = self.todo.pop_front() else { return Ok(false) };
         match action {
-            Action::Look { file } => {
-                let sight = self.stage.world.sight(file.0 as usize);
-                self.feed(Input::Looked { file, sight })?;
-            }
+            Action::Look { file } => self.look(file)?,
             Action::Inspect { file } => {
                 let finding = self.inspect(file.0 as usize);
                 self.feed(Input::Inspected { file, finding })?;
@@ -233,6 +230,7 @@ impl Sim {
                 let testimony = Testimony::default();
                 self.feed(Input::Openers { file, question, openers, testimony })?;
             }
+            Action::Watch { .. } => {}
             Action::CheckStranger { .. } | Action::Evict { .. } => {
                 return Err("a stranger in a file".to_owned());
             }
@@ -356,10 +354,21 @@ impl Sim {
     /// Looks at everything without an event.
     pub fn sweep(&mut self) -> Result<(), Broken> {
         for place in 0..self.wards.len() {
-            let sight = self.stage.world.sight(place);
-            self.feed(Input::Looked { file: file(place), sight })?;
+            self.look(file(place))?;
         }
         Ok(())
+    }
+
+    /// Looks at a file, and notices when its filesystem came back.
+    fn look(&mut self, file: FileId) -> Result<(), Broken> {
+        let place = file.0 as usize;
+        let sight = self.stage.world.sight(place);
+        let it = &mut self.stage.world.places[place];
+        if matches!(sight, Sight::Present(_)) && std::mem::take(&mut it.anew) {
+            self.wards[place].seal = None;
+            self.feed(Input::Anew { file })?;
+        }
+        self.feed(Input::Looked { file, sight })
     }
 
     /// Lets time pass. Events are not read later than they are in life, and deadlines are met.

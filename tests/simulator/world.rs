@@ -47,6 +47,9 @@ pub enum Parent {
     Gone,
 }
 
+/// Where every filesystem is mounted.
+pub const MOUNT_POINT: &str = "/srv";
+
 /// A protected path.
 #[derive(Debug)]
 pub struct Place {
@@ -55,6 +58,8 @@ pub struct Place {
     pub parent: Parent,
     pub covered: bool,
     pub mounted: bool,
+    /// It was mounted since the shell saw the file last.
+    pub anew: bool,
     /// The policy keeps the immutable bit.
     pub locked: bool,
     /// The staged copy and its `ctime` when it was staged.
@@ -127,13 +132,14 @@ impl World {
     pub fn add_place(&mut self, locked: bool) {
         let key = self.create_good();
         self.inodes[key].immutable = locked;
-        let path = PathBuf::from(format!("/srv/f{}", self.places.len()));
+        let path = PathBuf::from(format!("{MOUNT_POINT}/f{}", self.places.len()));
         self.places.push(Place {
             path,
             name: Some(key),
             parent: Parent::Right,
             covered: false,
             mounted: true,
+            anew: false,
             locked,
             replica: None,
             evidence: Vec::new(),
@@ -225,7 +231,7 @@ impl World {
     pub fn sight(&self, place: usize) -> Sight {
         let it = &self.places[place];
         if !it.mounted {
-            return Sight::Away { mount_point: PathBuf::from("/srv") };
+            return Sight::Away { mount_point: PathBuf::from(MOUNT_POINT) };
         }
         match (it.covered, it.parent, it.name) {
             (true, ..) => Sight::Covered,

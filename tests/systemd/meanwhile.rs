@@ -13,8 +13,11 @@ const STEADY: &str = "[[protect]]\npaths = ['/srv/app/steady']\nimmutable = fals
 const SLOW: &str =
     "[Service]\nExecStartPre=/bin/sh -c 'while [ -e /root/hold ]; do sleep 0.1; done'\n";
 
-/// Writes to the protected file, and lives on.
-const WRITER: &str = "chattr -i FILE; echo evil >>FILE; while :; do sleep 1; done";
+/// The configuration, one of the daemon's own files.
+const OWN: &str = "/etc/steadfast/steadfast.toml";
+
+/// Writes to the protected file and to the configuration, and lives on.
+const WRITER: &str = "echo '#' >>OWN; chattr -i FILE; echo evil >>FILE; while :; do sleep 1; done";
 
 /// Replaces the other file, and is gone.
 const REPLACER: &str =
@@ -36,7 +39,7 @@ fn tamper_in_between(room: &Room, end: &str) -> (u64, u64, [jiff::Timestamp; 2])
     room.told(end);
     room.wait_until("nobody is on guard", |room| room.property("SubState") == "start-pre");
     let began = jiff::Timestamp::now();
-    room.write("/root/write", &WRITER.replace("FILE", FILE));
+    room.write("/root/write", &WRITER.replace("FILE", FILE).replace("OWN", OWN));
     room.told("systemd-run -q --unit=writer bash /root/write");
     room.wait_until("it is written to", |room| {
         std::fs::read_to_string(room.path(FILE)).unwrap().contains("evil")
@@ -65,11 +68,13 @@ fn line(room: &Room, path: &str, kind: &str) -> Value {
 
 fn assert_told(room: &Room, end: &str, confidence: &str) {
     let (writer, replacer, [began, done]) = tamper_in_between(room, end);
-    let written = line(room, FILE, "content-changed");
-    assert_eq!(written["actor"]["pid"], writer, "{written}\n{}", room.story());
-    assert_eq!(written["actor"]["comm"], "bash", "{written}");
-    assert_eq!(written["actor"]["unit"], "writer.service", "{written}");
-    assert_eq!(written["attribution"]["confidence"], confidence, "{written}");
+    let [written, own] = [FILE, OWN].map(|path| line(room, path, "content-changed"));
+    for told in [&written, &own] {
+        assert_eq!(told["actor"]["pid"], writer, "{told}\n{}", room.story());
+        assert_eq!(told["actor"]["comm"], "bash", "{told}");
+        assert_eq!(told["actor"]["unit"], "writer.service", "{told}");
+        assert_eq!(told["attribution"]["confidence"], confidence, "{told}");
+    }
     let time = |end: &str| -> jiff::Timestamp {
         written["window"][end].as_str().unwrap_or_default().parse().unwrap()
     };

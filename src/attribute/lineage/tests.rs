@@ -288,6 +288,11 @@ proptest! {
                     prop_assert_eq!(table.lives[&id].born.unwrap_or(0) <= then, true);
                     let is_it = table.lives[&id].born.is_none_or(|b| b == world.all[*who].2);
                     prop_assert!(is_it, "pid {} is another", pid);
+                    let mut had = world.all.iter().filter(|one| one.0 == *pid);
+                    had.next_back();
+                    for (.., start, _) in had {
+                        prop_assert_ne!(table.born_at(*pid, *start), Some(id), "{} was another", pid);
+                    }
                 }
             }
         }

@@ -1,9 +1,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::attribute::{Act, Deed, InodeKey, Touched, Witnessed};
+use crate::attribute::{Act, Deed, InodeKey, Opened, Witnessed};
 use crate::judge::FileTime;
-use crate::sense::FileId;
 
 fn actor(pid: u32) -> Arc<Actor> {
     Arc::new(Actor { pid, start_time: u64::from(pid), ..Actor::default() })
@@ -86,27 +85,26 @@ fn a_named_doer_beside_one_that_is_gone_is_not_exact() {
     assert_eq!(named.attribution.confidence, Confidence::Opener);
 }
 
-const FILE: FileId = FileId(1);
 const KEY: InodeKey = InodeKey { dev: 1, ino: 2 };
 
 /// A process changed flags through a descriptor of the file, while one that audit does not
 /// record read it.
 fn flags_changed(just: bool) -> Testimony {
-    let of = vec![Touched { file: FILE, key: KEY }];
     let time = |sec| FileTime { sec, nsec: 0 };
     let deed = Deed {
         act: Act::Flags,
         told: false,
-        just: if just { of.clone() } else { Vec::new() },
-        of,
-        inherited: Vec::new(),
+        of: Opened::default(),
+        just: Opened::default(),
+        inherited: Opened::default(),
         actor: actor(2),
         began: time(10),
         over: Instant::now(),
         ended: time(11),
     };
+    let (deed, over) = (Arc::new(deed), Duration::from_secs(11));
     Testimony {
-        deeds: vec![Witnessed { deed: Arc::new(deed), file: FILE, over: Duration::from_secs(11) }],
+        deeds: vec![Witnessed { deed, over, of: vec![KEY], just, inherited: Vec::new() }],
         complete: true,
         unwatched: Vec::new(),
         unrecorded: vec![actor(1)],
@@ -137,11 +135,9 @@ fn whoever_opened_it_and_changed_flags_at_once_did_it_whoever_else_reads_it() {
 fn whoever_changed_flags_of_anything_is_not_named_for_an_inode_that_came_without_the_bit() {
     let mut testimony = flags_changed(false);
     testimony.unrecorded.clear();
-    let mut deed = (*testimony.deeds[0].deed).clone();
-    deed.of.clear();
-    for inherited in [Vec::new(), vec![Touched { file: FILE, key: KEY }]] {
-        deed.inherited = inherited;
-        testimony.deeds[0].deed = Arc::new(deed.clone());
+    testimony.deeds[0].of.clear();
+    for inherited in [Vec::new(), vec![KEY]] {
+        testimony.deeds[0].inherited = inherited;
         let named = who_cleared_where(&testimony, true);
         assert_eq!(named.actor.unwrap().pid, 2, "nobody else changed flags");
         assert_eq!(named.attribution.confidence, Confidence::Exact);

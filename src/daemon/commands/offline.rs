@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::acceptance::{self, Known, Step};
 use super::protect;
+use crate::attribute::{Confidence, Named, procfs};
 use crate::baseline::{Baseline, Origin, Record, snapshot};
 use crate::config::{Config, canonical_path, resolve_path};
 use crate::daemon::api::{Command, Gauge, PathReport, Progress, Report, Request};
@@ -16,7 +17,7 @@ use crate::daemon::guard::strangers;
 use crate::daemon::start::reconcile;
 use crate::daemon::store::Store;
 use crate::engine::Cure;
-use crate::judge::{FileKind, Policy, Unexpected, differences};
+use crate::judge::{FileKind, Policy, Seal, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond::{self, Around, Patient};
 
@@ -70,7 +71,7 @@ pub fn perform(
     }
     let mut store = Store::open(&config.daemon, "command")?;
     let known: BTreeMap<PathBuf, Record> =
-        store.baseline.all()?.into_iter().map(|r| (r.path.clone(), r)).collect();
+        store.baseline.all()?.into_iter().map(|r| (r.path.to_path_buf(), r)).collect();
     let mut report = Report::default();
     let mut jobs = match wanted {
         Some(Ok(found)) => protect_jobs(found, &known),
@@ -202,6 +203,12 @@ fn carry_out(
     }
 }
 
+/// The process that was given the command.
+fn myself() -> Named {
+    let actor = procfs::capture(std::process::id());
+    actor.map(|actor| Named::in_command(actor, Confidence::Exact)).unwrap_or_default()
+}
+
 /// Makes what is there known good.
 fn take(
     store: &mut Store,
@@ -219,15 +226,16 @@ fn take(
         let _ = respond::discard(&replica);
     }
     store.baseline.put(&record)?;
-    store.journal.append(&[protect::taken_event(path, known, accepted)])?;
+    let event = protect::taken_event(path, known, accepted).asked_by(&myself());
+    store.journal.append(&[event])?;
     Ok(protect::taken_message(&record, known))
 }
 
 fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> {
     let origin = store.baseline.get(path)?.map_or(Origin::Command, |record| record.origin);
     reconcile::release(&store.baseline, path)?;
-    let event =
-        Event::new(Timestamp::now(), Kind::Released, Severity::Info).about(path).noting(why);
+    let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
+    let event = event.about(path).noting(why).asked_by(&myself());
     store.journal.append(&[event])?;
     Ok(acceptance::released(why, origin))
 }
@@ -255,13 +263,13 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
     let slot = respond::slot_directory(&record.mount_point.join("x"), &store.state)?;
     let patient = Patient {
         itself: None,
-        path: record.path.as_path().into(),
+        path: Arc::clone(&record.path),
         facts: record.facts.clone().into(),
-        seal: record.seal.map(Into::into),
+        seal: record.seal.map(|seal| Seal::of(seal, &record.facts)),
         replica: None,
         around: Arc::new(Around {
             parents: record.parents.clone(),
-            mount_point: record.mount_point.as_path().into(),
+            mount_point: Arc::clone(&record.mount_point),
             layers: 1,
         }),
         pinned: false,

@@ -86,11 +86,11 @@ fn record(
     let seal = sys::stat::stat(path)
         .map_err(|source| ProtectError::Io { path: path.to_owned(), source })?;
     Ok(Record {
-        path: path.to_owned(),
+        path: path.into(),
         policy,
         origin,
         parents: parents(path)?.into(),
-        mount_point: mount_point(path)?,
+        mount_point: mount_point(path)?.into(),
         seal: unchanged(&facts, &seal).then_some(seal),
         replica: None,
         protected_at: Timestamp::now(),

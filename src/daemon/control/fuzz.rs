@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use super::caller::Caller;
 use super::peer::Rights;
 use super::routes::{App, router};
 use super::serve::converse;
@@ -49,7 +50,7 @@ fn answer(app: App, rights: Rights, request: &[u8]) -> Option<Vec<u8>> {
     server.set_nonblocking(true).ok()?;
     let served = runtime.block_on(async {
         let Ok(server) = tokio::net::UnixStream::from_std(server) else { return true };
-        tokio::spawn(converse(server, rights, router(app))).await.is_ok()
+        tokio::spawn(converse(server, (rights, Caller::default()), router(app))).await.is_ok()
     });
     let _ = client.read_to_end(&mut answer);
     served.then_some(answer)

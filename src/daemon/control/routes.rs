@@ -12,6 +12,7 @@ use axum::{Extension, Json, Router};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::caller::Caller;
 use super::lines::{GAVE_UP, Lines};
 use super::peer::Rights;
 use super::{Alarm, CommandSink, Refresh, Reply};
@@ -124,10 +125,11 @@ macro_rules! commands {
         async fn $name(
             State(app): State<App>,
             Extension(rights): Extension<Rights>,
+            Extension(caller): Extension<Caller>,
             headers: HeaderMap,
             body: Body,
         ) -> Result<Response, Refusal> {
-            command(&app, rights, $command, &headers, body).await
+            command(&app, (rights, caller), $command, &headers, body).await
         }
     )*};
 }
@@ -142,7 +144,7 @@ commands! {
 
 async fn command(
     app: &App,
-    rights: Rights,
+    (rights, caller): (Rights, Caller),
     command: Command,
     headers: &HeaderMap,
     body: Body,
@@ -152,7 +154,8 @@ async fn command(
     check(command, &request).map_err(|why| Refusal(StatusCode::BAD_REQUEST, why))?;
     let (report, answer) = oneshot::channel();
     let gauge = Arc::new(api::Gauge::default());
-    (app.commands)(command, request, Reply { report, gauge: Arc::clone(&gauge) });
+    let reply = Reply { report, gauge: Arc::clone(&gauge), by: Box::new(caller.look()) };
+    (app.commands)(command, request, reply);
     if headers.get(header::ACCEPT).is_some_and(|wanted| wanted == api::LINES) {
         let lines = Body::new(Lines::new(answer, gauge));
         return Ok(([(header::CONTENT_TYPE, api::LINES)], lines).into_response());

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Alarm;
+use super::caller::Caller;
 use super::peer::{Rights, rights};
 use super::routes::{App, router};
 use super::socket::Socket;
@@ -151,7 +152,8 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: Router
         let seats = if rights == Rights::Change { &seats.root } else { &seats.others };
         // Whoever finds no seat is hung up on: it can try again, and nobody waits for it.
         if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
-            answer(stream, rights, &router, seat);
+            let caller = Caller::of(&stream, peer.pid());
+            answer(stream, (rights, caller), &router, seat);
         }
     }
 }
@@ -187,7 +189,7 @@ async fn serve_loopback(listener: Option<TcpListener>, router: &Router, seats: &
         match listener.accept().await {
             Ok((stream, _)) => {
                 if let Ok(seat) = Arc::clone(&seats.loopback).try_acquire_owned() {
-                    answer(stream, Rights::Health, router, seat);
+                    answer(stream, (Rights::Health, Caller::default()), router, seat);
                 }
             }
             Err(error) => pause(&error).await,
@@ -218,23 +220,24 @@ async fn pause(error: &io::Error) {
 }
 
 /// Answers one request and hangs up.
-fn answer<S>(stream: S, rights: Rights, router: &Router, seat: OwnedSemaphorePermit)
+fn answer<S>(stream: S, peer: (Rights, Caller), router: &Router, seat: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let router = router.clone();
     tokio::spawn(async move {
         let _seat = seat;
-        converse(stream, rights, router).await;
+        converse(stream, peer, router).await;
     });
 }
 
 /// Takes one request and answers it.
-pub(super) async fn converse<S>(stream: S, rights: Rights, router: Router)
+pub(super) async fn converse<S>(stream: S, (rights, caller): (Rights, Caller), router: Router)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = TowerToHyperService::new(router.layer(Extension(rights)));
+    let service =
+        TowerToHyperService::new(router.layer(Extension(rights)).layer(Extension(caller)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

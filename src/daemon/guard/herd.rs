@@ -89,7 +89,7 @@ impl Herd {
         if let Some(known) = self.around.as_ref().filter(same) {
             return Arc::clone(known);
         }
-        let (parents, mount_point) = (record.parents.clone(), record.mount_point.as_path().into());
+        let (parents, mount_point) = (record.parents.clone(), record.mount_point.clone());
         let new = Arc::new(Around { parents, mount_point, layers });
         Arc::clone(self.around.insert(new))
     }

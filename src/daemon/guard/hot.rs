@@ -2,7 +2,6 @@
 //! so many would notice. Where audit records who changes the file, that is enough: openers are
 //! no longer asked or told of, for a while. Where it does not, naming counts for more.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Guard;
@@ -17,8 +16,8 @@ const SPARED: Duration = Duration::from_secs(60);
 impl Guard {
     /// This inode is opened all the time.
     pub(super) fn too_hot(&mut self, inode: InodeKey) {
-        let has_it = |seal: &Arc<Stat>| (seal.dev, seal.ino) == (inode.dev, inode.ino);
-        let found = self.wards().find(|(_, ward)| ward.patient.seal.as_ref().is_some_and(has_it));
+        let has_it = |seal: Stat| (seal.dev, seal.ino) == (inode.dev, inode.ino);
+        let found = self.wards().find(|(_, ward)| ward.patient.sealed().is_some_and(has_it));
         let Some((file, ward)) = found else { return };
         let known = ward.spared().is_some();
         let spared = self.sensors.spare_openers(&ward.patient);

@@ -27,12 +27,16 @@ pub(in crate::daemon) struct Life {
     uncompared: Vec<FileId>,
     /// It is known which files other mounts show, and so how a heal has to go.
     pub(super) searched: bool,
+    /// What it said of itself is not so any more.
+    pub(super) outdated: bool,
     begun: Timestamp,
     ask: Instant,
     /// To be told once, when it is on guard.
     on_ready: Option<OnReady>,
     service: Service,
     feeder: Feeder,
+    /// It was to stop, and something did not end in time.
+    unfinished: bool,
 }
 
 impl Life {
@@ -41,12 +45,19 @@ impl Life {
             state: State::Starting,
             uncompared: Vec::new(),
             searched: false,
+            outdated: false,
             begun: Timestamp::now(),
             ask: Instant::now(),
             on_ready: Some(on_ready),
             service,
             feeder,
+            unfinished: false,
         }
+    }
+
+    /// It stops with something under way, of which the journal may not tell.
+    pub(in crate::daemon) fn is_unfinished(&self) -> bool {
+        self.unfinished
     }
 
     /// How long nothing is to be asked.
@@ -109,6 +120,7 @@ impl Guard {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
                 self.health.counts.failure(Failure::UnfinishedAtStop);
+                self.life.unfinished = true;
                 break;
             }
             if Instant::now() < heard {
@@ -136,6 +148,13 @@ impl Guard {
         starts_again
     }
 
+    /// Whoever asks for readiness is told without the guard being asked.
+    pub(super) fn publish_if_outdated(&mut self) {
+        if std::mem::take(&mut self.life.outdated) {
+            self.publish();
+        }
+    }
+
     /// Lets those who ask see how things are.
     pub(in crate::daemon) fn publish(&mut self) {
         let mut sensors = self.sensors.status();
@@ -147,13 +166,14 @@ impl Guard {
             sensors.push(shortcoming::mail(self.scribe.undelivered()));
         }
         sensors.push(shortcoming::configuration(self.in_force.refused.clone()));
+        sensors.push(shortcoming::filesystems(self.engine.unguarded()));
         sensors.push(self.canaries.status());
         let well = sensors.iter().all(crate::daemon::api::SensorStatus::is_well);
-        let broken = self.engine.broken();
+        let unhealed = self.engine.broken().chain(self.engine.away());
         let shortcomings = self
             .wards()
             .flat_map(|(_, w)| w.shortcomings().iter().map(|why| (&*w.patient.path, why.as_str())))
-            .chain(broken)
+            .chain(unhealed)
             .filter(|(path, _)| !self.canaries.is_theirs(path))
             .map(|(path, why)| Shortcoming { path: PathText::new(path), why: why.to_owned() })
             .collect();

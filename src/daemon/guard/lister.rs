@@ -10,14 +10,17 @@
 
 use std::collections::VecDeque;
 use std::fs::{DirEntry, ReadDir};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::ward::Ward;
 use super::{Guard, strangers};
+use crate::config::is_own;
 use crate::daemon::scribe::Note;
 use crate::engine::Input;
 use crate::judge::FileKind;
 use crate::sense::FileId;
+use crate::sys;
 
 /// It looks on for so long…
 const SLICE: Duration = Duration::from_micros(500);
@@ -103,11 +106,16 @@ impl Guard {
             if open.passed_by.len() < strangers::STRANGERS_MAX {
                 open.passed_by.push(special);
             }
-        // Names are read many at once: this one may have been taken out since.
-        } else if self.engine.id_of(&entry.path()).is_none() && entry.metadata().is_ok() {
+        } else if self.engine.id_of(&entry.path()).is_none() && self.is_stranger(&entry.path()) {
             let name = entry.file_name().into_encoded_bytes();
             self.feed(Input::Stranger { file: open.file, name });
         }
+    }
+
+    /// Whether there still is something that we did not make ourselves: names are read many at
+    /// once, and told of late.
+    pub(super) fn is_stranger(&self, path: &Path) -> bool {
+        sys::stat::stat(path).is_ok() && !is_own(path, &self.state)
     }
 
     fn looked_through(&mut self, open: Open) {
@@ -116,8 +124,8 @@ impl Guard {
         let Some(ward) = self.ward_mut(file) else { return };
         ward.no_longer_falls_short_by(strangers::PASSED_BY);
         ward.falls_short(strangers::told(passed_by));
-        if let Some(seal) = ward.patient.seal.as_deref().filter(|_| is_sealed) {
-            let note = Note::Seal(ward.patient.path.clone(), *seal);
+        if let Some(seal) = ward.patient.sealed().filter(|_| is_sealed) {
+            let note = Note::Seal(ward.patient.path.clone(), seal);
             self.scribe.tell(note);
         }
     }

@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Guard;
-use super::ward::NO_REPLICA;
 use crate::attribute::InodeKey;
-use crate::baseline::Replica;
-use crate::daemon::failures::Failure;
 use crate::daemon::health;
 use crate::daemon::scribe::Note;
 use crate::daemon::scribe::discarded::Discarded;
@@ -18,10 +15,10 @@ use crate::daemon::workers::evidence::Piece;
 use crate::daemon::workers::testify::Case;
 use crate::daemon::workers::{Chore, Reading};
 use crate::engine::{Action, Cure, Input, MISSED};
-use crate::judge::{FileKind, Stat};
+use crate::judge::FileKind;
+use crate::record::Kind;
 use crate::respond::{self, Around, Outcome, Ready, Shown};
 use crate::sense::FileId;
-use crate::sys;
 
 /// A cure that has to write more than this is left to another thread, in bytes.
 const QUICK: u64 = 1 << 20;
@@ -63,7 +60,7 @@ impl Guard {
             }
             Action::Seal { file, stat } => {
                 let ward = self.ward_mut(file)?;
-                ward.patient.seal = Some(Arc::clone(&stat));
+                ward.patient.set_seal(*stat);
                 let path = ward.patient.path.clone();
                 if !self.lister.awaits(file) {
                     self.scribe.tell(Note::Seal(path, *stat));
@@ -71,9 +68,13 @@ impl Guard {
                 self.stage(file);
                 None
             }
+            Action::Watch { file } => {
+                self.watch(file);
+                None
+            }
             Action::CheckStranger { file, name } => {
                 let path = self.ward(file)?.patient.path.join(OsStr::from_bytes(&name));
-                sys::stat::stat(&path).is_ok().then_some(Input::Stranger { file, name })
+                self.is_stranger(&path).then_some(Input::Stranger { file, name })
             }
             Action::Evict { file, name, incident } => self.evict(file, name, incident),
             Action::Openers { file, question, inode, since, changed, until, windows } => {
@@ -86,6 +87,8 @@ impl Guard {
                 None
             }
             Action::Record(event) => {
+                self.life.outdated |=
+                    matches!(event.kind, Kind::SensorDegraded | Kind::SensorRecovered);
                 if let Some(event) = self.canaries.sift(event) {
                     self.note_own(&event);
                     self.scribe.tell(Note::Event(event));
@@ -176,7 +179,7 @@ impl Guard {
         let Some(ward) = self.ward_mut(file) else { return };
         let path = ward.patient.path.clone();
         if let Ok(Some(stat)) = &outcome.healed.result {
-            ward.patient.seal = Some(Arc::new(*stat));
+            ward.patient.set_seal(*stat);
         }
         if outcome.replica_used {
             ward.patient.replica = None;
@@ -262,92 +265,11 @@ impl Guard {
         self.scribe.tell(Note::Parents(path, parents));
     }
 
-    /// Has a replica prepared, unless there is one or one is not needed.
-    pub(in crate::daemon) fn stage(&mut self, file: FileId) {
-        let Some(ward) = self.ward_mut(file) else { return };
-        if ward.staging || ward.patient.replica.is_some() || !ward.policy.restore {
-            return;
-        }
-        let Some(slot) = ward.slot.clone().filter(|_| ward.slot_is_there()) else { return };
-        ward.staging = true;
-        let facts = Arc::clone(&ward.patient.facts);
-        let path = Arc::clone(&ward.patient.path);
-        self.stager.push(Chore::Stage { file, path, facts, slot });
-    }
-
-    /// Tries again where no replica could be made: there may be room by now.
-    pub(in crate::daemon) fn stage_again(&mut self) {
-        let bare = self.troubled().filter(|(_, ward)| ward.lacks_replica());
-        let bare: Vec<FileId> = bare.map(|(file, _)| file).collect();
-        bare.into_iter().for_each(|file| self.stage(file));
-    }
-
-    /// A replica is ready.
-    pub(super) fn staged(&mut self, file: FileId, staged: Result<Replica, String>) {
-        let Some(ward) = self.ward_mut(file) else {
-            if let Ok(replica) = staged {
-                self.stager.push(Chore::Unneeded(replica));
-            }
-            return;
-        };
-        ward.staging = false;
-        let lacking = ward.lacks_replica();
-        ward.no_longer_falls_short_by(NO_REPLICA);
-        match staged {
-            Ok(replica) => {
-                ward.patient.replica = Some(Ready::of(&replica, ward.slot.as_ref()));
-                let path = ward.patient.path.clone();
-                self.scribe.tell(Note::Replica(path, Some(replica)));
-                self.watch_ready(file);
-            }
-            Err(why) => {
-                ward.falls_short([format!("{NO_REPLICA}: {why}")]);
-                let path = ward.patient.path.clone();
-                self.herd.trouble(file);
-                if !lacking {
-                    self.fail(Failure::ReplicaMissing, Some(path.to_path_buf()), why);
-                }
-            }
-        }
-    }
-
-    /// Watches the replica from now on, so that a heal need not do it first.
-    pub(super) fn watch_ready(&mut self, file: FileId) {
-        let Some((slot, name)) = self.ward(file).and_then(|ward| ward.patient.slot()) else {
-            return;
-        };
-        // What cannot be opened now cannot be exchanged either, and another is made then.
-        let Ok(slot) = sys::open::open_dir(&slot) else { return };
-        self.sensors.watch_replica(file, &slot, &name);
-        if let Some(ward) = self.ward_mut(file) {
-            ward.replica_watched = true;
-        }
-    }
-
-    /// Trusts a replica of an earlier run only as it left it. One that is not there was used by a
-    /// heal which that run had no time to note: then another inode is no news, and the file is
-    /// read before it is believed.
-    pub(super) fn trust_replica(ward: &mut super::ward::Ward) {
-        let patient = &mut ward.patient;
-        if patient
-            .replica
-            .as_ref()
-            .is_some_and(|one| crate::daemon::start::leftovers::is_ready(&one.replica()))
-        {
-            return;
-        }
-        patient.replica = None;
-        let sealed =
-            |seal: &Stat| crate::daemon::start::leftovers::has_inode(&patient.path, seal.ino);
-        if !patient.seal.as_deref().is_some_and(sealed) {
-            patient.seal = None;
-        }
-    }
-
     fn evict(&mut self, file: FileId, name: Vec<u8>, incident: String) -> Option<Input> {
         let ward = self.ward(file)?;
         let from = ward.patient.path.join(OsStr::from_bytes(&name));
-        let Some(slot) = ward.slot.clone() else {
+        // What is in a directory may be on another filesystem than the directory's own name is.
+        let Ok(slot) = respond::slot_directory(&from, &self.state).map(Arc::new) else {
             return Some(Input::Evicted { file, name, gone: false });
         };
         self.stager.push(Chore::Evict { of: Some(file), from, slot, incident });

@@ -41,6 +41,7 @@ impl Guard {
         self.look_on();
         self.sweep_some();
         self.test_some();
+        self.publish_if_outdated();
         Ok(go_on)
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::herd::Herd;
 use crate::baseline::{Origin, Parent, Record, directory};
 use crate::engine::{Protected, Sight};
-use crate::judge::{Facts, FileKind, Policy, Stat};
+use crate::judge::{Facts, FileKind, Policy, Seal, Stat};
 use crate::respond::{Patient, Ready};
 use crate::sense::MountTable;
 use crate::sys;
@@ -59,12 +59,12 @@ impl Ward {
     #[must_use]
     pub fn new(record: &Record, slot: Option<Arc<PathBuf>>, herd: &mut Herd) -> Self {
         let layers = layers(record, herd.mounts());
-        let replica = record.replica.as_ref();
+        let (facts, replica) = (herd.facts(record), record.replica.as_ref());
         Self {
             patient: Patient {
-                path: record.path.as_path().into(),
-                facts: herd.facts(record),
-                seal: record.seal.map(Arc::new),
+                path: Arc::clone(&record.path),
+                seal: record.seal.map(|seal| Seal::of(seal, &facts)),
+                facts,
                 replica: replica.map(|replica| Ready::of(replica, slot.as_ref())),
                 around: herd.around(record, layers),
                 itself: itself(record).map(Box::new),
@@ -175,13 +175,13 @@ impl Ward {
     pub fn record(&self) -> Record {
         let patient = &self.patient;
         Record {
-            path: patient.path.to_path_buf(),
+            path: Arc::clone(&patient.path),
             facts: Facts::clone(&patient.facts),
             policy: self.policy,
             origin: self.origin,
             parents: patient.around.parents.clone(),
-            mount_point: patient.around.mount_point.to_path_buf(),
-            seal: patient.seal.as_deref().copied(),
+            mount_point: Arc::clone(&patient.around.mount_point),
+            seal: patient.sealed(),
             replica: patient.replica.as_ref().map(Ready::replica),
             protected_at: self.protected_at,
         }
@@ -194,7 +194,7 @@ impl Ward {
             path: Arc::clone(&self.patient.path),
             facts: Arc::clone(&self.patient.facts),
             policy: self.policy,
-            seal: self.patient.seal.clone(),
+            seal: self.patient.sealed(),
             whole_at,
         }
     }
@@ -227,7 +227,7 @@ impl Ward {
     }
 
     fn is_sealed(&self, stat: &Stat) -> bool {
-        self.patient.seal.as_ref().is_some_and(|seal| seal.ino == stat.ino)
+        self.patient.sealed().is_some_and(|seal| seal.ino == stat.ino)
     }
 
     /// Whether a directory above is not the one that the baseline knows.

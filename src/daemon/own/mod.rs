@@ -29,7 +29,7 @@ use super::workers::Reading;
 use crate::alert::Item;
 use crate::baseline::{Origin, Record};
 use crate::config::{USUAL_FILE, canonical_path};
-use crate::engine::Sight;
+use crate::engine::{Sight, later};
 use crate::judge::{AlertWhen, Policy, Stat, Unexpected};
 use crate::record::{Event, Kind, Severity};
 use crate::sense::FileId;
@@ -135,7 +135,6 @@ impl Own {
 
     /// The message that now tells of this incident too.
     fn gather(&mut self, incident: String, events: Vec<Event>, wall: Timestamp) -> Item {
-        let later = |at: Timestamp, by| at.saturating_add(by).unwrap_or(at);
         let open = |message: &mut Message| message.not_before > wall;
         let mut message = self.message.take_if(open).unwrap_or_else(|| Message {
             id: format!("own-{incident}"),
@@ -172,18 +171,17 @@ fn same(a: &Stat, b: &Stat) -> bool {
 }
 
 impl Guard {
-    /// Watches our own files: the `known` ones, which are held against what is remembered, and
-    /// those that are there now. Not what somebody protects in another way.
-    pub(super) fn watch_own(&mut self, known: Vec<Record>) {
-        let first = known.is_empty();
-        for record in known {
-            if !self.own.is_one(&record.path) {
-                self.scribe.tell(Note::OwnGone(record.path));
-            } else if self.engine.id_of(&record.path).is_none() {
-                self.guard(record);
+    /// Of our own files, which were `known` to an earlier run, those that are to be held against
+    /// what is remembered. Not what is `protected` as somebody wants it.
+    pub(super) fn known_own(&self, mut known: Vec<Record>, protected: &[Record]) -> Vec<Record> {
+        known.retain(|own| {
+            let is_one = self.own.is_one(&own.path);
+            if !is_one {
+                self.scribe.tell(Note::OwnGone(own.path.to_path_buf()));
             }
-        }
-        self.look_for_own(!first);
+            is_one && protected.iter().all(|record| record.path != own.path)
+        });
+        known
     }
 
     /// Has what is there and not watched read; `late` if what was there is known already.

@@ -22,6 +22,7 @@ use super::scribe::{Afterwards, Delivery, Note};
 use super::wake::Mailer;
 use super::workers::Report;
 use crate::alert::{Item, Supervisor};
+use crate::attribute::Named;
 use crate::baseline::Origin;
 use crate::config::{Config, show_duration};
 use crate::engine::Input;
@@ -160,7 +161,7 @@ impl Guard {
         self.scribe.tell(Note::Event(Box::new(loaded.noting(&told))));
         events.into_iter().for_each(|event| self.scribe.tell(Note::Event(Box::new(event))));
         for file in gone {
-            let (done, why) = self.release(file, GONE);
+            let (done, why) = self.release(file, GONE, &Named::default());
             removed += usize::from(done);
             warnings.extend((!done).then_some(why));
         }
@@ -214,7 +215,7 @@ impl Guard {
             if let Some(ward) = self.ward_mut(file) {
                 ward.policy = before;
             }
-            let path = crate::text::escape_path(&record.path);
+            let path = crate::text::escape_path(&*record.path);
             return Err(format!("+i of {path} stays as it was: {e}"));
         }
         if !record.policy.immutable {

@@ -108,8 +108,7 @@ fn listener(old: &Config, new: &Config) -> Result<Option<Option<TcpListener>>, S
 
 /// Takes what nobody guards yet, all or nothing.
 fn take_new(wanted: &Wanted, known: &[Record], vault: &Vault) -> Result<Vec<Record>, String> {
-    let is_new =
-        |path: &Path| known.binary_search_by(|record| record.path.as_path().cmp(path)).is_err();
+    let is_new = |path: &Path| known.binary_search_by(|record| (*record.path).cmp(path)).is_err();
     let (mut taken, mut problems) = (Vec::new(), Vec::new());
     for (path, policy) in wanted.configured.iter().filter(|(path, _)| is_new(path)) {
         match protect::take(path, *policy, Origin::Configuration, vault, &|_| ()) {

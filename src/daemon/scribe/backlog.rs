@@ -121,7 +121,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Seal(path, _) => (path.to_path_buf(), Matter::Seal),
         Note::Parents(path, _) => (path.to_path_buf(), Matter::Parents),
         Note::Replica(path, _) => (path.to_path_buf(), Matter::Replica),
-        Note::Protect(record) | Note::Own(record) => (record.path.clone(), Matter::Record),
+        Note::Protect(record) | Note::Own(record) => (record.path.to_path_buf(), Matter::Record),
         Note::Release(path) | Note::OwnGone(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
         Note::Patterns(_) => (PathBuf::new(), Matter::Patterns),

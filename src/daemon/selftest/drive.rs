@@ -64,7 +64,7 @@ impl Guard {
     /// One on the filesystem of the state, and one on each that holds protected files.
     fn rooms(&self) -> Vec<Room> {
         let of_slot = |(_, ward): (FileId, &Ward)| {
-            Some((ward.slot.clone()?, (ward.patient.seal.as_ref()?.dev, ward.mount)))
+            Some((ward.slot.clone()?, (ward.patient.sealed()?.dev, ward.mount)))
         };
         let slots: BTreeMap<_, _> = self.wards().filter_map(of_slot).collect();
         let mut rooms = vec![Room::of_state(&self.canaries.state)];
@@ -243,7 +243,7 @@ impl Guard {
         let wards = &self.wards;
         self.sweep.rest(proven, now, |file, proven| {
             let rests =
-                |ward: &Ward| ward.patient.seal.as_ref().is_some_and(|s| proven.contains(&s.dev));
+                |ward: &Ward| ward.patient.sealed().is_some_and(|s| proven.contains(&s.dev));
             wards.get(&file).is_some_and(|ward| ward.may_rest() && rests(ward))
         });
         self.tell_news(news);

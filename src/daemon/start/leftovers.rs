@@ -110,7 +110,7 @@ impl Clearing<'_> {
             }
         }
         let owner = self.owner(left, of);
-        let path = owner.map_or(PathBuf::new(), |record| record.path.clone());
+        let path = owner.map_or(PathBuf::new(), |record| record.path.to_path_buf());
         let kept = self.store.quarantine.take(left, &path, &self.incident);
         match kept {
             Ok(evidence) => {
@@ -189,7 +189,7 @@ impl Clearing<'_> {
     /// A heal that gave a path its name back took nothing out, and may not be on record either.
     fn tell_of_placed(&mut self) {
         for record in self.records {
-            let found = |kept: &Evidence| kept.path == record.path;
+            let found = |kept: &Evidence| *kept.path == *record.path;
             if let Some(replica) = &record.replica
                 && has_inode(&record.path, replica.ino)
                 && !self.kept.iter().any(found)
@@ -235,7 +235,7 @@ impl Clearing<'_> {
     }
 
     fn good(&self, path: &Path) -> Option<&Facts> {
-        self.records.iter().find(|record| record.path == path).map(|record| &record.facts)
+        self.records.iter().find(|record| *record.path == *path).map(|record| &record.facts)
     }
 
     /// Evidence was found, `taken` then. What the run that took it out has said of it need not be
@@ -267,7 +267,7 @@ impl Clearing<'_> {
     fn notes(self) -> Vec<Note> {
         let silent = |event: &Event| {
             let path = event.path.as_ref().map(record::PathText::to_path);
-            let of = self.records.iter().find(|record| Some(&record.path) == path.as_ref());
+            let of = self.records.iter().find(|record| Some(&*record.path) == path.as_deref());
             of.is_some_and(|record| record.policy.alert == AlertWhen::Never)
         };
         let events: Vec<Event> = self.told.iter().filter(|e| !silent(e)).cloned().collect();

@@ -15,7 +15,7 @@ use crate::sense::{FileId, Observation};
 
 impl Guard {
     /// Guards all of them.
-    pub(super) fn guard_all(&mut self, records: Vec<Record>) {
+    pub(super) fn guard_all(&mut self, records: impl Iterator<Item = Record>) {
         if !self.sensors.has_past() {
             for record in records {
                 self.guard(record);
@@ -23,7 +23,7 @@ impl Guard {
             return;
         }
         // What an event means is known once every file is.
-        let mut files: Vec<(FileId, Timestamp)> = Vec::with_capacity(records.len());
+        let mut files: Vec<(FileId, Timestamp)> = Vec::with_capacity(records.size_hint().0);
         for record in records {
             let whole_at = self.whole_before(&record);
             files.push((self.take_in(record), whole_at));

@@ -2,7 +2,8 @@
 //! protection, what left the configuration is released, what a person named by hand stays.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -43,7 +44,7 @@ pub fn reconcile(
     progress: &dyn Fn(Progress),
 ) -> Result<Plan, Obstacles> {
     let told = |e: BaselineError| Obstacles(vec![e.to_string()]);
-    let mut known: HashMap<PathBuf, Record> =
+    let mut known: HashMap<Arc<Path>, Record> =
         store.baseline.all().map_err(told)?.into_iter().map(|r| (r.path.clone(), r)).collect();
     let mut plan = Plan { warnings: wanted.warnings, ..Plan::default() };
     let all = wanted
@@ -55,7 +56,7 @@ pub fn reconcile(
     let mut above = None;
     let mut seen = HashSet::new();
     let mut obstacles = Vec::new();
-    let new = all.filter(|(path, ..)| !known.contains_key(*path) && seen.insert(*path));
+    let new = all.filter(|(path, ..)| !known.contains_key(path.as_path()) && seen.insert(*path));
     let mut new: Vec<_> = new.collect();
     // What is in one directory one after the other: it has the same directories above.
     new.sort_by_key(|(path, ..)| *path);
@@ -92,9 +93,9 @@ pub fn reconcile(
     }
     taken.sort_by(|a, b| a.path.cmp(&b.path));
     plan.events.extend(taken.iter().map(|r| event(Kind::Protected, &r.path)));
-    let gone: Vec<PathBuf> = known
+    let gone: Vec<Arc<Path>> = known
         .values()
-        .filter(|r| r.origin == Origin::Configuration && !wanted.configured.contains_key(&r.path))
+        .filter(|r| r.origin == Origin::Configuration && !wanted.configured.contains_key(&*r.path))
         .map(|r| r.path.clone())
         .collect();
     for path in gone {
@@ -110,7 +111,7 @@ pub fn reconcile(
             .push(event(Kind::Released, &path).noting("it is no longer in the configuration"));
     }
     for record in known.values_mut() {
-        let policy = wanted.configured.get(&record.path).copied().unwrap_or(record.policy);
+        let policy = wanted.configured.get(&*record.path).copied().unwrap_or(record.policy);
         if record.policy != policy {
             change_policy(record, policy, &store.vault)
                 .map_err(|e| Obstacles(vec![e.to_string()]))?;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::baseline::Evidence;
 use crate::judge::{Facts, FileTime};
-use crate::record::{self, Event, Filter, Kind};
+use crate::record::{self, Event, Filter, Kind, Severity};
 
 /// What is said of a content is said of the file that had it this long afterwards, in seconds; the
 /// same content later is another tampering.
@@ -33,8 +33,9 @@ impl Said {
         let mut said = Self::default();
         let entries = record::read(state, Filter { since, ..Filter::default() });
         for entry in entries.into_iter().flatten().filter_map(Result::ok) {
-            let Event { kind, path, after, time, incident, .. } = entry.event;
-            if kind == Kind::Stopped {
+            let Event { kind, severity, path, after, time, incident, .. } = entry.event;
+            // One that left something under way says so with a warning.
+            if kind == Kind::Stopped && severity == Severity::Info {
                 said.contents.clear();
                 said.all = Some(time);
             }
@@ -71,5 +72,40 @@ impl Said {
         });
         let incident = || (evidence.incident.clone(), evidence.path.clone());
         content || (!digest.is_some_and(tampered) && self.incidents.contains(&incident()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::judge::FileKind;
+    use crate::record::Journal;
+
+    /// Whether a run that ended with such a line is believed to have told of what it took before.
+    fn had_told(severity: Severity) -> bool {
+        let state = tempfile::tempdir().unwrap();
+        let baseline = Baseline::open(state.path()).unwrap();
+        let (mut journal, _) = Journal::open(state.path(), &baseline).unwrap();
+        let taken_at = Timestamp::now();
+        journal.append(&[Event::new(Timestamp::now(), Kind::Stopped, severity)]).unwrap();
+        let evidence = Evidence {
+            id: 1,
+            incident: "of no line".to_owned(),
+            path: "/etc/app.conf".into(),
+            location: "/nowhere".into(),
+            kind: FileKind::File,
+            size: 1,
+            blocks: 8,
+            taken_at,
+        };
+        let said = Said::since(state.path(), Some(taken_at));
+        said.tells_of(&evidence, None, None, FileTime::default())
+    }
+
+    #[test]
+    fn a_run_that_stopped_with_something_under_way_may_not_have_told_of_all() {
+        assert!(had_told(Severity::Info));
+        assert!(!had_told(Severity::Warning));
     }
 }

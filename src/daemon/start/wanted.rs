@@ -109,12 +109,12 @@ impl Known<'_> {
     /// The record, all below it, and where a link led when it was good.
     fn cover(&self, record: &Record, covered: &mut BTreeSet<PathBuf>) {
         let below = self.records.iter().filter(|other| other.path.starts_with(&record.path));
-        covered.extend(below.map(|other| other.path.clone()));
+        covered.extend(below.map(|other| other.path.to_path_buf()));
         let Some(target) = &record.facts.target else { return };
         let target: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(target.as_slice());
         let end = canonical_path(&record.path.parent().unwrap_or(Path::new("/")).join(target));
         if let Some(end) = self.record(&end)
-            && !covered.contains(&end.path)
+            && !covered.contains(&*end.path)
         {
             self.cover(end, covered);
         }
@@ -125,7 +125,7 @@ impl Known<'_> {
             .records
             .iter()
             .filter(|record| record.origin == Origin::Configuration && covers(text, &record.path))
-            .map(|record| record.path.clone())
+            .map(|record| record.path.to_path_buf())
             .collect();
         let alone = Config {
             protect: vec![Protect { paths: vec![text.to_owned()], policy: Policy::default() }],
@@ -152,7 +152,7 @@ impl Known<'_> {
 
     fn record(&self, path: &Path) -> Option<&Record> {
         self.records
-            .binary_search_by(|record| record.path.as_path().cmp(path))
+            .binary_search_by(|record| (*record.path).cmp(path))
             .ok()
             .and_then(|at| self.records.get(at))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Chore, Reading, mend};
-use crate::baseline::{Origin, Replica, Vault, VaultError};
+use crate::baseline::{Origin, Vault, VaultError};
 use crate::daemon::failures::Failure;
 use crate::daemon::guard::Guard;
 use crate::daemon::guard::ward::Ward;
@@ -30,8 +30,7 @@ pub struct Stocked {
     file: FileId,
     path: Arc<Path>,
     facts: Arc<Facts>,
-    digest: Digest,
-    replica: Option<Replica>,
+    ready: Option<Ready>,
     /// Its copy was found damaged or missing before.
     doubtful: bool,
 }
@@ -56,13 +55,15 @@ impl Copies {
 pub(super) fn restock(all: &[Stocked], vault: &Vault) -> Copies {
     let mut copies = Copies::default();
     let mut done = HashSet::new();
-    let lacks = |one: &&Stocked| one.doubtful || !vault.has(&one.digest, one.facts.size);
+    let lacks = |one: &&Stocked| {
+        one.doubtful || !one.digest().is_some_and(|digest| vault.has(&digest, one.facts.size))
+    };
     for one in all.iter().filter(lacks) {
-        if !done.insert(one.digest) {
+        if !done.insert(one.digest()) {
             continue;
         }
         // Several files may have the content, and one of them be good.
-        let same = || all.iter().filter(|other| other.digest == one.digest);
+        let same = || all.iter().filter(|other| other.digest() == one.digest());
         let list = match same().any(|other| make_again(other, vault)) {
             true => &mut copies.mended,
             false => &mut copies.lost,
@@ -74,7 +75,7 @@ pub(super) fn restock(all: &[Stocked], vault: &Vault) -> Copies {
 
 /// Reads a copy, and makes it again where it is not what it should be.
 pub(super) fn check(one: &Stocked, vault: &Vault) -> Option<Copies> {
-    match vault.verify(&one.digest) {
+    match vault.verify(&one.digest()?) {
         Err(VaultError::Damaged { .. } | VaultError::Missing { .. }) => {}
         Err(e) => {
             tracing::warn!("{e}");
@@ -89,9 +90,8 @@ pub(super) fn check(one: &Stocked, vault: &Vault) -> Option<Copies> {
 }
 
 fn make_again(one: &Stocked, vault: &Vault) -> bool {
-    let ready = one.replica.as_ref().map(|replica| replica.path.as_path());
-    let sources = [Some(&*one.path), ready];
-    sources.into_iter().flatten().any(|path| mend(path, &one.facts, vault))
+    let good = |path: &Path| mend(path, &one.facts, vault);
+    good(&one.path) || one.ready.as_ref().is_some_and(|ready| good(&ready.path()))
 }
 
 impl Stocked {
@@ -101,18 +101,21 @@ impl Stocked {
             return None;
         }
         let patient = &ward.patient;
-        let digest = patient.facts.sha256?;
+        patient.facts.sha256?;
         let (path, facts) = (patient.path.clone(), patient.facts.clone());
-        let replica = patient.replica.as_ref().map(Ready::replica);
-        let doubtful = ward.falls_short_by(NO_COPY);
-        Some(Self { file, path, facts, digest, replica, doubtful })
+        let (ready, doubtful) = (patient.replica.clone(), ward.falls_short_by(NO_COPY));
+        Some(Self { file, path, facts, ready, doubtful })
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.facts.sha256
     }
 }
 
 impl Guard {
     /// Something is missing from the vault or from the slots: has it made again.
     pub(in crate::daemon) fn restock(&mut self) {
-        let mut wanted = Vec::new();
+        let mut wanted = Vec::with_capacity(self.wards.len());
         let mut bare = Vec::new();
         for (file, ward) in self.wards_mut() {
             wanted.extend(Stocked::of(file, ward));
@@ -142,7 +145,7 @@ impl Guard {
         let mut seen = HashSet::new();
         for (file, ward) in self.wards() {
             if let Some(stocked) = Stocked::of(file, ward)
-                && seen.insert(stocked.digest)
+                && seen.insert(stocked.digest())
             {
                 self.reader.push(Reading::CheckCopy(Box::new(stocked)));
             }

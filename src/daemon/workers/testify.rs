@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::Report;
-use crate::attribute::{Actor, Captures, InodeKey, Testimony, Window, Witnessed};
+use crate::attribute::{Actor, Captures, InodeKey, Search, Testimony, Window, Witnessed};
 use crate::daemon::wake::Mailer;
 use crate::judge::FileTime;
 use crate::sense::FileId;
@@ -101,9 +101,10 @@ impl Memory {
         let since = *began + whole.saturating_sub(Duration::from_secs(1));
         let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
         let (deeds, complete) = audit.deeds(since, until);
+        let mut search = Search::of(*file);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(*began);
-            Witnessed::of(*file, deed, over)
+            Witnessed::of(&mut search, deed, over, windows)
         });
         let unwatched = |window: &&Window| {
             let covers = |inode| audit.cover(*file, inode, *began + window.whole);

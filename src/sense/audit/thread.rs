@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::call::{Assembler, Call, Heard};
 use super::setup::Setup;
 use super::{FIRST, Order, Shared, Told};
-use crate::attribute::{Actor, Captures, Doer, Touched, fastest_round};
+use crate::attribute::{Actor, Captures, Doer, Shelf, Touched, fastest_round};
 use crate::sense::Health;
 use crate::sys::audit::{Received, Stream, signal};
 use crate::sys::priority::{interrupt_nobody, take_share};
@@ -54,6 +54,8 @@ pub(super) struct Listener {
     last_actor: Option<(Doer, Arc<Actor>)>,
     /// Who last put something into which directory, and when that was noted.
     filling: Option<(Arc<Actor>, Vec<Touched>, Instant)>,
+    /// What processes had opened that changed flags.
+    opened: Shelf,
     /// For so long a pid is nobody else's.
     round: Duration,
     /// When strangers were looked at.
@@ -113,6 +115,7 @@ impl Listener {
             lost: None,
             last_actor: None,
             filling: None,
+            opened: Shelf::default(),
             round: fastest_round(),
             strangers: VecDeque::new(),
             everywhere: None,

@@ -57,6 +57,8 @@ impl Listener {
                 continue;
             }
             let (actor, began, ended) = (Arc::clone(&actor), call.time, clock::wall());
+            let of = if told { of.into() } else { self.opened.keep(of) };
+            let [just, inherited] = [just, inherited].map(|list| self.opened.keep(list));
             let deed = Deed { act, told, of, just, inherited, actor, began, over: now, ended };
             self.shared.deeds.add(deed);
         }

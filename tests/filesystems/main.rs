@@ -4,6 +4,7 @@
 // clippy's allowance for tests does not reach helpers.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::fs::File;
@@ -28,6 +29,8 @@ macro_rules! place {
         }
     };
 }
+
+mod mounts;
 
 /// Content, name, metadata, another name and a parent: one file each, one after the other.
 fn core_routes(place: Place) {
@@ -292,82 +295,4 @@ fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_btrfs() {
 fn a_write_through_an_old_mapping_that_nothing_tells_of_is_found_on_tmpfs() {
     skip_unless!(not_root().or_else(|| common::missing(&["python3"])));
     silent_mapping(place!("tmpfs"));
-}
-
-// Mounts.
-
-#[test]
-fn a_filesystem_can_be_unmounted_while_its_files_are_guarded_and_comes_back_guarded() {
-    skip_unless!(not_root());
-    let mut guard = Guard::on(place!("ext4")).file("main.py", GOOD).start();
-    let at = guard.place.mount_point().to_owned();
-    // Busy for a moment is fair; held for good is not.
-    common::poll(|| guard.place.unmount().ok(), || format!("{} is held", at.display()));
-
-    // Long enough for two sweeps: what must not happen has no event to wait for.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
-    let below: Vec<_> = std::fs::read_dir(&at).unwrap().flatten().map(|e| e.path()).collect();
-    assert!(below.is_empty(), "restored onto the mount point: {below:?}\n{}", guard.story());
-    assert!(guard.is_alive());
-
-    guard.place_mut().mount().unwrap();
-    guard.wait_whole();
-    guard.wait_settled();
-    let seq = guard.last_seq();
-    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
-    guard.wait_whole();
-    incident_of(&guard, &guard.file(), seq).assert_healed();
-}
-
-#[test]
-fn nothing_is_made_where_a_filesystem_is_not_mounted_and_a_mount_that_comes_back_stays() {
-    skip_unless!(not_root());
-    let mut guard = Guard::on(place!("xfs")).file("main.py", GOOD).start();
-    let at = guard.place.mount_point().to_owned();
-    common::poll(|| guard.place.unmount().ok(), || format!("{} is held", at.display()));
-    // Its canaries and copies have no place now.
-    let tested = guard.steadfast(&["selftest"]);
-    let entries = || std::fs::read_dir(&at).unwrap().flatten().map(|e| e.path());
-    assert_eq!(entries().count(), 0, "{:?}\n{tested:?}", entries().collect::<Vec<_>>());
-
-    guard.place_mut().mount().unwrap();
-    guard.wait_whole();
-    guard.wait_settled();
-    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
-    guard.wait_whole();
-    let kinds: Vec<_> = guard.events().iter().map(|line| line["kind"].clone()).collect();
-    assert!(!kinds.iter().any(|kind| kind == "shadowed"), "{}", guard.story());
-}
-
-#[test]
-fn a_filesystem_changed_while_it_was_unmounted_is_put_right_when_it_comes_back() {
-    skip_unless!(not_root());
-    let mut guard = Guard::on(place!("ext4")).file("main.py", GOOD).start();
-    common::poll(|| guard.place.unmount().ok(), || "the filesystem is held".to_owned());
-    // Mounted somewhere else, as a tamperer would.
-    let at = guard.place.mount_point().to_owned();
-    let (image, other) = (at.with_file_name("image"), at.with_file_name("other"));
-    std::fs::create_dir(&other).unwrap();
-    common::must("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), other.as_ref()]);
-    guard.sh_on(&other.join("files/main.py"), r#"chattr -i "$FILE"; echo TAMPERED >> "$FILE""#);
-    common::must("umount", &[other.as_ref()]);
-    guard.place_mut().mount().unwrap();
-    guard.wait_whole();
-    common::poll(|| guard.quarantine_holds(MARKER).then_some(()), || guard.story());
-}
-
-#[test]
-fn files_reached_through_a_bind_mount_are_guarded() {
-    skip_unless!(not_root());
-    let guard = Guard::on_disk()
-        .file("app/main.py", GOOD)
-        .prepare(|dir| {
-            let app = dir.join("app");
-            common::must("mount", &["--bind".as_ref(), app.as_ref(), app.as_ref()]);
-        })
-        .start();
-    guard.write_surely(&guard.file(), |file| file.write_all_at(MARKER, 2));
-    guard.wait_whole();
-    incident_of(&guard, &guard.file(), 0).assert_any(&["content-changed"]).assert_healed();
-    assert!(guard.quarantine_holds(MARKER));
 }

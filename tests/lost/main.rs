@@ -5,11 +5,15 @@
 // clippy's allowance for tests does not reach helpers.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
 // The other users of it ask on loopback too.
 #[allow(dead_code)]
-#[path = "health/http.rs"]
+#[path = "../health/http.rs"]
 mod http;
+
+mod records;
+mod socket;
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -43,7 +47,7 @@ fn make_and_remove(dir: &Path, number: u64) {
 }
 
 /// A flood in directories, a thread for each, for as long as `work` takes and at least three
-/// seconds; how many events a second it made. Names are given and taken, which is the fastest.
+/// seconds; how many events a second it made. A rename makes two, and is the fastest.
 fn flood(dirs: &[PathBuf], from: &Path, work: impl FnOnce()) -> f64 {
     let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
     let began = Instant::now();
@@ -51,13 +55,14 @@ fn flood(dirs: &[PathBuf], from: &Path, work: impl FnOnce()) -> f64 {
         for dir in dirs {
             let (over, made) = (&over, &made);
             scope.spawn(move || {
-                for number in 0_u64.. {
+                // As many that the kernel cannot take one event for another.
+                let names: Vec<_> = (0..4096).map(|n| dir.join(format!("sibling-{n}"))).collect();
+                std::fs::hard_link(from, &names[0]).unwrap();
+                for (name, next) in names.iter().zip(names.iter().cycle().skip(1)).cycle() {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    let path = dir.join(format!("sibling-{number}"));
-                    std::fs::hard_link(from, &path).unwrap();
-                    std::fs::remove_file(&path).unwrap();
+                    std::fs::rename(name, next).unwrap();
                     made.fetch_add(2, Ordering::Relaxed);
                 }
             });
