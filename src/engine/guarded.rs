@@ -268,18 +268,18 @@ impl Guarded {
         }
     }
 
-    /// Whether this is the state that differs, was reported, and is left as it is. Then what
-    /// events told until now is told.
+    /// Whether this is the state that differs, was reported, and is left as it is.
+    pub(super) fn is_left_like(&self, sight: &Sight) -> bool {
+        self.tolerated.as_deref() == Some(sight)
+    }
+
+    /// The same. Then what events told until now is told, but where content is to be read.
     pub(super) fn tolerates(&mut self, now: Moment, sight: &Sight) -> bool {
-        let tolerated = self.tolerated.as_deref() == Some(sight);
-        if tolerated {
-            if let Some(left) = &mut self.left {
+        let tolerated = self.is_left_like(sight);
+        let to_read = self.written || self.unread || self.verifying.is_some();
+        if tolerated && !to_read {
+            if let Some(left) = self.left.as_mut() {
                 left.seen = now.mono;
-            }
-            self.written = false;
-            self.unread = false;
-            if !self.unread_but_tolerated {
-                self.verifying = None;
             }
             self.owes_nothing();
             if let Some(incident) = self.incident.as_mut() {
@@ -287,6 +287,17 @@ impl Guarded {
             }
         }
         tolerated
+    }
+
+    /// It is left as it is: has the content read, if somebody may have written since.
+    pub(super) fn read_again(&mut self, file: FileId, out: &mut Vec<Action>) {
+        let due = self.written || self.unread || self.unread_but_tolerated;
+        let is_there = matches!(self.tolerated.as_deref(), Some(Sight::Present(_)));
+        if due && is_there && self.is_file() {
+            self.start_verify(file, out);
+        } else {
+            (self.written, self.unread) = (false, false);
+        }
     }
 
     /// What is there now is another state.
@@ -317,12 +328,13 @@ impl Guarded {
         self.set_seal(stat);
     }
 
-    /// Has the content read. A write seen after this moment leads to another reading.
+    /// Has the content read. A write or a writer seen after this moment leads to another reading.
     pub(super) fn start_verify(&mut self, file: FileId, out: &mut Vec<Action>) {
         if self.verifying == Some(self.epoch) {
             return;
         }
         self.written = false;
+        self.unread = false;
         self.verifying = Some(self.epoch);
         out.push(Action::Verify { file, epoch: self.epoch });
     }

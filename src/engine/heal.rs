@@ -364,6 +364,20 @@ impl Guarded {
         }
     }
 
+    /// Whether the file was left with this content, as far as that is known: a look that shows
+    /// another size does not tell what the content is.
+    pub(super) fn was_left_with(&mut self, content: &Difference) -> bool {
+        let Some(left) = &mut self.left else { return false };
+        let of_content = || left.differs.iter().filter(|one| one.kind == Kind::ContentChanged);
+        let known = of_content().any(|one| one == content);
+        let read = of_content().any(|one| one.after.contains_key("sha256"));
+        let only_seen = of_content().next().is_some() && !read;
+        if only_seen {
+            left.differs.push(content.clone());
+        }
+        known || only_seen
+    }
+
     /// What of this was not like that already when the file was left.
     fn since_left(&self, mut found: Vec<Difference>) -> Vec<Difference> {
         let known = |one: &Difference| self.left.as_ref().is_some_and(|l| l.differs.contains(one));

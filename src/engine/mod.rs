@@ -252,7 +252,7 @@ impl Engine {
             return;
         }
         if guarded.tolerates(now, &sight) {
-            return;
+            return guarded.read_again(file, out);
         }
         guarded.tolerates_no_more();
         if let Sight::Away { .. } | Sight::Unreadable(_) = sight {

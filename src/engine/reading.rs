@@ -9,7 +9,7 @@ use super::incident::{Awaited, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight, Unread};
 use crate::attribute::{InodeKey, Window};
-use crate::judge::{Facts, Stat, differences};
+use crate::judge::{Difference, Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
 
@@ -71,7 +71,7 @@ impl Engine {
             Err(why) => return self.unreadable(now, file, why, out),
         };
         if guarded.tolerates(now, &Sight::Present(stat)) {
-            return;
+            return guarded.read_again(file, out);
         }
         if guarded.is_another(&stat) {
             out.push(Action::Look { file });
@@ -126,25 +126,33 @@ impl Engine {
             Ok(inspection) => inspection,
             Err(why) => return self.unreadable(now, file, why, out),
         };
-        if guarded.tolerates(now, &Sight::Present(stat)) {
-            if std::mem::take(&mut guarded.unread_but_tolerated) {
-                self.read_what_stays(now, file, &facts);
+        let unread = std::mem::take(&mut guarded.unread_but_tolerated);
+        let sight = Sight::Present(stat);
+        if guarded.is_left_like(&sight) {
+            match unread {
+                true => self.read_what_stays(now, file, &facts),
+                false => self.written_since_left(now, file, &facts, &stat, out),
             }
-            return;
+            let Some(guarded) = self.files.get_mut(&file) else { return };
+            guarded.tolerates(now, &sight);
+            return guarded.read_again(file, out);
         }
         if guarded.is_another(&stat) {
             guarded.unread = guarded.is_file();
             out.push(Action::Look { file });
             return;
         }
+        // Until it is put right, what is there counts as unread, whatever a look says.
+        let is_file = guarded.is_file();
+        let since = std::mem::replace(&mut guarded.unread, is_file);
         if self.differs(now, file, &facts, &stat, out) {
             return;
         }
         let Some(guarded) = self.files.get_mut(&file) else { return };
         guarded.set_seal(stat);
-        guarded.unread = false;
+        guarded.unread = since;
         guarded.round = guarded.round.saturating_add(1);
-        if guarded.written {
+        if guarded.written || guarded.unread {
             return guarded.start_verify(file, out);
         }
         guarded.found_whole(now);
@@ -169,6 +177,25 @@ impl Engine {
             let draft = Draft::of(now, round, window, content);
             incident.draft(Draft { afterwards: incident.afterwards, ..draft });
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
+        }
+    }
+
+    /// A write was seen in a file that was left, and a look showed nothing of it: the kernel sets
+    /// the time first.
+    fn written_since_left(
+        &mut self,
+        now: Moment,
+        file: FileId,
+        facts: &Facts,
+        stat: &Stat,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(guarded) = self.files.get_mut(&file) else { return };
+        let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
+        let is_content = |one: &&Difference| one.kind == Kind::ContentChanged;
+        let Some(content) = found.iter().find(is_content) else { return };
+        if !guarded.was_left_with(content) {
+            self.open_incident(now, file, Sight::Present(*stat), found, Cure::Replace, out);
         }
     }
 
