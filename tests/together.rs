@@ -1,4 +1,5 @@
-//! What belongs together is one message. Needs root and python3-aiosmtpd.
+//! What belongs together is one message, and so is what the watchdog cannot do itself. Needs root
+//! and python3-aiosmtpd.
 
 #![allow(clippy::unwrap_used, dead_code)]
 
@@ -6,12 +7,12 @@ mod common;
 #[path = "mail/mod.rs"]
 mod room;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Guard, Place, Sandbox, not_root, poll, skip_unless};
+use common::{Guard, Place, Sandbox, Whole, not_root, poll, skip_unless};
 use jiff::{SignedDuration, Timestamp};
-use room::{Behaviour, Room};
+use room::{Behaviour, Room, Server};
 use steadfast::alert::{Gatherer, Item};
 use steadfast::engine::Moment;
 use steadfast::record::{Event, Kind, Severity};
@@ -47,14 +48,9 @@ fn an_hour_of_incidents_that_can_wait_is_one_mail() {
     assert_eq!(room.spool.waiting(), 0);
 }
 
-#[test]
-fn one_command_that_changes_many_files_is_one_event_and_one_mail() {
-    skip_unless!(not_root());
-    const FILES: usize = 25;
-    let server = Behaviour::plain().start();
-    let sandbox = Sandbox::on(Place::disk());
-    let paths: Vec<_> = (0..FILES).map(|n| sandbox.path(format!("f{n}.py"))).collect();
-    for path in &paths {
+/// Guards these, and has mail delivered there.
+fn guard_with_mail(sandbox: Sandbox, paths: &[PathBuf], server: &Server) -> Guard {
+    for path in paths {
         common::write_old(path, b"good\n");
     }
     let names: Vec<_> = paths.iter().map(|path| format!("{path:?}")).collect();
@@ -68,6 +64,53 @@ fn one_command_that_changes_many_files_is_one_event_and_one_mail() {
     let mut guard = Guard::of(sandbox);
     guard.start();
     guard.wait_settled();
+    guard
+}
+
+#[test]
+fn of_what_is_not_guarded_any_more_a_person_is_told_once_also_over_a_restart() {
+    skip_unless!(not_root());
+    let place = match Place::new("ext4") {
+        Ok(place) => place,
+        Err(why) => return common::report_skip(&format!("no ext4 here: {why}")),
+    };
+    let server = Behaviour::plain().start();
+    let sandbox = Sandbox::on(place);
+    let file = sandbox.path("main.py");
+    let mut guard = guard_with_mail(sandbox, std::slice::from_ref(&file), &server);
+    guard.regard_as_good(&file, Whole::of(&file).unwrap());
+    let at = guard.place.mount_point().to_str().unwrap().to_owned();
+    poll(|| guard.place.unmount().ok(), || guard.story());
+    let mail = server.mail();
+    assert!(mail.subject().contains("a sensor does less than it should"), "{}", mail.subject());
+    let why = format!("the filesystem at {at} is not mounted");
+    assert!(mail.body().replace('\n', " ").contains(&why), "{}", mail.body());
+
+    guard.stop();
+    guard.start();
+    assert_eq!(guard.status()["state"], "degraded");
+    // Longer than it takes until what lasts is told.
+    std::thread::sleep(Duration::from_secs(13));
+    guard.place_mut().mount().unwrap();
+    guard.wait_whole_at(&file);
+    guard.tamper_surely(|| {
+        common::chattr("-i", &file);
+        std::fs::remove_file(&file).is_ok()
+    });
+    let mail = server.mail();
+    assert!(mail.subject().contains("main.py deleted"), "{}", mail.subject());
+    guard.stop();
+    server.assert_idle();
+}
+
+#[test]
+fn one_command_that_changes_many_files_is_one_event_and_one_mail() {
+    skip_unless!(not_root());
+    const FILES: usize = 25;
+    let server = Behaviour::plain().start();
+    let sandbox = Sandbox::on(Place::disk());
+    let paths: Vec<_> = (0..FILES).map(|n| sandbox.path(format!("f{n}.py"))).collect();
+    let mut guard = guard_with_mail(sandbox, &paths, &server);
     let script = "import os, fcntl, struct, sys, glob
 for path in glob.glob(sys.argv[1] + '/*.py'):
     with open(path) as file:

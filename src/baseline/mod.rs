@@ -1,5 +1,6 @@
 //! What is known to be good: facts in a database, content in a vault.
 
+mod complaints;
 mod copy;
 mod db;
 mod error;

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::complaints::Complaints;
 use super::failures::Failure;
 use super::health::Health;
 use super::own::Own;
@@ -65,6 +66,7 @@ pub struct Guard {
     pub(super) reader: Worker<Reading>,
     pub(super) reports: Mailbox<Report>,
     pub(super) sweep: Sweep,
+    pub(super) complaints: Complaints,
     pub(super) canaries: Canaries,
     pub(super) globs: Globs,
     pub(super) own: Own,

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod commands;
+mod complaints;
 pub mod control;
 pub mod failures;
 mod guard;

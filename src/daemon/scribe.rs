@@ -67,6 +67,8 @@ pub enum Note {
     Records(Vec<Record>),
     /// These patterns are in force.
     Patterns(Vec<String>),
+    /// A person was told that these do less than they should.
+    Complaints(Vec<String>),
     /// Everything was found whole.
     Heartbeat(Heartbeat),
     /// From now on the messages are delivered so.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::api::{Progress, State, Status};
+use super::complaints::Complaints;
 use super::control::{At, Control, ControlError};
 use super::failures::Failure;
 use super::guard::Guard;
@@ -208,6 +209,7 @@ fn assemble(
     let config = &in_force.config;
     let delivery = in_force.delivery();
     let last_beat = baseline.heartbeat()?;
+    let complaints = Complaints::continuing(baseline.complaints()?);
     let keeper = Keeper::new(&state, lock, &baseline, Arc::clone(&vault), reports.clone())?;
     let evidence = Arc::clone(&quarantine);
     let lineage = Arc::new(Lineage::default());
@@ -231,6 +233,7 @@ fn assemble(
         reader: workers::reader(Arc::clone(&vault), reports.clone(), health.reader.clone())?,
         sensors,
         sweep: Sweep::new(config.daemon.flag_sweep, config.daemon.content_sweep),
+        complaints,
         canaries: Canaries::start(&state, Arc::clone(&vault), reports.clone())?,
         globs,
         own: Own::of(in_force.file.as_deref()),

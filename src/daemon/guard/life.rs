@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Guard;
-use crate::daemon::api::{Shortcoming, State};
+use crate::alert::Item;
+use crate::daemon::api::{SensorStatus, Shortcoming, State};
+use crate::daemon::complaints::News;
 use crate::daemon::failures::Failure;
+use crate::daemon::scribe::Note;
 use crate::daemon::service::{Feeder, Service, starts_again};
 use crate::daemon::shortcoming;
 use crate::daemon::start::{OnReady, handover};
-use crate::record::PathText;
+use crate::record::{Event, Kind, PathText, Severity};
 use crate::sense::FileId;
 
 /// While everything is compared for the first time, it is asked this often whether it is done.
@@ -155,20 +158,46 @@ impl Guard {
         }
     }
 
+    /// What it stands on, as lines of `status`: what a person is told of where it is not well. The
+    /// others tell of themselves.
+    fn footing(&self) -> Vec<SensorStatus> {
+        let mut lines = self.sensors.status();
+        lines.push(self.sweep.status());
+        lines.push(shortcoming::journal(self.scribe.trouble()));
+        lines.push(shortcoming::state(self.scribe.worry()));
+        lines.push(shortcoming::filesystems(self.engine.unguarded()));
+        lines
+    }
+
+    /// Tells a person what it cannot do, and what it can again. All of it is on record already.
+    pub(in crate::daemon) fn complain(&mut self) {
+        if !matches!(self.life.state, State::Watching | State::Degraded) {
+            return;
+        }
+        let now = self.now();
+        let (kind, severity, note) = match self.complaints.hear(now.mono, &self.footing()) {
+            None => return,
+            Some(News::Worse(why)) => (Kind::SensorDegraded, Severity::Warning, why),
+            Some(News::Better(what)) => {
+                (Kind::SensorRecovered, Severity::Info, format!("well again: {what}"))
+            }
+        };
+        self.scribe.tell(Note::Complaints(self.complaints.told()));
+        let events = vec![Event::new(now.wall, kind, severity).noting(note)];
+        let incident = format!("watchdog-{}", now.wall.strftime("%Y%m%dT%H%M%S.%6f"));
+        let item = Item { incident, not_before: now.wall, events };
+        self.scribe.tell(Note::Message { item, waits: false });
+    }
+
     /// Lets those who ask see how things are.
     pub(in crate::daemon) fn publish(&mut self) {
-        let mut sensors = self.sensors.status();
-        sensors.push(self.sweep.status());
-        let trouble = self.scribe.trouble();
-        sensors.push(shortcoming::journal(trouble));
-        sensors.push(shortcoming::state(self.scribe.worry()));
+        let mut sensors = self.footing();
         if self.in_force.config.email.is_some() {
             sensors.push(shortcoming::mail(self.scribe.undelivered()));
         }
         sensors.push(shortcoming::configuration(self.in_force.refused.clone()));
-        sensors.push(shortcoming::filesystems(self.engine.unguarded()));
         sensors.push(self.canaries.status());
-        let well = sensors.iter().all(crate::daemon::api::SensorStatus::is_well);
+        let well = sensors.iter().all(SensorStatus::is_well);
         let unhealed = self.engine.broken().chain(self.engine.away());
         let shortcomings = self
             .wards()

@@ -31,6 +31,7 @@ enum Matter {
     Replica,
     Heartbeat,
     Patterns,
+    Complaints,
 }
 
 impl Backlog {
@@ -74,7 +75,10 @@ impl Backlog {
     /// All records were written anew: what waits about them is old.
     pub(super) fn forget_records(&mut self) {
         let apart = |note: &Note| {
-            matches!(note, Note::Evidence(_) | Note::Heartbeat(_) | Note::Patterns(_))
+            matches!(
+                note,
+                Note::Evidence(_) | Note::Heartbeat(_) | Note::Patterns(_) | Note::Complaints(_)
+            )
         };
         self.notes.retain(|_, note| apart(note));
         self.places.retain(|_, at| self.notes.contains_key(at));
@@ -125,6 +129,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Release(path) | Note::OwnGone(path) => (path.clone(), Matter::Record),
         Note::Heartbeat(_) => (PathBuf::new(), Matter::Heartbeat),
         Note::Patterns(_) => (PathBuf::new(), Matter::Patterns),
+        Note::Complaints(_) => (PathBuf::new(), Matter::Complaints),
         Note::Evidence(_)
         | Note::Records(_)
         | Note::Discarded(_)
@@ -152,6 +157,7 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         Note::OwnGone(path) => baseline.remove_own(path),
         Note::Heartbeat(beat) => baseline.set_heartbeat(beat),
         Note::Patterns(patterns) => baseline.set_patterns(patterns),
+        Note::Complaints(told) => baseline.set_complaints(told),
         // These are not for the database.
         Note::Records(_)
         | Note::Discarded(_)

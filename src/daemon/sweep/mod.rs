@@ -53,7 +53,7 @@ impl Guard {
         if now >= self.sweep.chores_at() {
             self.sweep.next_chores = now + CHORES_AT_REST;
             self.do_chores(now);
-            if self.troubled().next().is_some() || !self.sweep.last_health.is_empty() {
+            if self.troubled().next().is_some() || !self.complaints.all_is_well() {
                 self.sweep.next_chores = now + CHORES;
             }
         }
@@ -106,6 +106,7 @@ impl Guard {
         self.look_at_openers_again();
         self.look_after_troubled();
         self.tell_health();
+        self.complain();
     }
 
     /// Remembers beyond the end of this process when everything was last seen whole.
