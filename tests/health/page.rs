@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics`.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use crate::common::{GOOD, Guard, MARKER, Place, Sandbox, not_root, poll, skip_unless, text};
 use crate::http::{ask, ask_tcp, metrics, try_ask};
@@ -119,6 +119,10 @@ fn on_loopback_health_can_be_read_and_nothing_else_be_done() {
     for what in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(ask_tcp(&address, "GET", what).unwrap().0, 200, "{what}");
     }
+    // Who connects and says nothing keeps nobody out.
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    assert_eq!(ask_tcp(&address, "GET", "/livez").unwrap().0, 200);
+    drop(silent);
     assert_eq!(ask_tcp(&address, "GET", "/status").unwrap().0, 403);
     for what in ["/protect", "/release", "/restore", "/accept", "/selftest"] {
         assert_eq!(ask_tcp(&address, "POST", what).unwrap().0, 403, "{what}");

@@ -1,8 +1,9 @@
 //! The accept loops: bounded in connections, in time, and in what one peer can take from
 //! another.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -11,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Alarm;
@@ -21,9 +23,11 @@ use super::socket::Socket;
 use crate::daemon::health::Health;
 use crate::text::escape_path;
 
-/// Connections at once: root's own, so that nobody can keep root out, and those of others.
+/// Connections at once: root's own, so that nobody can keep root out, those of others, and those
+/// that only ask how it is.
 const ROOT_CONNECTIONS: usize = 32;
 const OTHER_CONNECTIONS: usize = 16;
+const HEALTH_CONNECTIONS: usize = 16;
 /// How long a peer may take to send its request line and headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// How often it is seen to that the socket still has its name, and shows that it goes on: both at
@@ -65,7 +69,9 @@ pub(super) async fn serve(
 struct Seats {
     root: Arc<Semaphore>,
     others: Arc<Semaphore>,
-    loopback: Arc<Semaphore>,
+    health: Arc<Semaphore>,
+    /// Those who ask how it is, in the order in which they came.
+    asking: Mutex<VecDeque<AbortHandle>>,
 }
 
 impl Seats {
@@ -73,7 +79,37 @@ impl Seats {
         Self {
             root: Arc::new(Semaphore::new(ROOT_CONNECTIONS)),
             others: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
-            loopback: Arc::new(Semaphore::new(OTHER_CONNECTIONS)),
+            health: Arc::new(Semaphore::new(HEALTH_CONNECTIONS)),
+            asking: Mutex::default(),
+        }
+    }
+
+    /// A seat, for whoever may have one. Who finds none is hung up on: it can try again, and nobody
+    /// waits for it.
+    async fn find(&self, rights: Rights) -> Option<OwnedSemaphorePermit> {
+        match rights {
+            Rights::Change => Arc::clone(&self.root).try_acquire_owned().ok(),
+            Rights::Read | Rights::Nothing => Arc::clone(&self.others).try_acquire_owned().ok(),
+            Rights::Health => self.find_for_health().await,
+        }
+    }
+
+    /// Everybody may ask how it is, and has the answer in a moment: who came first and says nothing
+    /// makes room.
+    async fn find_for_health(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(seat) = Arc::clone(&self.health).try_acquire_owned() {
+            return Some(seat);
+        }
+        let first = self.asking.lock().ok()?.pop_front();
+        first.inspect(AbortHandle::abort);
+        Arc::clone(&self.health).acquire_owned().await.ok()
+    }
+
+    /// It has a seat until it has its answer.
+    fn seated(&self, rights: Rights, connection: AbortHandle) {
+        if let (Rights::Health, Ok(mut asking)) = (rights, self.asking.lock()) {
+            asking.retain(|one| !one.is_finished());
+            asking.push_back(connection);
         }
     }
 
@@ -82,7 +118,7 @@ impl Seats {
         let all = [
             (&self.root, ROOT_CONNECTIONS),
             (&self.others, OTHER_CONNECTIONS),
-            (&self.loopback, OTHER_CONNECTIONS),
+            (&self.health, HEALTH_CONNECTIONS),
         ];
         for (seats, count) in all {
             let _ = seats.acquire_many(u32::try_from(count).unwrap_or(u32::MAX)).await;
@@ -149,12 +185,8 @@ async fn serve_unix(listener: UnixListener, readers: Option<u32>, router: Router
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let rights = rights(peer.uid(), peer.gid(), peer.pid(), readers);
-        let seats = if rights == Rights::Change { &seats.root } else { &seats.others };
-        // Whoever finds no seat is hung up on: it can try again, and nobody waits for it.
-        if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
-            let caller = Caller::of(&stream, peer.pid());
-            answer(stream, (rights, caller), &router, seat);
-        }
+        let caller = Caller::of(&stream, peer.pid());
+        answer(stream, (rights, caller), &router, seats).await;
     }
 }
 
@@ -188,9 +220,7 @@ async fn serve_loopback(listener: Option<TcpListener>, router: &Router, seats: &
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Ok(seat) = Arc::clone(&seats.loopback).try_acquire_owned() {
-                    answer(stream, (Rights::Health, Caller::default()), router, seat);
-                }
+                answer(stream, (Rights::Health, Caller::default()), router, seats).await;
             }
             Err(error) => pause(&error).await,
         }
@@ -219,16 +249,18 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 
-/// Answers one request and hangs up.
-fn answer<S>(stream: S, peer: (Rights, Caller), router: &Router, seat: OwnedSemaphorePermit)
+/// Answers one request and hangs up, if there is a seat.
+async fn answer<S>(stream: S, (rights, caller): (Rights, Caller), router: &Router, seats: &Seats)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Some(seat) = seats.find(rights).await else { return };
     let router = router.clone();
-    tokio::spawn(async move {
+    let conversation = tokio::spawn(async move {
         let _seat = seat;
-        converse(stream, peer, router).await;
+        converse(stream, (rights, caller), router).await;
     });
+    seats.seated(rights, conversation.abort_handle());
 }
 
 /// Takes one request and answers it.
