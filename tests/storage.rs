@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use common::{
-    GOOD, Guard, MARKER, Place, clear_at_once, incident_of, must, not_root, poll, quiet,
+    GOOD, Guard, MARKER, Place, clear_at_once, fill_up, incident_of, must, not_root, poll, quiet,
     skip_unless,
 };
 use serde_json::Value;
@@ -231,6 +231,32 @@ fn fill(dir: &Path) -> PathBuf {
         while std::io::Write::write_all(&mut file, &vec![b'x'; size]).is_ok() {}
     }
     ballast
+}
+
+#[test]
+fn evidence_makes_room_for_a_file_that_cannot_be_put_back_on_a_full_disk() {
+    skip_unless!(not_root());
+    // More than ext4 keeps back for itself.
+    let guard = Guard::on(place!("ext4")).file("main.py", &vec![b'g'; 24 << 20]).start();
+    let file = guard.file();
+    wait_ready(&guard);
+    fill_up(&guard.path("ballast"));
+    // The copy that lay ready takes the path, and what it took the place of is on the same disk.
+    guard.write_at_once(&file, |file| file.write_all_at(MARKER, 2));
+    guard.wait_whole();
+    poll(|| guard.quarantine_holds(MARKER).then_some(()), || guard.story());
+    fill_up(&guard.path("the rest"));
+
+    guard.tamper_surely(|| {
+        common::chattr("-i", &file);
+        std::fs::remove_file(&file).is_ok()
+    });
+    guard.wait_whole();
+    let removed = |line: &Value| {
+        line["kind"] == "evidence-removed"
+            && line["note"].to_string().contains("a known-good copy needs the room")
+    };
+    poll(|| guard.events().iter().any(removed).then_some(()), || guard.story());
 }
 
 #[test]

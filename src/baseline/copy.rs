@@ -54,6 +54,12 @@ pub(super) fn require_room(file: impl AsFd, dir: &Path, need: u64) -> Result<(),
     }
 }
 
+/// Whether the disk of `dir` has `need` bytes free, as far as it tells.
+#[must_use]
+pub fn has_room(dir: &Path, need: u64) -> bool {
+    File::open(dir).is_ok_and(|opened| require_room(opened, dir, need).is_ok())
+}
+
 /// The bytes that a file takes on its disk.
 pub(super) fn occupied(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.blocks().saturating_mul(512))

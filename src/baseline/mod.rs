@@ -21,7 +21,7 @@ mod surroundings;
 mod vault;
 mod watch;
 
-pub use copy::{Before, NoRoom, copy_sparse};
+pub use copy::{Before, NoRoom, copy_sparse, has_room};
 pub use db::Baseline;
 pub use error::BaselineError;
 pub use evidence::Evidence;

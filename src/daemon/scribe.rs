@@ -53,6 +53,13 @@ pub enum Note {
     Replica(Arc<Path>, Option<Replica>),
     /// Evidence was taken.
     Evidence(Evidence),
+    /// A known-good copy of this size finds no room in this slot.
+    Cramped {
+        /// Where it is to lie.
+        slot: Arc<PathBuf>,
+        /// How much it takes.
+        bytes: u64,
+    },
     /// Evidence could not be kept.
     Discarded(Discarded),
     /// A path is protected.

@@ -25,6 +25,8 @@ pub struct Outcome {
     pub replica_used: bool,
     /// It had no time to reach the disk and has to be synced.
     pub unsynced: bool,
+    /// There is no room for a known-good copy, and nothing that it could be written over.
+    pub cramped: bool,
 }
 
 impl Outcome {
@@ -45,7 +47,8 @@ impl Outcome {
             other => (action, other.map_err(|e| e.to_string())),
         };
         let healed = Healed { action, result, evidence: false, from: None };
-        Self { healed, evidence: Vec::new(), replica_used: false, unsynced: false }
+        let evidence = Vec::new();
+        Self { healed, evidence, replica_used: false, unsynced: false, cramped: false }
     }
 
     /// Of a cure that is not to be carried out.
@@ -121,7 +124,10 @@ fn put_back(
             }
             // No room for another copy: what is there can still be written over.
             Err(e) => {
-                let failed = || Outcome::of("exchange", Err(io::Error::other(e.to_string())));
+                let failed = || Outcome {
+                    cramped: e.is_for_room(),
+                    ..Outcome::of("exchange", Err(io::Error::other(e.to_string())))
+                };
                 return rewritten(patient, vault, slot).unwrap_or_else(failed);
             }
         },

@@ -131,6 +131,14 @@ impl Quarantine {
         gone.into_iter().cloned().collect()
     }
 
+    /// What lies on the filesystem of `dir`, the oldest first, as `kept` has it.
+    #[must_use]
+    pub fn on_the_disk_of(kept: &[Evidence], dir: &Path) -> Vec<Evidence> {
+        let disk = |path: &Path| sys::stat::stat(path).ok().map(|stat| stat.dev);
+        let Some(wanted) = disk(dir) else { return Vec::new() };
+        kept.iter().filter(|piece| disk(&piece.lies_at()) == Some(wanted)).cloned().collect()
+    }
+
     /// Removes one piece of evidence for good; false if so much is in it that it takes more than
     /// one go.
     ///

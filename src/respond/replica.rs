@@ -40,6 +40,20 @@ pub enum StageError {
     },
 }
 
+impl StageError {
+    /// Whether it is for nothing but that the disk is full.
+    #[must_use]
+    pub fn is_for_room(&self) -> bool {
+        match self {
+            Self::NoRoom(_) => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Vault(_) => false,
+        }
+    }
+}
+
 /// Makes a replica of the file that `facts` describe, in the directory `slot`.
 ///
 /// With `durable` it has reached the disk on return.

@@ -190,6 +190,11 @@ impl Guard {
         if matches!(outcome.healed.action, "rejoin" | MISSED) {
             self.rejoined(file, outcome);
         }
+        if let Some(ward) = self.ward(file).filter(|_| outcome.cramped)
+            && let Some(slot) = ward.slot.clone()
+        {
+            self.scribe.tell(Note::Cramped { slot, bytes: ward.patient.facts.size });
+        }
         // The next replica before the evidence: the tamperer may be at it again.
         self.stage(file);
         for from in &outcome.evidence {

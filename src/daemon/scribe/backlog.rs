@@ -133,6 +133,7 @@ fn place(note: &Note) -> Option<(PathBuf, Matter)> {
         Note::Evidence(_)
         | Note::Records(_)
         | Note::Discarded(_)
+        | Note::Cramped { .. }
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }
@@ -161,6 +162,7 @@ fn store(note: &Note, baseline: &Baseline) -> Result<(), BaselineError> {
         // These are not for the database.
         Note::Records(_)
         | Note::Discarded(_)
+        | Note::Cramped { .. }
         | Note::Event(_)
         | Note::Failure(..)
         | Note::Message { .. }

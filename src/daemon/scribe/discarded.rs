@@ -43,6 +43,15 @@ impl Discarded {
             true => "nothing is kept for longer than 30 days",
             false => "the quarantine is full, and newer evidence came",
         };
+        Self::of(piece, why)
+    }
+
+    /// What was kept until now, where a file cannot be put back for lack of room.
+    pub(super) fn for_room(piece: &Evidence) -> Self {
+        Self::of(piece, "the disk is full, and a known-good copy needs the room")
+    }
+
+    fn of(piece: &Evidence, why: &'static str) -> Self {
         let name = piece.location.file_name().unwrap_or_default();
         Self {
             path: piece.path.clone(),

@@ -1,6 +1,7 @@
 //! The scribe at its desk: what it is told it writes, and keeps until it is written.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use super::outbox::Outbox;
 use super::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Evidence, Heartbeat};
+use crate::baseline::{Evidence, Heartbeat, has_room};
 use crate::daemon::failures::Failure;
 use crate::daemon::health::Health;
 use crate::engine::Moment;
@@ -228,6 +229,10 @@ impl Writer {
             Note::Then(act) => later.push(act),
             Note::Heartbeat(beat) => self.beat = Some(beat),
             Note::Discarded(piece) => self.discards.add(&piece),
+            Note::Cramped { slot, bytes } => {
+                let failed = self.make_room(&slot, bytes).err();
+                self.warn("quarantine", failed);
+            }
             Note::Records(records) => {
                 self.desk.keeper.remember(records);
                 self.keep();
@@ -403,17 +408,36 @@ impl Writer {
         let now = Timestamp::now();
         let mut failed = None;
         for surplus in Quarantine::surplus(&kept, now) {
-            match self.desk.quarantine.remove(&surplus) {
-                Ok(true) => {
-                    let forgotten = self.desk.baseline.remove_evidence(surplus.id);
-                    forgotten.map_err(|e| e.to_string())?;
-                    self.discards.add(&Discarded::evicted(&surplus, now));
-                }
-                Ok(false) => self.pruned = false,
-                Err(e) => failed = Some(e.to_string()),
+            match self.remove(&Discarded::evicted(&surplus, now), &surplus) {
+                Ok(gone) => self.pruned &= gone,
+                Err(e) => failed = Some(e),
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// A known-good copy goes before evidence. It found no room whatever the disk says is free: at
+    /// least one piece that lies there has to go, the oldest first.
+    fn make_room(&mut self, slot: &Path, bytes: u64) -> Result<(), String> {
+        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
+        for piece in Quarantine::on_the_disk_of(&kept, slot) {
+            self.pruned &= self.remove(&Discarded::for_room(&piece), &piece)?;
+            if has_room(slot, bytes) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a piece of evidence for good, and tells it; false if so much is in it that it takes
+    /// more than one go.
+    fn remove(&mut self, told: &Discarded, piece: &Evidence) -> Result<bool, String> {
+        let gone = self.desk.quarantine.remove(piece).map_err(|e| e.to_string())?;
+        if gone {
+            self.desk.baseline.remove_evidence(piece.id).map_err(|e| e.to_string())?;
+            self.discards.add(told);
+        }
+        Ok(gone)
     }
 }
 

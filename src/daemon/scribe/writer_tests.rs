@@ -25,7 +25,7 @@ impl Drop for Room {
 }
 
 /// A writer in a state directory of its own, and the notes of the lines that are on the disk.
-fn writer(dir: &std::path::Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
+fn writer(dir: &Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
     let (state, control) = (dir.join("state"), dir.join("control.sock"));
     let store = Store::open(&Daemon { state, control, ..Daemon::default() }, "run").unwrap();
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
