@@ -55,11 +55,20 @@ pub(super) fn journal(screen: &Screen, config: &Config, output: Output) -> anyho
     for fault in &verdict.faults {
         screen.styled(BAD, escape(fault.to_string().as_bytes()))?;
     }
-    let lines = format!("{} lines in {}", verdict.lines, count(verdict.segments, "file", "files"));
+    let noun = if verdict.lines == 1 { "line" } else { "lines" };
+    let files = count(verdict.segments, "file", "files");
+    let lines = format!("{} {noun} in {files}", verdict.lines);
     if verdict.is_whole() {
         screen.styled(GOOD, format_args!("the journal is whole: {lines}"))?;
         if let Some((seq, hash)) = &verdict.head {
             screen.line(format_args!("its last line is {seq}, with the hash {hash}"))?;
+        }
+        if verdict.unfinished_bytes > 0 {
+            screen.line(format_args!(
+                "{} bytes at its end are no whole line: one that is being written just now, or was \
+                 cut short by a crash; the next start takes it away",
+                verdict.unfinished_bytes
+            ))?;
         }
     } else {
         let faults = if verdict.fault_count == 1 { "fault" } else { "faults" };

@@ -79,6 +79,18 @@ fn a_line_of_the_journal_that_was_cut_is_found() {
 }
 
 #[test]
+fn what_a_crash_may_have_left_behind_the_last_line_is_said_to_be_no_line() {
+    skip_unless!(not_root());
+    let (sandbox, journal, pristine) = journal();
+    chattr("-ai", &journal);
+    std::fs::write(&journal, [pristine.as_slice(), &[0; 100]].concat()).unwrap();
+    let verify = sandbox.steadfast(&["journal", "verify"]);
+    common::assert_code(&verify, 0, "journal verify");
+    let told = text(&verify.stdout);
+    assert!(told.contains("100 bytes at its end are no whole line"), "{told}");
+}
+
+#[test]
 fn a_journal_that_lost_its_last_lines_is_found_out() {
     skip_unless!(not_root());
     assert_found(|lines| lines.truncate(lines.len() - 2), &["line", "missing", "shorter"]);
