@@ -239,6 +239,7 @@ impl Guarded {
         }
         if let Some(under_way) = &mut self.under_way {
             under_way.recalled = None;
+            under_way.renamed = false;
             under_way.fruitless = 0;
             let incident = under_way.incident.as_mut();
             if let Some(incident) = incident.filter(|incident| incident.unproven) {

@@ -11,7 +11,7 @@ use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::attribute::{InodeKey, Window};
 use crate::judge::{Difference, Stat, differences, looks_whole};
 use crate::record::{Kind, Response};
-use crate::sense::{FileId, Hint};
+use crate::sense::FileId;
 
 /// The events that name the process come in within this time after the change they tell of.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
@@ -72,8 +72,8 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
-        let moved = guarded.suspects.iter().any(|seen| seen.suspect.hint == Hint::Moved);
-        let gone = if moved { Kind::Moved } else { Kind::Deleted };
+        let renamed = guarded.under_way.as_mut().is_some_and(|u| std::mem::take(&mut u.renamed));
+        let gone = if renamed { Kind::Moved } else { Kind::Deleted };
         let (kind, cure) = match &sight {
             Sight::Missing => (gone, Cure::Replace),
             Sight::ParentMissing => (gone, Cure::PutBackParents),
@@ -361,6 +361,13 @@ impl Guarded {
         if is_there && self.is_file() && !told {
             self.unread_but_tolerated = true;
             self.start_verify(file, out);
+        }
+    }
+
+    /// An event told that the name was taken from it: before a look showed that, or after.
+    pub(super) fn was_renamed(&mut self) {
+        if !self.incident.as_mut().is_some_and(|incident| incident.was_renamed()) {
+            self.renamed = true;
         }
     }
 

@@ -222,15 +222,22 @@ impl Incident {
         self.drafts.retain(|d| d.kind != Kind::DriftFound || !d.windows.iter().all(since));
     }
 
-    /// What was taken for deleted was found, and had been renamed to there.
+    /// What was taken for deleted had been renamed. False where nothing was, or it is on record.
+    pub(super) fn was_renamed(&mut self) -> bool {
+        let mut deleted = self.drafts.iter_mut().filter(|d| d.kind == Kind::Deleted).peekable();
+        let any = deleted.peek().is_some();
+        deleted.for_each(|draft| draft.kind = Kind::Moved);
+        let said = self.said.iter_mut().filter(|(_, kind)| any && *kind == Kind::Deleted);
+        said.for_each(|(_, kind)| *kind = Kind::Moved);
+        any
+    }
+
+    /// It was found where it had been renamed to.
     pub(super) fn was_moved(&mut self, to: &Path) {
-        let gone = |kind: Kind| matches!(kind, Kind::Deleted | Kind::Moved);
-        for draft in self.drafts.iter_mut().filter(|draft| gone(draft.kind)) {
-            draft.kind = Kind::Moved;
+        self.was_renamed();
+        for draft in self.drafts.iter_mut().filter(|draft| draft.kind == Kind::Moved) {
             draft.after.insert("path".to_owned(), escape_path(to).into());
         }
-        let said = self.said.iter_mut().filter(|(_, kind)| *kind == Kind::Deleted);
-        said.for_each(|(_, kind)| *kind = Kind::Moved);
     }
 
     /// Keeps an event for the message.

@@ -220,6 +220,9 @@ impl Engine {
         if let Some(incident) = guarded.incident.as_mut().filter(|_| tells) {
             incident.was_announced();
         }
+        if seen.hint == Hint::Moved {
+            guarded.was_renamed();
+        }
         if seen.retired {
             return;
         }

@@ -28,6 +28,8 @@ pub(super) struct UnderWay {
     pub(super) exchanged: Option<u32>,
     /// What was taken out of the path has to come back, because another mount shows it.
     pub(super) shown: bool,
+    /// An event told that it was renamed.
+    pub(super) renamed: bool,
     /// Something was noticed meanwhile.
     pub(super) again: bool,
     pub(super) verifying: Option<u32>,
@@ -60,6 +62,7 @@ static CALM: UnderWay = UnderWay {
     suspects: Vec::new(),
     exchanged: None,
     shown: false,
+    renamed: false,
     again: false,
     verifying: None,
     incident: None,
@@ -75,8 +78,9 @@ impl UnderWay {
     fn is_calm(&self) -> bool {
         let Self { fruitless, disowned, recalled, learned, suspects, exchanged, .. } = self;
         let Self { shown, again, verifying, incident, failing, tolerated, .. } = self;
-        let Self { unread_but_tolerated, left, history, .. } = self;
-        let any = *fruitless > 0 || *disowned || *shown || *again || *unread_but_tolerated;
+        let Self { renamed, unread_but_tolerated, left, history, .. } = self;
+        let noticed = *renamed || *again || *unread_but_tolerated;
+        let any = *fruitless > 0 || *disowned || *shown || noticed;
         let of_now = recalled.is_some() || learned.is_some() || verifying.is_some();
         let boxed =
             incident.is_some() || failing.is_some() || tolerated.is_some() || left.is_some();

@@ -137,6 +137,23 @@ fn a_missing_file_that_is_not_to_be_restored_is_reported_once() {
 }
 
 #[test]
+fn a_file_that_was_renamed_away_is_told_as_moved_whether_the_event_or_the_look_came_first() {
+    for event_first in [true, false] {
+        let mut case = Case::new(Policy { restore: false, ..Policy::default() });
+        case.look();
+        case.world.places[0].name = None;
+        if event_first {
+            case.event(Hint::Moved);
+        }
+        case.look();
+        if !event_first {
+            case.event(Hint::Moved);
+        }
+        assert_eq!(case.wait(5), [Kind::Moved]);
+    }
+}
+
+#[test]
 fn the_same_metadata_after_a_repair_is_never_called_whole() {
     let mut case = Case::new(Policy::default());
     case.world.change(0, |inode| inode.marked = true);
