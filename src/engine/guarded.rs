@@ -259,52 +259,13 @@ impl Guarded {
     }
 
     /// What events told until now is dealt with, and no failure is left to tell.
-    fn owes_nothing(&mut self) {
+    pub(super) fn owes_nothing(&mut self) {
         self.told = false;
         let Some(under_way) = &mut self.under_way else { return };
         under_way.learned = None;
         under_way.failing = None;
         if let Some(history) = &mut under_way.history {
             history.reported.clear();
-        }
-    }
-
-    /// Whether this is the state that differs, was reported, and is left as it is.
-    pub(super) fn is_left_like(&self, sight: &Sight) -> bool {
-        self.tolerated.as_deref() == Some(sight)
-    }
-
-    /// The same. Then what events told until now is told, but where content is to be read.
-    pub(super) fn tolerates(&mut self, now: Moment, sight: &Sight) -> bool {
-        let tolerated = self.is_left_like(sight);
-        let to_read = self.written || self.unread || self.verifying.is_some();
-        if tolerated && !to_read {
-            if let Some(left) = self.left.as_mut() {
-                left.seen = now.mono;
-            }
-            self.owes_nothing();
-            if let Some(incident) = self.incident.as_mut() {
-                incident.unproven = false;
-            }
-        }
-        tolerated
-    }
-
-    /// It is left as it is: has the content read, if somebody may have written since.
-    pub(super) fn read_again(&mut self, file: FileId, out: &mut Vec<Action>) {
-        let due = self.written || self.unread || self.unread_but_tolerated;
-        let is_there = matches!(self.tolerated.as_deref(), Some(Sight::Present(_)));
-        if due && is_there && self.is_file() {
-            self.start_verify(file, out);
-        } else {
-            (self.written, self.unread) = (false, false);
-        }
-    }
-
-    /// What is there now is another state.
-    pub(super) fn tolerates_no_more(&mut self) {
-        if let Some(under_way) = &mut self.under_way {
-            under_way.tolerated = None;
         }
     }
 

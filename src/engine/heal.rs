@@ -6,7 +6,6 @@ use super::draft::Draft;
 use super::guarded::Guarded;
 use super::incident::Incident;
 use super::timers::Timer;
-use super::under_way::Left;
 use super::{Action, Cure, Engine, Healed, MISSED, Moment, Sight};
 use crate::attribute::{InodeKey, Window};
 use crate::judge::{Difference, Stat, differences, looks_whole};
@@ -341,55 +340,12 @@ impl Guarded {
             keep_evidence: open.is_none_or(Incident::keeps_evidence),
         });
     }
-}
-
-impl Guarded {
-    /// It stays as it is. What is done to it from now on is another matter.
-    fn leave(&mut self, now: Moment, file: FileId, seen: Sight, out: &mut Vec<Action>) {
-        let is_there = matches!(seen, Sight::Present(_));
-        if matches!(&seen, Sight::Present(stat) if self.is_another(stat)) {
-            out.push(Action::Watch { file });
-            // It may have been changed again meanwhile.
-            out.push(Action::Look { file });
-        }
-        self.tolerated = Some(Box::new(seen));
-        let differs = self.incident.as_mut().map(|i| std::mem::take(&mut i.differing));
-        let differs = differs.unwrap_or_default();
-        let told = differs.iter().any(|difference| difference.kind == Kind::ContentChanged);
-        self.left = Some(Box::new(Left { seen: now.mono, differs }));
-        self.round = self.round.saturating_add(1);
-        if is_there && self.is_file() && !told {
-            self.unread_but_tolerated = true;
-            self.start_verify(file, out);
-        }
-    }
 
     /// An event told that the name was taken from it: before a look showed that, or after.
     pub(super) fn was_renamed(&mut self) {
         if !self.incident.as_mut().is_some_and(|incident| incident.was_renamed()) {
             self.renamed = true;
         }
-    }
-
-    /// Whether the file was left with this content, as far as that is known: a look that shows
-    /// another size does not tell what the content is.
-    pub(super) fn was_left_with(&mut self, content: &Difference) -> bool {
-        let Some(left) = &mut self.left else { return false };
-        let of_content = || left.differs.iter().filter(|one| one.kind == Kind::ContentChanged);
-        let known = of_content().any(|one| one == content);
-        let read = of_content().any(|one| one.after.contains_key("sha256"));
-        let only_seen = of_content().next().is_some() && !read;
-        if only_seen {
-            left.differs.push(content.clone());
-        }
-        known || only_seen
-    }
-
-    /// What of this was not like that already when the file was left.
-    fn since_left(&self, mut found: Vec<Difference>) -> Vec<Difference> {
-        let known = |one: &Difference| self.left.as_ref().is_some_and(|l| l.differs.contains(one));
-        found.retain(|difference| !known(difference));
-        found
     }
 }
 

@@ -20,6 +20,7 @@ mod heal;
 mod history;
 mod incident;
 mod io;
+mod left;
 mod newcomer;
 mod outgoing;
 mod reading;

@@ -9,7 +9,7 @@ use super::incident::{Awaited, Incident};
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight, Unread};
 use crate::attribute::{InodeKey, Window};
-use crate::judge::{Difference, Facts, Stat, differences};
+use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
 
@@ -158,45 +158,6 @@ impl Engine {
         guarded.found_whole(now);
         out.push(Action::Seal { file, stat: Box::new(stat) });
         out.push(Action::Look { file });
-    }
-
-    /// The owner does not want it healed; what is wrong with the content is still to be said.
-    fn read_what_stays(&mut self, now: Moment, file: FileId, facts: &Facts) {
-        let Some(guarded) = self.files.get_mut(&file) else { return };
-        let protected = &guarded.protected;
-        let found = differences(&protected.facts, facts, &protected.policy);
-        let content = found.into_iter().find(|d| d.kind == Kind::ContentChanged);
-        let Some(left) = guarded.left.as_mut() else { return };
-        let content = content.filter(|content| !left.differs.contains(content));
-        left.differs.extend(content.clone());
-        // It belongs to what was found when the file was left, which ended that round.
-        let round = guarded.round.saturating_sub(1);
-        let Some(incident) = guarded.incident.as_mut() else { return };
-        if let Some(content) = content {
-            let window = Window { until: now.file_time(), sharp: false, ..incident.window };
-            let draft = Draft::of(now, round, window, content);
-            incident.draft(Draft { afterwards: incident.afterwards, ..draft });
-            self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
-        }
-    }
-
-    /// A write was seen in a file that was left, and a look showed nothing of it: the kernel sets
-    /// the time first.
-    fn written_since_left(
-        &mut self,
-        now: Moment,
-        file: FileId,
-        facts: &Facts,
-        stat: &Stat,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(guarded) = self.files.get_mut(&file) else { return };
-        let found = differences(&guarded.protected.facts, facts, &guarded.protected.policy);
-        let is_content = |one: &&Difference| one.kind == Kind::ContentChanged;
-        let Some(content) = found.iter().find(is_content) else { return };
-        if !guarded.was_left_with(content) {
-            self.open_incident(now, file, Sight::Present(*stat), found, Cure::Replace, out);
-        }
     }
 
     /// Whether what was read is not as it should be; if so, the cure is under way.

@@ -9,8 +9,8 @@ use super::failing::Failing;
 use super::guarded::Guarded;
 use super::history::History;
 use super::incident::Incident;
+use super::left::Left;
 use super::seen::Seen;
-use crate::judge::Difference;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -42,15 +42,6 @@ pub(super) struct UnderWay {
     /// It is not whole, and is left like that.
     pub(super) left: Option<Box<Left>>,
     pub(super) history: Option<Box<History>>,
-}
-
-/// How a file was left that its owner does not want healed.
-#[derive(Debug)]
-pub(super) struct Left {
-    /// When it was last seen to be like that.
-    pub(super) seen: Duration,
-    /// What was different then, and is told.
-    pub(super) differs: Vec<Difference>,
 }
 
 /// Nothing.
