@@ -82,11 +82,20 @@ pub struct Deeds {
 #[derive(Debug, Default)]
 struct Kept {
     deeds: VecDeque<Arc<Deed>>,
-    /// What each of them takes, and all together.
-    sizes: VecDeque<usize>,
+    briefs: VecDeque<Brief>,
+    /// What they take all together.
     size: usize,
     /// Up to this moment something may be missing.
     gap: Option<Instant>,
+}
+
+/// What is to be known of each without looking at it.
+#[derive(Debug)]
+struct Brief {
+    /// What it takes.
+    size: usize,
+    /// It was done to this file, and surely to no other.
+    only: Option<FileId>,
 }
 
 impl Deeds {
@@ -94,15 +103,16 @@ impl Deeds {
     pub fn add(&self, deed: Deed) {
         let mut kept = self.kept();
         let size = kept.size_of(&deed);
+        let only = deed.told.then(|| deed.of.only()).flatten();
         kept.deeds.push_back(Arc::new(deed));
-        kept.sizes.push_back(size);
+        kept.briefs.push_back(Brief { size, only });
         kept.size += size;
         while kept.deeds.len() > MOST || kept.size > ROOM {
-            let (Some(oldest), Some(size)) = (kept.deeds.pop_front(), kept.sizes.pop_front())
+            let (Some(oldest), Some(brief)) = (kept.deeds.pop_front(), kept.briefs.pop_front())
             else {
                 return;
             };
-            kept.size -= size;
+            kept.size -= brief.size;
             kept.gap = kept.gap.max(Some(oldest.over));
         }
     }
@@ -113,12 +123,15 @@ impl Deeds {
         kept.gap = kept.gap.max(Some(at));
     }
 
-    /// What was over since then and began by `until`, and whether nothing is missing.
+    /// What was over since then and began by `until`, but for what was surely done to other files,
+    /// and whether nothing is missing.
     #[must_use]
-    pub fn within(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+    pub fn within(&self, file: FileId, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
         let kept = self.kept();
         let first = kept.deeds.partition_point(|deed| deed.over < since);
-        let late = kept.deeds.range(first..).filter(|deed| deed.began <= until);
+        let all = kept.deeds.range(first..).zip(kept.briefs.range(first..));
+        let concern = all.filter(|(_, brief)| brief.only.is_none_or(|only| only == file));
+        let late = concern.map(|(deed, _)| deed).filter(|deed| deed.began <= until);
         (late.cloned().collect(), kept.gap.is_none_or(|gap| gap < since))
     }
 
@@ -166,8 +179,24 @@ mod tests {
     }
 
     fn all(deeds: &Deeds, began: Instant) -> (usize, bool) {
-        let (found, complete) = deeds.within(began, FileTime::default());
+        let (found, complete) = deeds.within(FileId(1), began, FileTime::default());
         (found.len(), complete)
+    }
+
+    #[test]
+    fn what_was_done_to_another_file_and_no_other_is_not_looked_at() {
+        let deeds = Deeds::default();
+        let (began, actor) = (Instant::now(), somebody(1, 0));
+        let of = |files: &[u32]| -> Opened {
+            let key = InodeKey { dev: 1, ino: 1 };
+            files.iter().map(|file| Touched { file: FileId(*file), key }).collect::<Vec<_>>().into()
+        };
+        deeds.add(Deed { told: true, ..deed(&actor, of(&[2, 2])) });
+        assert_eq!(all(&deeds, began), (0, true));
+        deeds.add(Deed { told: true, ..deed(&actor, of(&[1, 1])) });
+        deeds.add(Deed { told: true, ..deed(&actor, of(&[2, 1])) });
+        deeds.add(deed(&actor, of(&[2])));
+        assert_eq!(all(&deeds, began), (3, true), "a parent of it may have opened the file");
     }
 
     #[test]
@@ -184,7 +213,8 @@ mod tests {
         }
         assert_eq!(all(&deeds, began), (MOST, true), "they share what they have in common");
         let kept = deeds.kept();
-        assert!(kept.size < ROOM && kept.size == kept.sizes.iter().sum::<usize>());
+        let sizes: usize = kept.briefs.iter().map(|brief| brief.size).sum();
+        assert!(kept.size < ROOM && kept.size == sizes);
     }
 
     #[test]

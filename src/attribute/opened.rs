@@ -62,6 +62,14 @@ impl From<Vec<Touched>> for Opened {
 }
 
 impl Opened {
+    /// The only file in it, if there is no other.
+    pub(super) fn only(&self) -> Option<FileId> {
+        let entries = self.log.as_ref()?.entries();
+        let mut files = entries.get(self.stretch.clone())?.iter().map(|touched| touched.file);
+        let first = files.next()?;
+        files.all(|file| file == first).then_some(first)
+    }
+
     /// What it takes of memory that those before it do not.
     pub(super) fn takes(&self) -> usize {
         self.new * size_of::<Touched>()

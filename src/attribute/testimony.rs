@@ -195,6 +195,9 @@ impl Witnessed {
         over: Duration,
         windows: &[Window],
     ) -> Option<Self> {
+        if !deed.told && !windows.iter().any(|window| falls_in(&deed, over, window)) {
+            return None;
+        }
         let of = file.inodes(&deed.of);
         if deed.told {
             let (just, inherited) = Default::default();
@@ -202,8 +205,7 @@ impl Witnessed {
         }
         let just = !file.inodes(&deed.just).is_empty();
         let inherited = file.inodes(&deed.inherited);
-        let seen = Self { deed, over, of, just, inherited };
-        windows.iter().any(|window| seen.falls_in(window)).then_some(seen)
+        Some(Self { deed, over, of, just, inherited })
     }
 
     fn is_of(&self, inode: InodeKey) -> bool {
@@ -220,8 +222,12 @@ impl Witnessed {
     }
 
     fn falls_in(&self, window: &Window) -> bool {
-        self.over >= window.whole && self.deed.began <= window.until
+        falls_in(&self.deed, self.over, window)
     }
+}
+
+fn falls_in(deed: &Deed, over: Duration, window: &Window) -> bool {
+    over >= window.whole && deed.began <= window.until
 }
 
 fn distinct<'a>(found: &[&'a Witnessed]) -> Vec<&'a Arc<Actor>> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Moment;
-use crate::attribute::{Nature, Window};
+use crate::attribute::{Named, Nature, Window};
 use crate::judge::Difference;
 use crate::record::{Kind, Span};
 
@@ -24,8 +24,6 @@ pub(super) struct Draft {
     pub(super) before: Map<String, Value>,
     pub(super) after: Map<String, Value>,
     pub(super) note: Option<String>,
-    /// It tells more of what is on record already.
-    pub(super) more: bool,
     /// Between what times it happened, where no event told of it.
     pub(super) span: Option<Span>,
     /// It was before this run.
@@ -34,6 +32,8 @@ pub(super) struct Draft {
     pub(super) taken: Option<Duration>,
     /// When a look showed the first of what was drafted with it.
     pub(super) noticed: Duration,
+    /// Who did it, where that was found out before it was known what was done.
+    pub(super) named: Option<Named>,
     /// The question that is to tell who did it. What is seen after that is another draft.
     pub(super) asked: Option<u32>,
     /// Since when somebody is waited for who did it.
@@ -67,11 +67,11 @@ impl Draft {
             before: difference.before,
             after: difference.after,
             note: None,
-            more: false,
             span: None,
             bygone: None,
             taken: None,
             noticed: now.mono,
+            named: None,
             asked: None,
             waiting: None,
             windows: vec![window],

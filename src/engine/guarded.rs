@@ -203,7 +203,7 @@ impl Guarded {
             since,
             changed: incident.as_ref().and_then(|incident| incident.changed),
             until: incident.as_ref().map_or(now.mono, |incident| incident.noticed),
-            windows: incident.map(|incident| incident.ask(question)).unwrap_or_default(),
+            windows: incident.map(|incident| incident.ask(question, now.mono)).unwrap_or_default(),
         }
     }
 

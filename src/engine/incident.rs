@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Moment;
 use super::draft::{Bygone, Draft};
 use super::failing::Telling;
+use super::heal::EVIDENCE_GRACE;
 use super::outgoing::Outgoing;
 use crate::attribute::{InodeKey, Named, Suspect, Window};
 use crate::judge::{Difference, FileTime};
@@ -30,7 +31,7 @@ pub(super) struct Newcomer {
 }
 
 /// Evidence that was taken and will be read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Awaited {
     /// The round that taking it out ended.
     pub(super) round: u32,
@@ -43,6 +44,21 @@ pub(super) struct Awaited {
     /// The inode that should have been taken out; `None` where a copy of it was made.
     pub(super) had: Option<InodeKey>,
     pub(super) bygone: Option<Bygone>,
+    /// When a look had shown what it was taken out for.
+    pub(super) noticed: Duration,
+    /// The question who did what it may show: where it is read late, that may be forgotten then.
+    pub(super) asked: Option<u32>,
+    /// The answer, as far as it names somebody.
+    pub(super) named: Vec<Supposed>,
+}
+
+/// Who did it, should evidence show a change of this kind.
+#[derive(Debug)]
+pub(super) struct Supposed {
+    pub(super) kind: Kind,
+    /// Should it be another inode than was to be taken out.
+    pub(super) swapped: bool,
+    pub(super) named: Named,
 }
 
 /// See the module.
@@ -68,8 +84,6 @@ pub(super) struct Incident {
     pub(super) said: Vec<(u32, Kind)>,
     /// The rounds in which it was drafted what exactly the content became.
     digests: Vec<u32>,
-    /// Who was named for a change of content of which evidence may tell more, by its round.
-    named: Vec<(u32, Named)>,
     /// Evidence that is still being read, the oldest first.
     awaited: VecDeque<Awaited>,
     pub(super) drafts: Vec<Draft>,
@@ -125,7 +139,6 @@ impl Incident {
             bygone: None,
             said: Vec::new(),
             digests: Vec::new(),
-            named: Vec::new(),
             awaited: VecDeque::new(),
             drafts: Vec::new(),
             differing: Vec::new(),
@@ -156,7 +169,11 @@ impl Incident {
             self.digests.retain(|round| round.saturating_add(ROUNDS_KNOWN) > draft.round);
             self.digests.push(draft.round);
         }
-        let same = |known: &Draft| known.asked.is_none() && known.kind == draft.kind;
+        // Who did it is known of one change, not of others.
+        let same = |known: &Draft| {
+            let open = known.asked.is_none() && known.named.is_none() && draft.named.is_none();
+            open && known.kind == draft.kind
+        };
         let full = self.drafts.iter().filter(|known| same(known) && known.is_full()).count();
         let takes = |known: &Draft| same(known) && (full >= MOST_FULL || !known.is_full());
         match self.drafts.iter_mut().rfind(|known| takes(known)) {
@@ -193,12 +210,21 @@ impl Incident {
         !self.drafts.is_empty() || !self.newcomers.is_empty()
     }
 
-    /// All of that is asked about now: what it tells of, and when that was.
-    pub(super) fn ask(&mut self, question: u32) -> Vec<Window> {
+    /// All of that is asked about now, and what evidence may show that is read late: what it tells
+    /// of, and when that was.
+    pub(super) fn ask(&mut self, question: u32, now: Duration) -> Vec<Window> {
         let mut windows = Vec::new();
         for draft in self.drafts.iter_mut().filter(|draft| draft.asked.is_none()) {
             draft.asked = Some(question);
-            windows.extend_from_slice(&draft.windows);
+            if draft.named.is_none() {
+                windows.extend_from_slice(&draft.windows);
+            }
+        }
+        let digests = &self.digests;
+        let late = |a: &&mut Awaited| a.is_to_be_asked(digests) && a.is_late(now);
+        for awaited in self.awaited.iter_mut().filter(late) {
+            awaited.asked = Some(question);
+            windows.extend(awaited.may_show().flat_map(|draft| draft.windows));
         }
         for newcomer in self.newcomers.iter_mut().filter(|newcomer| newcomer.asked.is_none()) {
             newcomer.asked = Some(question);
@@ -259,8 +285,15 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment, had: Option<InodeKey>) {
         self.evidence += 1;
-        let Self { window, replaced, bygone, .. } = *self;
-        self.awaited.push_back(Awaited { round, at, window, replaced, had, bygone });
+        let Self { window, replaced, bygone, noticed, .. } = *self;
+        let (asked, named) = (None, Vec::new());
+        let awaited = Awaited { round, at, window, replaced, had, bygone, noticed, asked, named };
+        self.awaited.push_back(awaited);
+    }
+
+    /// The evidence that was asked about in this question.
+    pub(super) fn supposed(&mut self, question: u32) -> impl Iterator<Item = &mut Awaited> {
+        self.awaited.iter_mut().filter(move |awaited| awaited.asked == Some(question))
     }
 
     /// The oldest evidence that was awaited was read, or will not be.
@@ -273,22 +306,6 @@ impl Incident {
         self.digests.contains(&round)
     }
 
-    /// Who made the change, and was not `found` out again where more of it is told late: what was
-    /// known at first need not be known still.
-    pub(super) fn made_by(&mut self, draft: &Draft, found: Named) -> Named {
-        let known = self.named.iter().position(|(round, _)| *round == draft.round);
-        match known {
-            Some(at) if draft.more && found.actor.is_none() => self.named.swap_remove(at).1,
-            None if self.awaited.iter().any(|awaited| awaited.round == draft.round)
-                && draft.kind == Kind::ContentChanged =>
-            {
-                self.named.push((draft.round, found.clone()));
-                found
-            }
-            _ => found,
-        }
-    }
-
     /// Until when nothing is to be recorded, because evidence may soon tell more of it; not
     /// for longer than `patience`.
     pub(super) fn incomplete_until(&self, patience: Duration) -> Option<Duration> {
@@ -299,5 +316,52 @@ impl Incident {
     /// Whether evidence is still being read that is part of it.
     pub(super) fn awaits_evidence(&self, now: Duration) -> bool {
         self.awaited.iter().any(|a| now.saturating_sub(a.at.mono) < LONGEST_READING)
+    }
+
+    /// When it is to be asked who did what evidence may show that is not read by then.
+    pub(super) fn asks_by(&self) -> Option<Duration> {
+        let digests = &self.digests;
+        self.awaited.iter().find(|a| a.is_to_be_asked(digests)).map(Awaited::late_from)
+    }
+}
+
+impl Awaited {
+    /// A draft of what it shows; `swapped`: it is another inode than was to be taken out.
+    pub(super) fn draft(&self, difference: Difference, swapped: bool) -> Draft {
+        let Self { round, at, replaced, bygone, noticed, .. } = *self;
+        let own = self.window.own && !swapped;
+        let window = Window { until: at.file_time(), sharp: false, own, ..self.window };
+        let draft = Draft::of(at, round, window, difference);
+        Draft { taken: Some(at.mono), noticed, replaced, swapped, bygone, ..draft }
+    }
+
+    /// Drafts of all that it may show and a look did not.
+    pub(super) fn may_show(&self) -> impl Iterator<Item = Draft> {
+        let known = self.had.is_some();
+        let ways =
+            [(Kind::ContentChanged, false), (Kind::ContentChanged, true), (Kind::Replaced, true)];
+        ways.into_iter().filter(move |(_, swapped)| known || !swapped).map(|(kind, swapped)| {
+            let (before, after) = Default::default();
+            self.draft(Difference { kind, before, after }, swapped)
+        })
+    }
+
+    /// Who made a change of this kind, where that was found out when it was asked.
+    pub(super) fn named(&mut self, kind: Kind, swapped: bool) -> Option<Named> {
+        let of = |one: &Supposed| (one.kind, one.swapped) == (kind, swapped);
+        let at = self.named.iter().position(of)?;
+        Some(self.named.swap_remove(at).named)
+    }
+
+    fn is_to_be_asked(&self, digests: &[u32]) -> bool {
+        self.asked.is_none() && !digests.contains(&self.round)
+    }
+
+    fn is_late(&self, now: Duration) -> bool {
+        self.late_from() <= now
+    }
+
+    fn late_from(&self) -> Duration {
+        self.at.mono + EVIDENCE_GRACE
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use outgoing::later;
 use away::Unseen;
 use guarded::Guarded;
 use heal::Drift;
-use heal::EVIDENCE_GRACE;
+use heal::{EVIDENCE_GRACE, GRACE};
 use incident::Incident;
 use timers::{Timer, Timers};
 
@@ -307,6 +307,10 @@ impl Engine {
                     // What came since is asked about then.
                     if !incident.is_some_and(Incident::awaits_an_answer) {
                         out.push(guarded.ask(now, file));
+                    }
+                    let evidence = guarded.incident.as_deref().and_then(Incident::asks_by);
+                    if let Some(by) = evidence {
+                        self.timers.set_once(file, Timer::Finalize, by.max(now.mono + GRACE));
                     }
                 }
                 Timer::Settle => self.settle(now, file, out),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::heal::{EVIDENCE_GRACE, GRACE, inode_differs};
-use super::incident::{Awaited, Incident};
+use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight, Unread};
 use crate::attribute::{InodeKey, Window};
@@ -26,8 +26,8 @@ impl Engine {
         let Some(guarded) = self.files.get_mut(&file) else { return };
         let (good, policy) = (Arc::clone(&guarded.protected.facts), guarded.protected.policy);
         let Some(incident) = guarded.incident.as_mut().filter(|i| i.id == incident) else { return };
-        if let (Some(awaited), Some((facts, inode))) = (incident.evidence_came(), found) {
-            let Awaited { round, at, window, replaced, had, bygone } = awaited;
+        if let (Some(mut awaited), Some((facts, inode))) = (incident.evidence_came(), found) {
+            let (round, had) = (awaited.round, awaited.had);
             let read = differences(&good, facts, &policy);
             let content = read.into_iter().find(|d| d.kind == Kind::ContentChanged);
             // It may have come after the last look before the heal.
@@ -38,14 +38,11 @@ impl Engine {
                 .into_iter()
                 .chain(other.filter(|_| !incident.said.contains(&(round, Kind::Replaced))));
             let swapped = before.is_some();
-            let own = window.own && !swapped;
-            let window = Window { until: at.file_time(), sharp: false, own, ..window };
             for difference in untold {
                 let more = incident.is_on_record(round, difference.kind);
                 let note = more.then(|| "what it was changed to was read only now".to_owned());
-                let taken = Some(at.mono);
-                let draft = Draft::of(at, round, window, difference);
-                incident.draft(Draft { note, more, taken, replaced, swapped, bygone, ..draft });
+                let named = awaited.named(difference.kind, swapped);
+                incident.draft(Draft { note, named, ..awaited.draft(difference, swapped) });
             }
         }
         if !incident.drafts.is_empty() && incident.incomplete_until(EVIDENCE_GRACE).is_none() {

@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::guarded::Guarded;
 use super::heal::GRACE;
 use super::history::QUIET;
-use super::incident::Incident;
+use super::incident::{Incident, Supposed};
 use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
@@ -56,6 +56,7 @@ impl Engine {
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
             return;
         }
+        guarded.suppose(&mut incident, question, answer);
         let drafted = guarded.drafted(&mut incident, question, answer);
         let all = !incident.is_untold();
         if !drafted.is_empty() && all {
@@ -227,12 +228,25 @@ impl Guarded {
             incident.drafts.iter_mut().filter(|draft| draft.asked == Some(question)).collect();
         let awaited = asked.iter_mut().any(|draft| {
             let since = *draft.waiting.get_or_insert(now.mono);
-            now.mono.saturating_sub(since) < LONGEST_CALL && self.culprit(draft, answer).awaited
+            let soon = draft.named.is_none() && now.mono.saturating_sub(since) < LONGEST_CALL;
+            soon && self.culprit(draft, answer).awaited
         });
         if awaited {
             asked.iter_mut().for_each(|draft| draft.asked = None);
+            incident.supposed(question).for_each(|evidence| evidence.asked = None);
         }
         awaited
+    }
+
+    /// Keeps who did what evidence may show that was asked about.
+    fn suppose(&self, incident: &mut Incident, question: u32, answer: (&[Arc<Actor>], &Testimony)) {
+        for evidence in incident.supposed(question) {
+            let named = evidence.may_show().map(|draft| {
+                let named = self.culprit(&draft, answer);
+                Supposed { kind: draft.kind, swapped: draft.swapped, named }
+            });
+            evidence.named = named.filter(|one| one.named.actor.is_some()).collect();
+        }
     }
 
     /// The drafts that were asked about as events, each with its culprit.
@@ -248,8 +262,9 @@ impl Guarded {
             incident.drafts.extract_if(.., |draft| draft.asked == Some(question)).collect();
         asked
             .into_iter()
-            .map(|draft| {
-                let named = incident.made_by(&draft, self.culprit(&draft, answer));
+            .map(|mut draft| {
+                let known = draft.named.take();
+                let named = known.unwrap_or_else(|| self.culprit(&draft, answer));
                 let mut event = self.event(incident, draft.time, draft.kind, severity);
                 event.before = draft.before;
                 event.after = draft.after;

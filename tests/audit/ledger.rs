@@ -24,6 +24,11 @@ fn count(usual: usize) -> usize {
     std::env::var("STEADFAST_LEDGER").map_or(usual, |count| count.parse().unwrap())
 }
 
+/// How long is waited for what takes the longer the more they are.
+fn patience(count: usize) -> Duration {
+    PATIENCE + Duration::from_millis(50) * u32::try_from(count).unwrap()
+}
+
 /// What somebody is to do.
 struct Case {
     number: usize,
@@ -110,7 +115,7 @@ fn tamper_by(guard: &Guard, count: usize, start: impl Fn(&Case) -> Tamperer + Sy
 
 /// Waits until all that they did is told.
 fn wait_told(guard: &Guard, ledger: &[Entry]) {
-    let deadline = Instant::now() + PATIENCE + Duration::from_millis(50) * ledger.len() as u32;
+    let deadline = Instant::now() + patience(ledger.len());
     loop {
         let told = changes(guard);
         let all = ledger.iter().all(|entry| told.contains_key(&entry.case.file));

@@ -150,7 +150,8 @@ impl Guard {
     }
 
     fn wait_until_on_guard(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let many = u32::try_from(self.good.len()).unwrap();
+        let deadline = Instant::now() + PATIENCE + Duration::from_millis(10) * many;
         loop {
             let child = self.child.as_mut().expect("started");
             let gone = child.try_wait().unwrap();

@@ -9,7 +9,7 @@ use steadfast::attribute::{
 };
 use steadfast::engine::{Action, Cure, Healed, Input};
 use steadfast::judge::Policy;
-use steadfast::record::Kind;
+use steadfast::record::{Event, Kind};
 use steadfast::sense::{By, Hint};
 
 use crate::case::{Case, FILE, heals};
@@ -72,16 +72,7 @@ fn who_made_a_change_is_named_again_where_a_reading_tells_more_of_it_late() {
     let by = By::Process { actor: Arc::new(writer), source: Source::Pidfd };
     case.world.change(0, |file| (file.content, file.size) = (9, 8));
     case.event_by(Hint::Written, by);
-    let incident = case.look().into_iter().find_map(|action| match action {
-        Action::Heal { incident, cure: Cure::Replace, .. } => Some(incident),
-        _ => None,
-    });
-    case.world.stage(0);
-    let replica = case.world.places[0].replica.unwrap().0;
-    case.world.places[0].name = Some(replica);
-    let result = Ok(Some(case.world.stat(replica)));
-    let healed = Healed { action: "exchange", result, evidence: true, from: None };
-    case.feed(Input::Healed { file: FILE, healed });
+    let incident = exchanged(&mut case);
     let named = |case: &mut Case| {
         let question = case.question();
         let events = case.recorded(question);
@@ -94,7 +85,7 @@ fn who_made_a_change_is_named_again_where_a_reading_tells_more_of_it_late() {
     // Now what was taken out has been read.
     case.feed(Input::Evidence {
         file: FILE,
-        incident: incident.unwrap(),
+        incident,
         facts: Some(Box::new(case.world.facts(0, true))),
         inode: Some(InodeKey::of(&case.world.stat(0))),
     });
@@ -103,8 +94,69 @@ fn who_made_a_change_is_named_again_where_a_reading_tells_more_of_it_late() {
     assert_eq!((later, as_sure), (first, sure));
 }
 
+/// A look leads to an exchange, and what that took out will be read. In which incident.
+fn exchanged(case: &mut Case) -> String {
+    let incident = case.look().into_iter().find_map(|action| match action {
+        Action::Heal { incident, cure: Cure::Replace, .. } => Some(incident),
+        _ => None,
+    });
+    case.world.stage(0);
+    let replica = case.world.places[0].replica.expect("staged").0;
+    case.world.places[0].name = Some(replica);
+    let result = Ok(Some(case.world.stat(replica)));
+    let healed = Healed { action: "exchange", result, evidence: true, from: None };
+    case.feed(Input::Healed { file: FILE, healed });
+    incident.expect("an exchange")
+}
+
+/// Another file of the same size is given the path, and is read a while after a heal took it out.
+/// Audit knows of these two up to then. What is told of the change of content.
+fn read_late(before: &Arc<Actor>, after: &Arc<Actor>) -> Event {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    let other = case.world.create_good();
+    case.world.change(other, |file| (file.content, file.immutable) = (9, true));
+    case.world.places[0].name = Some(other);
+    case.event(Hint::Arrived);
+    let incident = exchanged(&mut case);
+    let asked = case.asked();
+    let acts = [Act::Replaced];
+    let mut testimony = done_by(before, &asked.windows, &acts);
+    let last = asked.windows.iter().max_by_key(|window| window.until).copied();
+    testimony.deeds.extend(done_by(after, last.as_slice(), &acts).deeds);
+    let events = case.recorded_with(asked.question, testimony);
+    assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Replaced]);
+    case.world.now += 30_000_000;
+    case.feed(Input::Evidence {
+        file: FILE,
+        incident,
+        facts: Some(Box::new(case.world.facts(other, true))),
+        inode: Some(InodeKey::of(&case.world.stat(other))),
+    });
+    let question = case.question();
+    let events = case.recorded(question);
+    events.into_iter().find(|event| event.kind == Kind::ContentChanged).expect("told")
+}
+
+#[test]
+fn who_did_what_is_read_late_is_asked_before_it_is_forgotten() {
+    let [one, other] = [7, 8].map(|pid| Actor { pid, start_time: 7, ..Actor::default() });
+    let (one, other) = (Arc::new(one), Arc::new(other));
+    let line = read_late(&one, &one);
+    assert_eq!(line.actor.map(|actor| actor.pid), Some(7));
+    assert_eq!(line.attribution.confidence, Confidence::Exact);
+    let line = read_late(&one, &other);
+    assert_eq!(line.attribution.confidence, Confidence::Opener, "either may have done it");
+    assert_eq!(line.others.len(), 1);
+}
+
 /// Audit saw this process clear the bit and write in each of these windows, and nobody else.
 fn tampered_by(actor: &Arc<Actor>, windows: &[Window]) -> Testimony {
+    done_by(actor, windows, &[Act::Flags, Act::Written])
+}
+
+/// Audit saw this process do this in each of these windows, and nobody else.
+fn done_by(actor: &Arc<Actor>, windows: &[Window], acts: &[Act]) -> Testimony {
     let deed = |window: &Window, act: Act| {
         let of = vec![Touched { file: FILE, key: window.inode? }];
         let deed = Deed {
@@ -120,8 +172,7 @@ fn tampered_by(actor: &Arc<Actor>, windows: &[Window]) -> Testimony {
         };
         Witnessed::of(&mut Search::of(FILE), Arc::new(deed), window.whole, windows)
     };
-    let acts = [Act::Flags, Act::Written];
-    let deeds = windows.iter().flat_map(|window| acts.map(|act| deed(window, act)));
+    let deeds = windows.iter().flat_map(|window| acts.iter().map(|act| deed(window, *act)));
     let deeds = deeds.flatten().collect();
     Testimony { deeds, complete: true, ..Testimony::default() }
 }

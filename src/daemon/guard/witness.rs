@@ -18,8 +18,10 @@ use crate::sense::audit::{PATIENCE, Told};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
 
 /// Putting together what is remembered takes a fraction of a millisecond, unless many want the
-/// processor.
+/// processor. A witness that answered nothing for this long hangs; one that has much to do…
 const REMEMBERING: Duration = Duration::from_secs(5);
+/// …is waited for, but not for longer than this.
+const LONGEST_REMEMBERING: Duration = Duration::from_secs(60);
 
 /// Questions under way.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(in crate::daemon) struct Questions {
     open: Vec<Question>,
     last: u64,
     witness: Witness,
+    /// When it answered last.
+    heard: Instant,
     onlooker: Onlooker,
 }
 
@@ -38,6 +42,19 @@ struct Question {
     inodes: Vec<u64>,
     waits_for: Awaited,
     due: Instant,
+}
+
+impl Question {
+    /// When it has to be answered with what there is; the witness answered another at `heard`.
+    fn overdue_at(&self, heard: Instant) -> Instant {
+        match self.waits_for {
+            Awaited::Witness { .. } => {
+                let longest = self.due + (LONGEST_REMEMBERING - REMEMBERING);
+                self.due.max(heard + REMEMBERING).min(longest)
+            }
+            Awaited::Records(_) | Awaited::Onlooker(..) => self.due,
+        }
+    }
 }
 
 /// What a question waits for.
@@ -53,7 +70,7 @@ enum Awaited {
 
 impl Questions {
     pub(in crate::daemon) fn new(witness: Witness, onlooker: Onlooker) -> Self {
-        Self { open: Vec::new(), last: 0, witness, onlooker }
+        Self { open: Vec::new(), last: 0, witness, heard: Instant::now(), onlooker }
     }
 
     /// A number for the next.
@@ -69,7 +86,7 @@ impl Questions {
 
     /// When the first of them has to be answered, whatever audit says.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.open.iter().map(|question| question.due).min()
+        self.open.iter().map(|question| question.overdue_at(self.heard)).min()
     }
 
     /// All records have come in, or will not.
@@ -145,7 +162,8 @@ impl Guard {
     /// Answers what has waited too long: somebody hangs.
     pub(super) fn answer_overdue(&mut self) {
         let now = Instant::now();
-        let overdue = |open: &Question| open.due <= now;
+        let heard = self.questions.heard;
+        let overdue = |open: &Question| open.overdue_at(heard) <= now;
         while let Some(at) = self.questions.open.iter().position(overdue) {
             let question = self.questions.open.remove(at);
             match question.waits_for {
@@ -166,6 +184,7 @@ impl Guard {
 
     /// The witness has answered.
     pub(super) fn remembered(&mut self, mut remembered: Remembered) {
+        self.questions.heard = Instant::now();
         let Some(mut question) = self.questions.take(remembered.number) else { return };
         if let Awaited::Witness { complete } = question.waits_for {
             remembered.testimony.complete &= complete;
@@ -209,5 +228,22 @@ impl Guard {
         testimony: Testimony,
     ) {
         self.feed(Input::Openers { file, question, openers, testimony });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_that_has_much_to_do_is_waited_for_and_one_that_hangs_is_not() {
+        let asked = Instant::now();
+        let at = |seconds| asked + Duration::from_secs(seconds);
+        let waits_for = Awaited::Witness { complete: true };
+        let question =
+            Question { number: 1, asked: (FileId(1), 1), inodes: vec![], waits_for, due: at(5) };
+        assert_eq!(question.overdue_at(asked), at(5));
+        assert_eq!(question.overdue_at(at(4)), at(9), "it answers others");
+        assert_eq!(question.overdue_at(at(300)), at(60));
     }
 }

@@ -100,7 +100,7 @@ impl Memory {
         // Whoever opened it for writing some time before may still have it mapped.
         let since = *began + whole.saturating_sub(Duration::from_secs(1));
         let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
-        let (deeds, complete) = audit.deeds(since, until);
+        let (deeds, complete) = audit.deeds(*file, since, until);
         let mut search = Search::of(*file);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(*began);

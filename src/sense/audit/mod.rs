@@ -263,8 +263,8 @@ impl Records {
     /// What was done since then, and had begun by `until`; and whether nothing that was done
     /// since then is missing.
     #[must_use]
-    pub fn deeds(&self, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
-        self.0.deeds.within(since, until)
+    pub fn deeds(&self, file: FileId, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+        self.0.deeds.within(file, since, until)
     }
 
     /// Whether everything that was done to this inode of the file since then is recorded, as

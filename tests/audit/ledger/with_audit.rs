@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{
-    Background, Case, Entry, Tamperer, assert_named, count, guard_many, tamper_by, tamper_with_all,
-    wait_told,
+    Background, Case, Entry, Tamperer, assert_named, count, guard_many, patience, tamper_by,
+    tamper_with_all, wait_told,
 };
-use crate::common::{Guard, missing, must, not_root, poll, skip_unless};
+use crate::common::{Guard, missing, must, not_root, poll_for, skip_unless};
 use crate::no_audit;
 use crate::tamper::{ARGUMENTS, command, finish, order};
 
@@ -95,7 +95,8 @@ fn tamperers_are_named_among_fifty_times_as_many_other_records() {
     let others = || std::fs::metadata(&rounds).map_or(0, |rounds| rounds.len() as usize * 100);
     let ledger = tamper_by(&guard, count, |case| {
         let number = case.number;
-        poll(
+        poll_for(
+            patience(count),
             || (others() >= 50 * RECORDS * number).then_some(()),
             || format!("only {} other records by the {number}th", others()),
         );
