@@ -8,7 +8,7 @@ use super::heal::{EVIDENCE_GRACE, GRACE, inode_differs};
 use super::incident::Incident;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Inspection, Moment, Sight, Unread};
-use crate::attribute::{InodeKey, Window};
+use crate::attribute::InodeKey;
 use crate::judge::{Facts, Stat, differences};
 use crate::record::Kind;
 use crate::sense::FileId;
