@@ -27,6 +27,7 @@ use super::inodes::{inodes_of, part_of};
 use super::nodes::Place;
 use super::{By, FileId, FileMap, Hint, Observation, ReadOutcome, SenseError, Sensor, Watched};
 use crate::attribute::Captures;
+use crate::attribute::procfs::capture;
 use crate::sys::fanotify::{Event, MaskFlags, ObjectKey};
 use crate::sys::handle::{Handle, open_by_handle};
 use crate::sys::open::{open_dir, open_path_at};
@@ -44,6 +45,8 @@ pub struct FanotifySensor {
     /// Events that were read and whose process was not looked at yet.
     unnamed: Vec<Unnamed>,
     us: u32,
+    /// The program that we run.
+    program: Option<String>,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,9 @@ impl FanotifySensor {
             source,
         })?;
         let (index, files) = (Index::default(), FileMap::default());
-        Ok(Self { groups, index, files, unnamed: Vec::new(), us: std::process::id() })
+        let us = std::process::id();
+        let program = capture(us).and_then(|actor| actor.exe);
+        Ok(Self { groups, index, files, unnamed: Vec::new(), us, program })
     }
 
     /// One of them is readable when events wait.
@@ -228,10 +233,23 @@ impl FanotifySensor {
     /// The same observations once more, each with its process. An inode that left the path
     /// since they were read makes them retired.
     pub fn name(&mut self, captures: &Captures, out: &mut Vec<Observation>) {
-        for Unnamed { pid, pidfd, object, at, hints } in std::mem::take(&mut self.unnamed) {
+        for Unnamed { pid, pidfd, object, at, mut hints } in std::mem::take(&mut self.unnamed) {
             let by = captures.by_event(pid, pidfd.as_ref().map(AsFd::as_fd));
+            if self.is_our_child(&by) {
+                // Until it runs a program it has what we have open, and what we wrote meanwhile it
+                // is the last to close.
+                hints.retain(|(_, hint)| *hint != Hint::WriterClosed);
+            }
             self.tell(object.as_ref(), at, &hints, &by, out);
         }
+    }
+
+    /// Whether we started it. The first process has others as children too, but they do not run
+    /// our program; what one runs cannot be told while that begins.
+    fn is_our_child(&self, by: &By) -> bool {
+        let By::Process { actor, .. } = by else { return false };
+        let ours = self.us != 1 || (actor.exe.is_some() && actor.exe == self.program);
+        actor.ppid == self.us && ours
     }
 
     fn observe(&mut self, group: usize, event: Event, at: Instant, out: &mut Vec<Observation>) {
