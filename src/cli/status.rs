@@ -56,8 +56,11 @@ fn render(status: &api::Status, zone: &TimeZone) -> String {
         count(status.protected, "path", "paths"),
         count(status.open_incidents, "open incident", "open incidents"),
     );
-    let notice = show_duration(Duration::from_millis(status.worst_case_notice_ms));
-    text += &format!("a change that no event tells of is noticed within {notice}\n");
+    // Before it watches there is no round yet.
+    if status.state != State::Starting {
+        let notice = show_duration(Duration::from_millis(status.worst_case_notice_ms));
+        text += &format!("a change that no event tells of is noticed within {notice}\n");
+    }
     text += &format!("\n{STRONG}sensors{STRONG:#}\n");
     for sensor in &status.sensors {
         let style = match sensor.state.as_str() {

@@ -25,8 +25,8 @@ pub(super) enum News {
 /// See the module. Everything goes by its name in `status`.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
-    /// Since when each has been bad that is.
-    bad: BTreeMap<String, Duration>,
+    /// Why each is bad that is, and since when.
+    bad: BTreeMap<String, (String, Duration)>,
     /// What was told of, and since when it has been well.
     told: BTreeMap<String, Option<Duration>>,
 }
@@ -49,19 +49,24 @@ impl Complaints {
     }
 
     /// How things are now.
-    pub(super) fn hear(&mut self, now: Duration, lines: &[SensorStatus]) -> Option<News> {
+    pub(super) fn hear(&mut self, now: Duration, lines: &[SensorStatus]) {
         let bad = || lines.iter().filter(|line| !line.is_well());
         self.bad.retain(|name, _| bad().any(|line| line.name == *name));
         for line in bad() {
-            self.bad.entry(line.name.clone()).or_insert(now);
+            let (why, _) = self.bad.entry(line.name.clone()).or_insert((String::new(), now));
+            why.clone_from(&line.why);
         }
+    }
+
+    /// What somebody is to be told of that: it counts as told from now on.
+    pub(super) fn news(&mut self, now: Duration) -> Option<News> {
         let over = self.over(now);
-        let lasts = |name: &str| self.bad.get(name).is_some_and(|since| now >= *since + LASTS);
-        let lasting: Vec<_> = bad().filter(|line| lasts(&line.name)).collect();
-        if lasting.iter().any(|line| !self.told.contains_key(&line.name)) {
-            self.told.extend(lasting.iter().map(|line| (line.name.clone(), None)));
-            let text = lasting.iter().map(|line| format!("{}: {}", line.name, line.why));
-            return Some(News::Worse(text.collect::<Vec<_>>().join("; ")));
+        let lasting = || self.bad.iter().filter(|(_, (_, since))| now >= *since + LASTS);
+        if lasting().any(|(name, _)| !self.told.contains_key(name)) {
+            let text = lasting().map(|(name, (why, _))| format!("{name}: {why}"));
+            let worse = News::Worse(text.collect::<Vec<_>>().join("; "));
+            self.told.extend(lasting().map(|(name, _)| (name.clone(), None)));
+            return Some(worse);
         }
         (!over.is_empty()).then(|| News::Better(over.join(", ")))
     }
@@ -98,6 +103,11 @@ mod tests {
         Duration::from_secs(second)
     }
 
+    fn heard(complaints: &mut Complaints, now: Duration, lines: &[SensorStatus]) -> Option<News> {
+        complaints.hear(now, lines);
+        complaints.news(now)
+    }
+
     fn worse(text: &str) -> Option<News> {
         Some(News::Worse(text.to_owned()))
     }
@@ -106,18 +116,18 @@ mod tests {
     fn what_passes_is_not_told_and_what_lasts_is_told_once_and_its_end() {
         let mut complaints = Complaints::default();
         for at in [0, 9] {
-            assert_eq!(complaints.hear(second(at), &lines(&["audit"])), None);
+            assert_eq!(heard(&mut complaints, second(at), &lines(&["audit"])), None);
         }
-        assert_eq!(complaints.hear(second(10), &lines(&[])), None);
-        assert_eq!(complaints.hear(second(20), &lines(&["audit"])), None);
-        let told = complaints.hear(second(30), &lines(&["audit"]));
+        assert_eq!(heard(&mut complaints, second(10), &lines(&[])), None);
+        assert_eq!(heard(&mut complaints, second(20), &lines(&["audit"])), None);
+        let told = heard(&mut complaints, second(30), &lines(&["audit"]));
         assert_eq!(told, worse("audit: it is blind"));
-        assert_eq!(complaints.hear(second(600), &lines(&["audit"])), None);
-        assert_eq!(complaints.hear(second(601), &lines(&[])), None);
-        assert_eq!(complaints.hear(second(900), &lines(&[])), None);
-        let over = complaints.hear(second(901), &lines(&[]));
+        assert_eq!(heard(&mut complaints, second(600), &lines(&["audit"])), None);
+        assert_eq!(heard(&mut complaints, second(601), &lines(&[])), None);
+        assert_eq!(heard(&mut complaints, second(900), &lines(&[])), None);
+        let over = heard(&mut complaints, second(901), &lines(&[]));
         assert_eq!(over, Some(News::Better("audit".to_owned())));
-        assert_eq!(complaints.hear(second(2000), &lines(&[])), None);
+        assert_eq!(heard(&mut complaints, second(2000), &lines(&[])), None);
     }
 
     #[test]
@@ -126,22 +136,22 @@ mod tests {
         let mut told = Vec::new();
         for at in 0..3600 {
             let bad: &[&str] = if at % 60 < 30 { &["audit"] } else { &[] };
-            told.extend(complaints.hear(second(at), &lines(bad)));
+            told.extend(heard(&mut complaints, second(at), &lines(bad)));
         }
         assert_eq!(told, [News::Worse("audit: it is blind".to_owned())]);
-        assert_eq!(complaints.hear(second(3600), &lines(&["audit", "fanotify"])), None);
-        let both = complaints.hear(second(3610), &lines(&["audit", "fanotify"]));
+        assert_eq!(heard(&mut complaints, second(3600), &lines(&["audit", "fanotify"])), None);
+        let both = heard(&mut complaints, second(3610), &lines(&["audit", "fanotify"]));
         assert_eq!(both, worse("audit: it is blind; fanotify: it is blind"));
     }
 
     #[test]
     fn what_an_earlier_run_told_is_not_told_again_but_its_end_is() {
         let mut complaints = Complaints::continuing(vec!["audit".to_owned()]);
-        assert_eq!(complaints.hear(second(0), &lines(&["audit"])), None);
-        assert_eq!(complaints.hear(second(60), &lines(&["audit"])), None);
+        assert_eq!(heard(&mut complaints, second(0), &lines(&["audit"])), None);
+        assert_eq!(heard(&mut complaints, second(60), &lines(&["audit"])), None);
         assert_eq!(complaints.told(), ["audit"]);
-        assert_eq!(complaints.hear(second(61), &lines(&[])), None);
-        let over = complaints.hear(second(361), &lines(&[]));
+        assert_eq!(heard(&mut complaints, second(61), &lines(&[])), None);
+        let over = heard(&mut complaints, second(361), &lines(&[]));
         assert_eq!(over, Some(News::Better("audit".to_owned())));
         assert!(complaints.told().is_empty());
     }

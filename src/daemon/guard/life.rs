@@ -175,7 +175,12 @@ impl Guard {
             return;
         }
         let now = self.now();
-        let (kind, severity, note) = match self.complaints.hear(now.mono, &self.footing()) {
+        let footing = self.footing();
+        self.complaints.hear(now.mono, &footing);
+        if self.in_force.config.email.is_none() {
+            return;
+        }
+        let (kind, severity, note) = match self.complaints.news(now.mono) {
             None => return,
             Some(News::Worse(why)) => (Kind::SensorDegraded, Severity::Warning, why),
             Some(News::Better(what)) => {
