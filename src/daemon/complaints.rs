@@ -61,6 +61,9 @@ impl Complaints {
     /// What somebody is to be told of that: it counts as told from now on.
     pub(super) fn news(&mut self, now: Duration) -> Option<News> {
         let over = self.over(now);
+        if !over.is_empty() {
+            return Some(News::Better(over.join(", ")));
+        }
         let lasting = || self.bad.iter().filter(|(_, (_, since))| now >= *since + LASTS);
         if lasting().any(|(name, _)| !self.told.contains_key(name)) {
             let text = lasting().map(|(name, (why, _))| format!("{name}: {why}"));
@@ -68,7 +71,7 @@ impl Complaints {
             self.told.extend(lasting().map(|(name, _)| (name.clone(), None)));
             return Some(worse);
         }
-        (!over.is_empty()).then(|| News::Better(over.join(", ")))
+        None
     }
 
     /// Forgets what was told of and has been well for long enough.

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt as _;
 
 use super::{REPLACE, WRITE, with_evil};
 use crate::common::{
-    self, MARKER, Route, cleared_surely, exchange_surely, missing, not_root, skip_unless,
+    self, GOOD, Guard, MARKER, Route, cleared_surely, exchange_surely, missing, not_root, poll,
+    skip_unless,
 };
 
 #[test]
@@ -82,8 +83,24 @@ fn a_file_renamed_away_at_once_is_whole_again() {
         let (file, away) = (guard.file(), guard.path("away"));
         cleared_surely(guard, &file, || std::fs::rename(&file, &away));
     })
-    .kinds(&["moved"])
+    .kinds(&["moved", "deleted"])
     .check();
+}
+
+#[test]
+fn that_a_file_was_renamed_away_and_not_removed_is_told() {
+    skip_unless!(not_root());
+    let guard = Guard::on_disk().file("main.py", GOOD).start();
+    let (file, away) = (guard.file(), guard.path("away"));
+    cleared_surely(&guard, &file, || std::fs::rename(&file, &away));
+    guard.wait_whole();
+    let gone = |line: &serde_json::Value| ["moved", "deleted"].iter().any(|k| line["kind"] == *k);
+    let told = || {
+        let told: Vec<_> = guard.events_about(&file).into_iter().filter(gone).collect();
+        (!told.is_empty()).then_some(told)
+    };
+    let told = poll(told, || guard.story());
+    assert!(told.iter().all(|line| line["kind"] == "moved"), "{told:?}");
 }
 
 #[test]
