@@ -154,7 +154,7 @@ impl Guard {
             .sensors
             .status()
             .into_iter()
-            .filter(|s| s.state != "working" && s.state != "unused")
+            .filter(|s| !s.is_well())
             .map(|s| format!("{} is {}: {}", s.name, s.state, s.why))
             .collect();
         let health = bad.join("; ");

@@ -45,7 +45,7 @@ pub struct FanotifySensor {
     /// Events that were read and whose process was not looked at yet.
     unnamed: Vec<Unnamed>,
     us: u32,
-    /// The program that we run.
+    /// The program that we run, where we are the first process.
     program: Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl FanotifySensor {
         })?;
         let (index, files) = (Index::default(), FileMap::default());
         let us = std::process::id();
-        let program = capture(us).and_then(|actor| actor.exe);
+        let program = if us == 1 { capture(us).and_then(|actor| actor.exe) } else { None };
         Ok(Self { groups, index, files, unnamed: Vec::new(), us, program })
     }
 
