@@ -1,7 +1,8 @@
 //! The scribe at its desk: what it is told it writes, and keeps until it is written.
 
+mod evidence;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,17 +10,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::backlog::Backlog;
-use super::discarded::{Discarded, Discards};
+use super::discarded::Discards;
 use super::outbox::Outbox;
 use super::{Afterwards, Delivery, Desk, Note};
 use crate::alert::{Gatherer, Item, Turn, Turnout};
 use crate::attribute::containers::{Names, Places};
-use crate::baseline::{Evidence, Heartbeat, has_room};
+use crate::baseline::{Evidence, Heartbeat};
 use crate::daemon::failures::Failure;
 use crate::daemon::health::Health;
 use crate::engine::Moment;
 use crate::record::{Event, Kind, Severity};
-use crate::respond::Quarantine;
 
 /// Between two tries to write what could not be written, and two looks at the spool…
 const PAUSE: Duration = Duration::from_secs(1);
@@ -396,48 +396,6 @@ impl Writer {
         }
         told.iter().for_each(|_| self.health.counts.failure(Failure::StateTampered));
         told.into_iter().for_each(|event| self.line(event));
-    }
-
-    fn prune(&mut self) -> Result<(), String> {
-        if self.desk.baseline.is_touched() {
-            self.pruned = false;
-            return Ok(());
-        }
-        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
-        self.evidence.clone_from(&kept);
-        let now = Timestamp::now();
-        let mut failed = None;
-        for surplus in Quarantine::surplus(&kept, now) {
-            match self.remove(&Discarded::evicted(&surplus, now), &surplus) {
-                Ok(gone) => self.pruned &= gone,
-                Err(e) => failed = Some(e),
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// A known-good copy goes before evidence. It found no room whatever the disk says is free: at
-    /// least one piece that lies there has to go, the oldest first.
-    fn make_room(&mut self, slot: &Path, bytes: u64) -> Result<(), String> {
-        let kept = self.desk.baseline.evidence(None).map_err(|e| e.to_string())?;
-        for piece in Quarantine::on_the_disk_of(&kept, slot) {
-            self.pruned &= self.remove(&Discarded::for_room(&piece), &piece)?;
-            if has_room(slot, bytes) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a piece of evidence for good, and tells it; false if so much is in it that it takes
-    /// more than one go.
-    fn remove(&mut self, told: &Discarded, piece: &Evidence) -> Result<bool, String> {
-        let gone = self.desk.quarantine.remove(piece).map_err(|e| e.to_string())?;
-        if gone {
-            self.desk.baseline.remove_evidence(piece.id).map_err(|e| e.to_string())?;
-            self.discards.add(told);
-        }
-        Ok(gone)
     }
 }
 

@@ -25,7 +25,7 @@ impl Drop for Room {
 }
 
 /// A writer in a state directory of its own, and the notes of the lines that are on the disk.
-fn writer(dir: &Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
+fn writer(dir: &std::path::Path) -> (Writer, Arc<Mutex<Vec<String>>>) {
     let (state, control) = (dir.join("state"), dir.join("control.sock"));
     let store = Store::open(&Daemon { state, control, ..Daemon::default() }, "run").unwrap();
     let Store { state, baseline, vault, journal, quarantine, spool, lock, .. } = store;
@@ -96,4 +96,27 @@ fn it_looks_around_seldom_only_where_nothing_was_to_be_written_for_a_while_and_n
     writer.stirred = long_ago;
     writer.round();
     assert!(!writer.is_at_rest(), "somebody is at the state");
+}
+
+#[test]
+fn what_goes_for_room_is_what_our_own_index_says_and_nothing_where_somebody_wrote_to_that() {
+    let room = Room(tempfile::tempdir().unwrap());
+    let (mut writer, _written) = writer(room.0.path());
+    let kept: Vec<_> = ["first", "second", "third"]
+        .map(|name| {
+            let from = room.0.path().join(name);
+            std::fs::write(&from, name).unwrap();
+            let piece = writer.desk.quarantine.take(&from, &from, name).unwrap();
+            writer.desk.baseline.add_evidence(&piece).unwrap();
+            piece.location
+        })
+        .into();
+    let there = || kept.iter().map(|at| at.exists()).collect::<Vec<_>>();
+    writer.make_room(room.0.path(), 1).unwrap();
+    assert_eq!(there(), [false, true, true], "the oldest goes, and no more than has to");
+
+    let database = room.0.path().join("state/baseline.db");
+    rusqlite::Connection::open(database).unwrap().execute("DELETE FROM meta", []).unwrap();
+    writer.make_room(room.0.path(), u64::MAX).unwrap();
+    assert_eq!(there(), [false, true, true]);
 }
