@@ -18,6 +18,8 @@ use crate::judge::{FileKind, FileTime, Stat};
 /// answers with the one of `/proc/self/mountinfo`; one kernel always gives the same kind.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
+const MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID).union(MNT_ID_UNIQUE);
+
 const LOOK: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
 
 /// What is at `path`, without following a final symlink. Symlinks in its parents are followed.
@@ -38,9 +40,15 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> io::Result<Stat> {
     look(fd, OsStr::new(""), AtFlags::EMPTY_PATH)
 }
 
+/// [`stat`], and when it was made; `None` where the filesystem does not know.
+pub fn stat_with_birth(path: &Path) -> io::Result<(Stat, Option<FileTime>)> {
+    let found = rustix::fs::statx(CWD, path, LOOK, MASK | StatxFlags::BTIME)?;
+    let known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+    Ok((from_statx(&found)?, known.then(|| time(found.stx_btime))))
+}
+
 fn look(dir: impl AsFd, path: &OsStr, flags: AtFlags) -> io::Result<Stat> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
-    from_statx(&rustix::fs::statx(dir, path, flags, mask)?)
+    from_statx(&rustix::fs::statx(dir, path, flags, MASK)?)
 }
 
 fn from_statx(found: &Statx) -> io::Result<Stat> {
@@ -117,5 +125,22 @@ mod tests {
             let error = stat_at(dir.as_fd(), OsStr::new(bad)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_again_was_born_later() {
+        let room = crate::sys::test::disk();
+        let dir = room.path().join("d");
+        let born = || {
+            std::fs::create_dir(&dir).unwrap();
+            let (stat, born) = stat_with_birth(&dir.join(".")).unwrap();
+            assert_eq!(stat, super::stat(&dir).unwrap());
+            std::fs::remove_dir(&dir).unwrap();
+            born.unwrap()
+        };
+        let first = born();
+        // Longer than a step of the clock that files are stamped with.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(born() > first);
     }
 }

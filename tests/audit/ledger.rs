@@ -75,7 +75,8 @@ impl Entry {
     }
 }
 
-fn guard_many(count: usize, builder: Builder) -> Guard {
+/// A daemon that protects so many files, `f00000` and so on.
+pub fn guard_many(count: usize, builder: Builder) -> Guard {
     let name = |number| format!("f{number:05}");
     (0..count).fold(builder, |builder, number| builder.file(name(number), GOOD)).start()
 }

@@ -156,7 +156,11 @@ pub fn run_before_the_guard() -> io::Result<()> {
 
 /// Writes through a shared mapping of the whole file, which makes no event.
 pub fn write_through_mapping(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(path)?;
+    write_through_mapping_of(&File::options().read(true).write(true).open(path)?, bytes)
+}
+
+/// [`write_through_mapping`] of a file that is open already.
+pub fn write_through_mapping_of(file: &File, bytes: &[u8]) -> io::Result<()> {
     let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     if length < bytes.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -28,7 +28,7 @@ pub use expect::{Incident, TAMPERING, incident_of};
 pub use flags::{
     call_myself, chattr, clear_at_once, clear_everything, clear_through_descriptor,
     clear_through_file_setattr, clear_through_fssetxattr, is_immutable, run_before_the_guard,
-    run_with_pid, set_flags, write_through_mapping,
+    run_with_pid, set_flags, write_through_mapping, write_through_mapping_of,
 };
 pub use guard::Guard;
 pub use place::{Place, fill_up};

@@ -28,7 +28,7 @@ impl Shared {
     pub(super) fn at_path(&self, file: FileId, path: &Arc<Path>) {
         for _ in 0..TRIES {
             let Ok(found) = Found::at(path) else { return };
-            let done = self.tags().at_path(file, path, |path| Ok(Found::at(path)?.key));
+            let done = self.tags().tag(file, path);
             // Up to here.
             let now = since();
             if Found::at(path).is_ok_and(|again| again.number != found.number) {
@@ -71,7 +71,7 @@ impl Shared {
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
         let now = since();
         self.state().inodes.replica(file, (found.number, found.key), now);
-        if let Err(error) = self.tags().replica(file, &path) {
+        if let Err(error) = self.tags().tag(file, &path) {
             self.state().inodes.is_refused(file, &found.number, now.open + NEVER);
             tracing::debug!("what is done to a replica is not recorded: {error}");
         }
