@@ -81,17 +81,8 @@ fn is_on_path(name: &str) -> bool {
 }
 
 /// Asks until `check` answers, at most [`PATIENCE`]; `describe` says what was waited for.
-pub fn poll<T>(check: impl FnMut() -> Option<T>, describe: impl FnOnce() -> String) -> T {
-    poll_for(PATIENCE, check, describe)
-}
-
-/// The same with another patience.
-pub fn poll_for<T>(
-    patience: Duration,
-    mut check: impl FnMut() -> Option<T>,
-    describe: impl FnOnce() -> String,
-) -> T {
-    let deadline = Instant::now() + patience;
+pub fn poll<T>(mut check: impl FnMut() -> Option<T>, describe: impl FnOnce() -> String) -> T {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = check() {
             return answer;

@@ -1,16 +1,20 @@
 //! With audit every line names who did it, whoever they are and whatever else goes on.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::IFlags;
+
 use super::{
-    Background, Case, Entry, Tamperer, assert_named, count, guard_many, patience, tamper_by,
-    tamper_with_all, wait_told,
+    Background, Case, Entry, Tamperer, assert_named, count, guard_many, tamper_by, tamper_with_all,
+    wait_told,
 };
-use crate::common::{Guard, missing, must, not_root, poll_for, skip_unless};
+use crate::common::{Guard, missing, must, not_root, skip_unless};
 use crate::no_audit;
 use crate::tamper::{ARGUMENTS, command, finish, order};
 
@@ -84,26 +88,71 @@ fn tamperers_are_named_among_fifty_times_as_many_other_records() {
     let _alone = crate::alone();
     let count = count(60);
     let guard = guard_many(count, Guard::on_disk());
-    // chattr on files that nobody protects: the same call, and the record tells no file.
+    // Processes of which each is another, …
     let script = r#"mkdir "$0/noise"; touch "$0/noise/"{1..50}
-        while :; do
-            chattr +d "$0"/noise/*; sleep 0.01; chattr -d "$0"/noise/*; sleep 0.01
-            printf x >>"$0/rounds"
-        done"#;
-    let noise = Background::start(guard.dir(), script);
-    let rounds = guard.path("rounds");
-    let others = || std::fs::metadata(&rounds).map_or(0, |rounds| rounds.len() as usize * 100);
+        while :; do chattr +d "$0"/noise/*; chattr -d "$0"/noise/*; sleep 0.1; done"#;
+    let strangers = Background::start(guard.dir(), script);
+    // … and one that makes as many records as there have to be.
+    let noise = Mutex::new(Noise::start(&guard.path("noisy")));
     let ledger = tamper_by(&guard, count, |case| {
-        let number = case.number;
-        poll_for(
-            patience(count),
-            || (others() >= 50 * RECORDS * number).then_some(()),
-            || format!("only {} other records by the {number}th", others()),
-        );
+        noise.lock().unwrap().make(50 * RECORDS);
         Tamperer::new(case)
     });
-    drop(noise);
+    let made = noise.into_inner().unwrap().end();
+    drop(strangers);
+    assert_eq!(made, 50 * RECORDS * count);
     assert_named(&guard, &ledger);
+}
+
+/// A process that changes flags of a file that nobody protects, as often as it is told to: the
+/// same call as a tamperer's, and the record tells no file.
+struct Noise(Child);
+
+impl Noise {
+    fn start(file: &Path) -> Self {
+        std::fs::write(file, "").unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--ignored", "--exact", "ledger::with_audit::noise", "--nocapture"])
+            .env("STEADFAST_NOISE", file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    fn make(&mut self, records: usize) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{records}").unwrap();
+    }
+
+    /// How many it made.
+    fn end(mut self) -> usize {
+        drop(self.0.stdin.take());
+        let mut printed = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{printed}");
+        let made = printed.lines().find_map(|line| line.split_once("made ")?.1.parse().ok());
+        made.unwrap_or_else(|| panic!("{printed}"))
+    }
+}
+
+/// Not a test of its own: what [`Noise`] starts.
+#[test]
+#[ignore = "a part of another test"]
+// It tells its parent.
+#[allow(clippy::print_stdout)]
+fn noise() {
+    let Some(path) = std::env::var_os("STEADFAST_NOISE") else { return };
+    let file = File::open(path).unwrap();
+    let mut made = 0;
+    for line in std::io::stdin().lines() {
+        let records: usize = line.unwrap().parse().unwrap();
+        for record in 0..records {
+            let flags = if record % 2 == 0 { IFlags::NODUMP } else { IFlags::empty() };
+            rustix::fs::ioctl_setflags(&file, flags).unwrap();
+        }
+        made += records;
+    }
+    println!("\nmade {made}");
 }
 
 #[test]
