@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Actor, InodeKey, Opened};
 use crate::judge::FileTime;
 use crate::sense::FileId;
+use crate::sys::clock;
 
 /// Deeds that are remembered…
 const MOST: usize = 32_768;
@@ -17,6 +18,8 @@ const MOST: usize = 32_768;
 const ROOM: usize = 16 << 20;
 /// Of so many deeds before it, the process of one may be another's as well.
 const LATELY: usize = 16;
+/// What one process did within this time to files that are not known is one deed.
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,9 +102,13 @@ struct Brief {
 }
 
 impl Deeds {
-    /// Keeps a deed.
+    /// Keeps a deed. Whoever changes flags of thousands of files that are none of ours is not to
+    /// push everything else out of memory.
     pub fn add(&self, deed: Deed) {
         let mut kept = self.kept();
+        if kept.goes_on(&deed) {
+            return;
+        }
         let size = kept.size_of(&deed);
         let only = deed.told.then(|| deed.of.only()).flatten();
         kept.deeds.push_back(Arc::new(deed));
@@ -123,16 +130,21 @@ impl Deeds {
         kept.gap = kept.gap.max(Some(at));
     }
 
-    /// What was over since then and began by `until`, but for what was surely done to other files,
-    /// and whether nothing is missing.
+    /// What was over since then and began by `until`, but for what was surely done to other files;
+    /// and up to when something may be missing.
     #[must_use]
-    pub fn within(&self, file: FileId, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+    pub fn within(
+        &self,
+        file: FileId,
+        since: Instant,
+        until: FileTime,
+    ) -> (Vec<Arc<Deed>>, Option<Instant>) {
         let kept = self.kept();
         let first = kept.deeds.partition_point(|deed| deed.over < since);
         let all = kept.deeds.range(first..).zip(kept.briefs.range(first..));
         let concern = all.filter(|(_, brief)| brief.only.is_none_or(|only| only == file));
         let late = concern.map(|(deed, _)| deed).filter(|deed| deed.began <= until);
-        (late.cloned().collect(), kept.gap.is_none_or(|gap| gap < since))
+        (late.cloned().collect(), kept.gap)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -140,7 +152,35 @@ impl Deeds {
     }
 }
 
+impl Deed {
+    /// All that is known is that somebody did something of the kind.
+    fn is_of_anything(&self) -> bool {
+        let none = |list: &Opened| list.is_empty();
+        !self.told && [&self.of, &self.just, &self.inherited].into_iter().all(none)
+    }
+}
+
 impl Kept {
+    /// Whether it only goes on with what its process did just before; that is over with it then.
+    fn goes_on(&mut self, deed: &Deed) -> bool {
+        let from = self.deeds.len().saturating_sub(LATELY);
+        let same = |other: &Arc<Deed>| {
+            other.act == deed.act
+                && other.is_of_anything()
+                && other.actor.is_same(&deed.actor)
+                && clock::between(other.began, deed.began) < AT_ONCE
+        };
+        let found = deed.is_of_anything().then(|| self.deeds.range(from..).position(same));
+        let Some(at) = found.flatten().map(|at| from + at) else { return false };
+        let (Some(before), Some(brief)) = (self.deeds.remove(at), self.briefs.remove(at)) else {
+            return false;
+        };
+        let (over, ended) = (deed.over, deed.ended);
+        self.deeds.push_back(Arc::new(Deed { over, ended, ..(*before).clone() }));
+        self.briefs.push_back(brief);
+        true
+    }
+
     /// What it takes to keep one more.
     fn size_of(&self, deed: &Deed) -> usize {
         let known = |other: &Arc<Deed>| Arc::ptr_eq(&other.actor, &deed.actor);
@@ -155,8 +195,6 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::attribute::Shelf;
 
@@ -179,8 +217,8 @@ mod tests {
     }
 
     fn all(deeds: &Deeds, began: Instant) -> (usize, bool) {
-        let (found, complete) = deeds.within(FileId(1), began, FileTime::default());
-        (found.len(), complete)
+        let (found, gap) = deeds.within(FileId(1), began, FileTime::default());
+        (found.len(), gap.is_none_or(|gap| gap < began))
     }
 
     #[test]
@@ -215,6 +253,27 @@ mod tests {
         let kept = deeds.kept();
         let sizes: usize = kept.briefs.iter().map(|brief| brief.size).sum();
         assert!(kept.size < ROOM && kept.size == sizes);
+    }
+
+    #[test]
+    fn whoever_changes_flags_of_other_files_all_the_time_pushes_nobody_out() {
+        let deeds = Deeds::default();
+        let (began, noisy) = (Instant::now(), somebody(7, 0));
+        let of: Opened = vec![Touched { file: FileId(1), key: InodeKey { dev: 1, ino: 1 } }].into();
+        deeds.add(deed(&somebody(1, 0), of));
+        for ms in 0..100_000 {
+            let time =
+                FileTime { sec: ms / 1000, nsec: u32::try_from(ms % 1000).unwrap() * 1_000_000 };
+            // Another finding of the same process.
+            let noisy = if ms % 3 == 0 { somebody(7, 0) } else { Arc::clone(&noisy) };
+            let over = Instant::now();
+            deeds.add(Deed { began: time, over, ended: time, ..deed(&noisy, Opened::default()) });
+        }
+        let (found, gap) = deeds.within(FileId(1), began, FileTime { sec: 1000, nsec: 0 });
+        assert_eq!((found.len(), gap), (1 + 100_000 / 20, None));
+        let noise = &found[1];
+        assert_eq!((noise.began, { noise.ended.nsec }), (FileTime::default(), 19_000_000));
+        assert!(found.is_sorted_by_key(|deed| deed.over));
     }
 
     #[test]

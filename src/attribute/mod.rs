@@ -26,4 +26,4 @@ pub use lineage::fuzz;
 pub use lineage::{Lineage, Pace};
 pub use opened::{Opened, Search, Shelf};
 pub use suspects::{Evidence, Named, Suspect, name_culprit};
-pub use testimony::{LATE, Nature, SLACK, Testimony, Window, Witnessed};
+pub use testimony::{HELD, LATE, Nature, SLACK, Testimony, Window, Witnessed};

@@ -62,6 +62,11 @@ impl From<Vec<Touched>> for Opened {
 }
 
 impl Opened {
+    /// There is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stretch.is_empty()
+    }
+
     /// The only file in it, if there is no other.
     pub(super) fn only(&self) -> Option<FileId> {
         let entries = self.log.as_ref()?.entries();

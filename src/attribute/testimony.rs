@@ -13,7 +13,7 @@ use crate::judge::FileTime;
 use crate::record::Kind;
 
 /// Who opened it for writing before it was last seen whole is a suspect for this long.
-const HELD: Duration = Duration::from_secs(1);
+pub const HELD: Duration = Duration::from_secs(1);
 
 /// A deed as it concerns the file that was asked about.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Testimony {
     pub deeds: Vec<Witnessed>,
     /// Nothing that was done is missing, but for what was done in these windows.
     pub complete: bool,
-    /// Those in which the inode was not recorded all the time.
+    /// Those in which the inode was not recorded all the time, or records were lost.
     pub unwatched: Vec<Window>,
     /// Processes that had it open and that audit does not record, because they are older than
     /// its first use.
@@ -67,6 +67,14 @@ pub struct Window {
     pub own: bool,
     /// The inode that had the path before; `None` if the change may be older than the watch.
     pub inode: Option<InodeKey>,
+}
+
+impl Window {
+    /// Whether all that can have made the change came after `gap`, on the engine's clock.
+    #[must_use]
+    pub fn is_after(&self, gap: Option<Duration>) -> bool {
+        gap.is_none_or(|gap| gap < self.whole.saturating_sub(HELD))
+    }
 }
 
 /// Of which kind a change is, as far as it matters for who can have made it.

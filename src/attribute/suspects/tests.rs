@@ -132,6 +132,15 @@ fn whoever_opened_it_and_changed_flags_at_once_did_it_whoever_else_reads_it() {
 }
 
 #[test]
+fn records_that_are_missing_touch_only_what_may_have_been_done_meanwhile() {
+    let at = |seconds| Window { whole: Duration::from_secs(seconds), ..Window::default() };
+    let gap = Some(Duration::from_secs(10));
+    assert!(!at(9).is_after(gap) && !at(10).is_after(gap));
+    assert!(!at(11).is_after(gap), "who had it open then may still have it mapped");
+    assert!(at(12).is_after(gap) && at(0).is_after(None));
+}
+
+#[test]
 fn whoever_changed_flags_of_anything_is_not_named_for_an_inode_that_came_without_the_bit() {
     let mut testimony = flags_changed(false);
     testimony.unrecorded.clear();

@@ -7,10 +7,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Report;
-use crate::attribute::{Actor, Captures, InodeKey, Search, Testimony, Window, Witnessed};
+use crate::attribute::{Actor, Captures, HELD, InodeKey, Search, Testimony, Window, Witnessed};
 use crate::daemon::wake::Mailer;
 use crate::judge::FileTime;
 use crate::sense::FileId;
@@ -98,9 +98,10 @@ impl Memory {
             return Default::default();
         };
         // Whoever opened it for writing some time before may still have it mapped.
-        let since = *began + whole.saturating_sub(Duration::from_secs(1));
+        let since = *began + whole.saturating_sub(HELD);
         let until = windows.iter().map(|window| window.until).max().unwrap_or_default();
-        let (deeds, complete) = audit.deeds(*file, since, until);
+        let (deeds, gap) = audit.deeds(*file, since, until);
+        let gap = gap.and_then(|gap| gap.checked_duration_since(*began));
         let mut search = Search::of(*file);
         let witnessed = deeds.into_iter().filter_map(|deed| {
             let over = deed.over.saturating_duration_since(*began);
@@ -108,7 +109,7 @@ impl Memory {
         });
         let unwatched = |window: &&Window| {
             let covers = |inode| audit.cover(*file, inode, *began + window.whole);
-            window.inode.is_some_and(|inode| !covers(inode))
+            !window.is_after(gap) || window.inode.is_some_and(|inode| !covers(inode))
         };
         let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
         for key in windows.iter().filter_map(|window| window.inode) {
@@ -122,7 +123,7 @@ impl Memory {
         }
         let testimony = Testimony {
             deeds: witnessed.collect(),
-            complete,
+            complete: true,
             unwatched: windows.iter().filter(unwatched).copied().collect(),
             unrecorded,
             writing: Vec::new(),

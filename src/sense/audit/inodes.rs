@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::life::{Life, Lives, Nanos, at, number_of};
+use self::life::{Life, Lives, Nanos, all_at, at, number_of};
 use crate::attribute::{InodeKey, Touched};
 use crate::judge::FileTime;
 use crate::sense::few::Few;
@@ -178,11 +178,19 @@ impl Inodes {
         }
     }
 
-    /// What a call that began then did something to.
-    pub(super) fn called(&self, number: &Number, began: FileTime) -> Vec<Touched> {
+    /// What a call that began then, and used this name, did something to; or may have, where the
+    /// number was used again at that very time.
+    pub(super) fn called(
+        &self,
+        number: &Number,
+        began: FileTime,
+        name: Option<&[u8]>,
+    ) -> Vec<Touched> {
         let Some((_, lives)) = self.lives.find(number) else { return Vec::new() };
-        let life = at(lives, began).and_then(|at| lives.get(at)).filter(|life| !life.over);
-        life.map(|life| life.touched(number)).unwrap_or_default()
+        let named = |life: &Life| life.files().any(|file| self.is_called(file, name));
+        let lives =
+            all_at(lives, began, |life| name.is_some() && named(life)).filter(|life| !life.over);
+        lives.flat_map(|life| life.touched(number)).collect()
     }
 
     /// A call that began then took the inode its name.
@@ -243,8 +251,13 @@ impl Inodes {
     }
 
     /// What is hidden by a mount on this inode: the file that it is, or all below.
-    pub(super) fn covered(&self, number: &Number, began: FileTime) -> Vec<Touched> {
-        let mut hidden = self.called(number, began);
+    pub(super) fn covered(
+        &self,
+        number: &Number,
+        began: FileTime,
+        name: Option<&[u8]>,
+    ) -> Vec<Touched> {
+        let mut hidden = self.called(number, began, name);
         for (dir, _) in self.directories.iter().filter(|(_, known)| *known == number) {
             for (file, of_file) in self.of_file.iter() {
                 if of_file.path.as_ref().is_some_and(|path| path.starts_with(dir)) {

@@ -260,10 +260,15 @@ impl Drop for AuditSensor {
 }
 
 impl Records {
-    /// What was done since then, and had begun by `until`; and whether nothing that was done
-    /// since then is missing.
+    /// What was done since then, and had begun by `until`; and up to when something that was done
+    /// may be missing.
     #[must_use]
-    pub fn deeds(&self, file: FileId, since: Instant, until: FileTime) -> (Vec<Arc<Deed>>, bool) {
+    pub fn deeds(
+        &self,
+        file: FileId,
+        since: Instant,
+        until: FileTime,
+    ) -> (Vec<Arc<Deed>>, Option<Instant>) {
         self.0.deeds.within(file, since, until)
     }
 

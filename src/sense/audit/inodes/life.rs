@@ -19,6 +19,12 @@ impl Nanos {
         Self(NonZeroI64::new(nanoseconds | 1).unwrap_or(NonZeroI64::MIN))
     }
 
+    /// It is later than `earlier`, and by no more than so many nanoseconds.
+    fn is_within(self, nanoseconds: i64, earlier: Self) -> bool {
+        let later = self.0.get().saturating_sub(earlier.0.get());
+        (1..=nanoseconds).contains(&later)
+    }
+
     pub(super) fn of_call(call: FileTime) -> Self {
         Self::of(call.sec.saturating_mul(1_000_000_000).saturating_add(call.nsec.into()))
     }
@@ -58,6 +64,10 @@ pub(super) fn number_of(key: InodeKey) -> Number {
     ((rustix::fs::major(key.dev), rustix::fs::minor(key.dev)), key.ino)
 }
 
+/// So long before it uses a name, a call may have begun: whoever makes it may have to wait for a
+/// processor.
+const HELD_UP: i64 = 100_000_000;
+
 /// The life to which a call belongs that began then. That is told in steps of some
 /// milliseconds; in the step in which a life begins, the one before has to have ended first.
 pub(super) fn at(lives: &Lives, began: FileTime) -> Option<usize> {
@@ -72,6 +82,27 @@ pub(super) fn at(lives: &Lives, began: FileTime) -> Option<usize> {
         }
     }
     found
+}
+
+/// All lives to which it may belong: also one that began in the same step, and one that began
+/// after it if `is_called` says that the call uses the name of that file.
+pub(super) fn all_at(
+    lives: &Lives,
+    began: FileTime,
+    is_called: impl Fn(&Life) -> bool,
+) -> impl Iterator<Item = &Life> {
+    let surely = at(lives, began);
+    let began = Nanos::of_call(began);
+    let maybe = move |life: &Life| match life.call {
+        Some(call) if call == began => true,
+        Some(call) => call.is_within(HELD_UP, began) && is_called(life),
+        None => false,
+    };
+    lives
+        .iter()
+        .enumerate()
+        .filter(move |(at, life)| Some(*at) == surely || maybe(life))
+        .map(|(_, life)| life)
 }
 
 impl Life {

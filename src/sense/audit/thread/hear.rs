@@ -107,14 +107,13 @@ impl Listener {
             };
             let of_name = matches!(act, Act::Removed | Act::Moved | Act::Replaced);
             let inode = name.inode.as_ref();
+            let text = name.name.as_deref();
             let mut of = match (act, inode) {
-                (Act::Covered, Some(inode)) => state.inodes.covered(inode, call.time),
-                (_, Some(inode)) => state.inodes.called(inode, call.time),
+                (Act::Covered, Some(inode)) => state.inodes.covered(inode, call.time, text),
+                (_, Some(inode)) => state.inodes.called(inode, call.time, text),
                 (_, None) => Vec::new(),
             };
-            of.retain(|touched| {
-                !of_name || state.inodes.is_called(touched.file, name.name.as_deref())
-            });
+            of.retain(|touched| !of_name || state.inodes.is_called(touched.file, text));
             if !of.is_empty() {
                 if matches!(act, Act::Removed | Act::Replaced) {
                     removed = name.inode;
