@@ -82,15 +82,10 @@ fn listen(mut connector: Connector, lineage: &Lineage, end: &EventFd) -> io::Res
 
 /// Hears what is told. True where that takes too much, false at the end.
 fn follow(socket: &OwnedFd, lineage: &Lineage, end: &EventFd) -> bool {
-    let (mut began, mut had) = (Instant::now(), clock::of_thread());
+    let mut spent = Spent { since: Instant::now(), before: clock::of_thread() };
     loop {
-        let passed = began.elapsed();
-        if passed >= WHILE {
-            let has = clock::of_thread();
-            if has.saturating_sub(had) > passed / SHARE {
-                return true;
-            }
-            (began, had) = (Instant::now(), has);
+        if spent.is_too_much(Instant::now(), clock::of_thread) {
+            return true;
         }
         let pace = lineage.catch_up();
         lineage.look();
@@ -105,5 +100,46 @@ fn follow(socket: &OwnedFd, lineage: &Lineage, end: &EventFd) -> bool {
         if both[1].revents().contains(PollFlags::IN) {
             return false;
         }
+    }
+}
+
+/// What the thread has had of the processors.
+struct Spent {
+    since: Instant,
+    /// All that it had had by then.
+    before: Duration,
+}
+
+impl Spent {
+    /// Whether it took more than its share for [`WHILE`]. Then, or if not, it is counted anew.
+    fn is_too_much(&mut self, now: Instant, has: impl Fn() -> Duration) -> bool {
+        let passed = now.saturating_duration_since(self.since);
+        if passed < WHILE {
+            return false;
+        }
+        let before = std::mem::replace(self, Self { since: now, before: has() }).before;
+        self.before.saturating_sub(before) > passed / SHARE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_more_than_a_quarter_of_a_processor_for_a_second_steps_back_and_nobody_else() {
+        let began = Instant::now();
+        let ms = Duration::from_millis;
+        let mut spent = Spent { since: began, before: ms(500) };
+        let mut after =
+            |passed: u64, has: u64| spent.is_too_much(began + ms(passed), || ms(500 + has));
+        assert!(!after(999, 999), "it may have to catch up");
+        assert!(!after(1000, 250));
+        assert!(!after(2000, 500), "each second has its own");
+        assert!(after(3000, 751));
+        // The wait for what is told next may be long.
+        assert!(!after(63_000, 15_000));
+        assert!(!after(64_000, 15_250));
+        assert!(after(65_000, 15_501));
     }
 }
