@@ -84,13 +84,16 @@ struct Captured {
     circle: Option<Circle>,
 }
 
-#[derive(Debug)]
-struct Open {
+/// An inode was opened.
+#[derive(Clone, Debug)]
+pub struct Open {
     key: InodeKey,
     /// The inode's when it was opened: whoever saw the one of a change came after it.
-    ctime: FileTime,
-    at: Instant,
-    actor: Arc<Actor>,
+    pub ctime: FileTime,
+    /// When.
+    pub at: Instant,
+    /// Who did it.
+    pub actor: Arc<Actor>,
 }
 
 impl Captures {
@@ -138,29 +141,21 @@ impl Captures {
     /// Who has opened the inode since then, the latest first, each once.
     #[must_use]
     pub fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
-        self.openers_before(key, &(since..=Instant::now()), None)
-    }
-
-    /// Who opened the inode in that time, the latest first, each once, without those who
-    /// found it `changed` already: an inode's `ctime` moves with every change.
-    #[must_use]
-    pub fn openers_before(
-        &self,
-        key: InodeKey,
-        time: &RangeInclusive<Instant>,
-        changed: Option<FileTime>,
-    ) -> Vec<Arc<Actor>> {
-        let tables = self.tables();
-        let opens = tables.opens.iter().rev().filter(|open| {
-            open.key == key && time.contains(&open.at) && Some(open.ctime) != changed
-        });
         let mut once: Vec<Arc<Actor>> = Vec::new();
-        for open in opens {
+        for open in self.opens(key, &(since..=Instant::now())) {
             if !once.iter().any(|known| known.is_same(&open.actor)) {
-                once.push(Arc::clone(&open.actor));
+                once.push(open.actor);
             }
         }
         once
+    }
+
+    /// How the inode was opened in that time, the latest first.
+    #[must_use]
+    pub fn opens(&self, key: InodeKey, time: &RangeInclusive<Instant>) -> Vec<Open> {
+        let tables = self.tables();
+        let opens = tables.opens.iter().rev();
+        opens.filter(|open| open.key == key && time.contains(&open.at)).cloned().collect()
     }
 
     /// Notes that `pid` had the inode open when the watch began.

@@ -17,7 +17,7 @@ pub mod units;
 pub mod users;
 
 pub use actor::{Actor, Ancestor, Attribution, Confidence, Source};
-pub use captures::{Captures, InodeKey};
+pub use captures::{Captures, InodeKey, Open};
 pub use circle::fastest_round;
 pub use deeds::{Act, Deed, Deeds, Touched};
 pub use doer::Doer;

@@ -184,7 +184,8 @@ fn mapped(suspects: &[Suspect], openers: &[Arc<Actor>], evidence: &Evidence<'_>)
     };
     let closed = suspects.iter().filter(|s| s.hint == Hint::WriterClosed);
     let alone = closed.filter_map(|s| process(&s.by)).all(|(other, _)| other.is_same(actor));
-    if !writers.complete || !alone {
+    let closed = evidence.windows.iter().all(|window| window.closed);
+    if !writers.complete || !alone || !closed {
         return writer(suspects, openers, evidence.testimony);
     }
     Named {

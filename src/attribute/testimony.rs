@@ -65,6 +65,9 @@ pub struct Window {
     /// The inode was seen whole before and still had the path: what differs was done to it, and
     /// did not come with another.
     pub own: bool,
+    /// Nobody could write to it then, nor afterwards without opening it: the bit was set, and who
+    /// had opened it before had closed it.
+    pub closed: bool,
     /// The inode that had the path before; `None` if the change may be older than the watch.
     pub inode: Option<InodeKey>,
 }

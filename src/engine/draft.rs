@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Moment;
 use crate::attribute::{Named, Nature, Window};
-use crate::judge::Difference;
+use crate::judge::{Difference, FileTime};
 use crate::record::{Kind, Span};
 
 /// A change that is seen more often than this before it is recorded is not told apart by time.
@@ -32,6 +32,11 @@ pub(super) struct Draft {
     pub(super) taken: Option<Duration>,
     /// When a look showed the first of what was drafted with it.
     pub(super) noticed: Duration,
+    /// When it was there itself…
+    pub(super) shown: Duration,
+    /// …and the `ctime` that the file had with it, where that was new: whoever found that when it
+    /// opened the file came later.
+    pub(super) changed: Option<FileTime>,
     /// Who did it, where that was found out before it was known what was done.
     pub(super) named: Option<Named>,
     /// The question that is to tell who did it. What is seen after that is another draft.
@@ -71,6 +76,8 @@ impl Draft {
             bygone: None,
             taken: None,
             noticed: now.mono,
+            shown: now.mono,
+            changed: None,
             named: None,
             asked: None,
             waiting: None,

@@ -30,6 +30,8 @@ pub struct Protected {
     pub seal: Option<Stat>,
     /// When that was.
     pub whole_at: Timestamp,
+    /// Somebody has it open for writing.
+    pub held: bool,
 }
 
 /// The part of [`Protected`] that stays as it is.
@@ -57,6 +59,8 @@ pub(super) struct Guarded {
     pub(super) unread: bool,
     /// An event, not only a sweep, told that something happens.
     pub(super) told: bool,
+    /// Somebody has had it open for writing since before it was guarded.
+    pub(super) held: bool,
     /// An action that changes the file is under way.
     pub(super) busy: bool,
     /// Counts how often the content was made good or read and found good: what is found in
@@ -75,7 +79,7 @@ const MOST_FRUITLESS: u32 = 8;
 
 impl Guarded {
     pub(super) fn new(protected: Protected, now: Moment) -> Self {
-        let Protected { path, facts, policy, seal, whole_at } = protected;
+        let Protected { path, facts, policy, seal, whole_at, held } = protected;
         Self {
             seal: seal.map(|seal| Seal::of(seal, &facts)),
             whole_before: now.mono.into(),
@@ -85,6 +89,7 @@ impl Guarded {
             written: false,
             unread: false,
             told: false,
+            held,
             round: 0,
             busy: false,
             epoch: 0,
@@ -176,7 +181,8 @@ impl Guarded {
         let whole = self.seen_whole.map_or(Duration::ZERO, Mono::get).saturating_sub(SLACK);
         let had_been = |seal: &Stat| looks_whole(&self.protected.facts, seal);
         let own = same && seal.as_ref().is_some_and(had_been);
-        Window { whole, until, sharp, own, inode }
+        let closed = self.protected.facts.keeps_immutable() && !self.held;
+        Window { whole, until, sharp, own, closed, inode }
     }
 
     /// The `ctime` that the last change gave to what was seen; `None` where that is not known.
@@ -201,8 +207,6 @@ impl Guarded {
             question,
             inode: incident.as_ref().and_then(|incident| incident.inode),
             since,
-            changed: incident.as_ref().and_then(|incident| incident.changed),
-            until: incident.as_ref().map_or(now.mono, |incident| incident.noticed),
             windows: incident.map(|incident| incident.ask(question, now.mono)).unwrap_or_default(),
         }
     }

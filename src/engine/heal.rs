@@ -135,9 +135,9 @@ impl Engine {
         if incident.unasked().next().is_none() {
             incident.learned = learned;
             incident.noticed = now.mono;
-            incident.changed = changed;
             incident.inode = seal.map(|seal| (seal.dev, seal.ino));
         }
+        incident.changed = changed;
         incident.differing = differing;
         incident.afterwards = afterwards;
         // What another look adds came with the same inode.
@@ -147,12 +147,12 @@ impl Engine {
         incident.bygone = bygone;
         let known = |incident: &Incident| incident.said.iter().any(|s| s.1 == Kind::DriftFound);
         if !told && differs && !(failing && known(incident)) {
-            incident.draft(Draft::unannounced(now, round, window, whole));
+            incident.draft(Draft { changed, ..Draft::unannounced(now, round, window, whole) });
         }
         for difference in found {
             let window = if difference.takes_reading() { read } else { window };
             let draft = Draft::of(now, round, window, difference);
-            incident.draft(Draft { replaced, bygone, afterwards, ..draft });
+            incident.draft(Draft { changed, replaced, bygone, afterwards, ..draft });
         }
         self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         self.timers.set(file, Timer::Settle, now.mono + quiet);
@@ -264,6 +264,7 @@ impl Engine {
             return;
         }
         guarded.disowned = false;
+        guarded.held &= !guarded.is_another(&stat);
         // Whole or not, what has the path now is the inode that belongs there.
         guarded.seal_unread(stat);
         if !only_locked && !looks_whole(&guarded.protected.facts, &stat) {

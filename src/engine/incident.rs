@@ -46,6 +46,8 @@ pub(super) struct Awaited {
     pub(super) bygone: Option<Bygone>,
     /// When a look had shown what it was taken out for.
     pub(super) noticed: Duration,
+    /// The `ctime` that it had by then, where that was new.
+    pub(super) changed: Option<FileTime>,
     /// The question who did what it may show: where it is read late, that may be forgotten then.
     pub(super) asked: Option<u32>,
     /// The answer, as far as it names somebody.
@@ -68,7 +70,7 @@ pub(super) struct Incident {
     pub(super) opened: Duration,
     /// When steadfast learned of what the drafts tell.
     pub(super) learned: Duration,
-    /// The `ctime` that the change gave the file, where it is still there.
+    /// The `ctime` that the last change gave the file, where it is still there.
     pub(super) changed: Option<FileTime>,
     /// When a look showed it.
     pub(super) noticed: Duration,
@@ -285,10 +287,20 @@ impl Incident {
     /// Evidence was taken and will be read.
     pub(super) fn await_evidence(&mut self, round: u32, at: Moment, had: Option<InodeKey>) {
         self.evidence += 1;
-        let Self { window, replaced, bygone, noticed, .. } = *self;
+        let Self { window, replaced, bygone, noticed, changed, .. } = *self;
         let (asked, named) = (None, Vec::new());
-        let awaited = Awaited { round, at, window, replaced, had, bygone, noticed, asked, named };
-        self.awaited.push_back(awaited);
+        self.awaited.push_back(Awaited {
+            round,
+            at,
+            window,
+            replaced,
+            had,
+            bygone,
+            noticed,
+            changed,
+            asked,
+            named,
+        });
     }
 
     /// The evidence that was asked about in this question.
@@ -328,11 +340,11 @@ impl Incident {
 impl Awaited {
     /// A draft of what it shows; `swapped`: it is another inode than was to be taken out.
     pub(super) fn draft(&self, difference: Difference, swapped: bool) -> Draft {
-        let Self { round, at, replaced, bygone, noticed, .. } = *self;
+        let Self { round, at, replaced, bygone, noticed, changed, .. } = *self;
         let own = self.window.own && !swapped;
         let window = Window { until: at.file_time(), sharp: false, own, ..self.window };
         let draft = Draft::of(at, round, window, difference);
-        Draft { taken: Some(at.mono), noticed, replaced, swapped, bygone, ..draft }
+        Draft { taken: Some(at.mono), noticed, changed, replaced, swapped, bygone, ..draft }
     }
 
     /// Drafts of all that it may show and a look did not.

@@ -69,6 +69,30 @@ pub struct Inspection {
     pub writers: bool,
 }
 
+/// A process that opened a file.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// Which.
+    pub actor: Arc<Actor>,
+    /// When, on the engine's clock.
+    pub at: Duration,
+    /// The `ctime` that the file had by then.
+    pub found: FileTime,
+}
+
+impl Opener {
+    /// Each process once, in the same order.
+    pub fn distinct<'a>(openers: impl IntoIterator<Item = &'a Self>) -> Vec<Arc<Actor>> {
+        let mut once: Vec<Arc<Actor>> = Vec::new();
+        for Self { actor, .. } in openers {
+            if !once.iter().any(|known| known.is_same(actor)) {
+                once.push(Arc::clone(actor));
+            }
+        }
+        once
+    }
+}
+
 /// How a file is put right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cure {
@@ -229,7 +253,7 @@ pub enum Input {
         /// Which question of that file.
         question: u32,
         /// Who opened it.
-        openers: Vec<Arc<Actor>>,
+        openers: Vec<Opener>,
         /// What audit says.
         testimony: Testimony,
     },
@@ -306,10 +330,6 @@ pub enum Action {
         inode: Option<(u64, u64)>,
         /// The last time it was known to be whole.
         since: Duration,
-        /// The `ctime` that the change gave it: whoever found that came later.
-        changed: Option<FileTime>,
-        /// When it was seen.
-        until: Duration,
         /// What audit is to tell of: each inode that was changed, since the earliest time.
         windows: Vec<Window>,
     },

@@ -120,7 +120,8 @@ impl Engine {
         if let Some(content) = content {
             let window = Window { until: now.file_time(), sharp: false, ..incident.window };
             let draft = Draft::of(now, round, window, content);
-            incident.draft(Draft { afterwards: incident.afterwards, ..draft });
+            let (changed, afterwards) = (incident.changed, incident.afterwards);
+            incident.draft(Draft { changed, afterwards, ..draft });
             self.timers.set_once(file, Timer::Finalize, now.mono + GRACE);
         }
     }

@@ -41,7 +41,9 @@ use crate::judge::Remedy;
 use crate::sense::{FileId, FileMap, Hint, Observation, Sensor};
 
 pub use guarded::Protected;
-pub use io::{Action, Cure, Healed, Input, Inspection, MISSED, Moment, Past, Sight, Unread};
+pub use io::{
+    Action, Cure, Healed, Input, Inspection, MISSED, Moment, Opener, Past, Sight, Unread,
+};
 
 pub(crate) use outgoing::later;
 

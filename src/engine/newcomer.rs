@@ -81,6 +81,7 @@ impl Guarded {
             until: now.file_time(),
             sharp: false,
             own: false,
+            closed: false,
             inode: self.sealed().as_ref().map(InodeKey::of),
         };
         Newcomer { name, time: now.wall, evict, suspects, window, asked: None }

@@ -74,6 +74,7 @@ impl Engine {
             out.push(Action::Look { file });
             return;
         }
+        guarded.held &= writers;
         facts.sha256 = guarded.protected.facts.sha256;
         let tampered = |i: &Incident| i.heals > 0 || !i.drafts.is_empty();
         if writers && guarded.incident.as_deref().is_some_and(tampered) {

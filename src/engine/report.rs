@@ -1,6 +1,5 @@
 //! From an incident to events for the journal and a message for a person.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,13 +9,17 @@ use super::guarded::Guarded;
 use super::heal::GRACE;
 use super::history::QUIET;
 use super::incident::{Incident, Supposed};
+use super::io::Opener;
 use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Action, Cure, Engine, Moment};
-use crate::attribute::{Actor, Confidence, Evidence, Named, Testimony, name_culprit};
+use crate::attribute::{Confidence, Evidence, Named, Testimony, name_culprit};
 use crate::judge::AlertWhen;
 use crate::record::{Event, Kind, Severity};
 use crate::sense::{FileId, Hint};
+
+/// Who opened the file, and what audit says.
+type Answer<'a> = (&'a [Opener], &'a Testimony);
 
 /// What a cure does that a reader may not expect.
 const REJOINED: &str = "another mount, such as a container's, showed the inode that was taken \
@@ -42,7 +45,7 @@ impl Engine {
         now: Moment,
         file: FileId,
         question: u32,
-        answer: (&[Arc<Actor>], &Testimony),
+        answer: Answer<'_>,
         out: &mut Vec<Action>,
     ) {
         let Some(guarded) = self.files.get_mut(&file) else { return };
@@ -195,7 +198,7 @@ impl Guarded {
     }
 
     /// Who made the change that a draft tells of.
-    fn culprit(&self, draft: &Draft, (openers, testimony): (&[Arc<Actor>], &Testimony)) -> Named {
+    fn culprit(&self, draft: &Draft, (openers, testimony): Answer<'_>) -> Named {
         let able = self.suspects.iter().filter(|seen| {
             let reader = matches!(seen.suspect.hint, Hint::Opened | Hint::Closed);
             // What was done to the inode that took its place is another matter.
@@ -206,7 +209,10 @@ impl Guarded {
         });
         let suspects: Vec<_> = able.map(|seen| seen.suspect.clone()).collect();
         let evidence = Evidence { testimony, windows: &draft.windows, nature: draft.nature() };
-        let mut named = name_culprit(draft.kind, &suspects, openers, &evidence);
+        let before =
+            |opener: &&Opener| opener.at <= draft.shown && Some(opener.found) != draft.changed;
+        let openers = Opener::distinct(openers.iter().filter(before));
+        let mut named = name_culprit(draft.kind, &suspects, &openers, &evidence);
         if draft.afterwards || draft.bygone.is_some_and(|bygone| !bygone.complete) {
             // Another may have been at it too, whom nobody saw, or the run before last of all.
             let confidence = &mut named.attribution.confidence;
@@ -222,7 +228,7 @@ impl Guarded {
         now: Moment,
         incident: &mut Incident,
         question: u32,
-        answer: (&[Arc<Actor>], &Testimony),
+        answer: Answer<'_>,
     ) -> bool {
         let mut asked: Vec<_> =
             incident.drafts.iter_mut().filter(|draft| draft.asked == Some(question)).collect();
@@ -239,7 +245,7 @@ impl Guarded {
     }
 
     /// Keeps who did what evidence may show that was asked about.
-    fn suppose(&self, incident: &mut Incident, question: u32, answer: (&[Arc<Actor>], &Testimony)) {
+    fn suppose(&self, incident: &mut Incident, question: u32, answer: Answer<'_>) {
         for evidence in incident.supposed(question) {
             let named = evidence.may_show().map(|draft| {
                 let named = self.culprit(&draft, answer);
@@ -250,12 +256,7 @@ impl Guarded {
     }
 
     /// The drafts that were asked about as events, each with its culprit.
-    fn drafted(
-        &self,
-        incident: &mut Incident,
-        question: u32,
-        answer: (&[Arc<Actor>], &Testimony),
-    ) -> Vec<Event> {
+    fn drafted(&self, incident: &mut Incident, question: u32, answer: Answer<'_>) -> Vec<Event> {
         let healed = !self.busy && self.failing.is_none() && self.tolerated.is_none();
         let severity = if healed { Severity::Warning } else { Severity::Critical };
         let asked: Vec<Draft> =

@@ -14,6 +14,7 @@ mod hot;
 mod ledger;
 mod lifecycle;
 mod lineage;
+mod mapped;
 mod named;
 mod recycled;
 mod refused;

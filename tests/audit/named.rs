@@ -1,17 +1,11 @@
 //! Each route by itself: the right process, exactly, though it is gone.
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{
-    GOOD, Guard, Incident, Place, clear_through_descriptor, cleared_surely, incident_of, missing,
-    not_root, poll, report_skip, skip_unless, write_through_mapping_of,
-};
-use crate::ledger::{Background, guard_many};
+use crate::common::{GOOD, Guard, Incident, incident_of, missing, not_root, skip_unless};
+use crate::ledger::Background;
 use crate::tamper::{finish, let_loose, start, start_with_descriptor};
 use crate::{no_audit, sensor};
 
@@ -132,50 +126,6 @@ fn whoever_clears_the_bit_through_a_descriptor_older_than_the_daemon_is_named() 
     incident.assert_healed();
     assert_exact(&incident, pid);
     assert!(!incident.has("drift-found"), "audit is an event too\n{}", incident.story);
-}
-
-/// What is taken for the file by a heal may have been opened long before, where it lay.
-#[test]
-fn whoever_opened_the_copies_that_lie_ready_and_writes_to_one_that_is_used_is_named() {
-    skip_unless!(not_root().or_else(no_audit));
-    let _room = crate::alone();
-    let place = match Place::new("tmpfs") {
-        Ok(place) => place,
-        Err(reason) => return report_skip(&reason),
-    };
-    // More than are recorded one by one, the last first; the others are by their directory.
-    let guard = guard_many(600, Guard::on(place));
-    let file = guard.path("f00000");
-    let seq = (0..10).find_map(|_| {
-        guard.wait_settled();
-        let (seq, began) = (guard.last_seq(), Instant::now());
-        write_to_a_ready_copy(&guard, &file)?;
-        // Whoever opened it longer before the change than a second is no suspect any more.
-        (began.elapsed() < Duration::from_millis(900)).then_some(seq)
-    });
-    let incident = incident_of(&guard, &file, seq.expect("this machine is too slow"));
-    guard.wait_whole_at(&file);
-    assert!(incident.has("content-changed"), "{}", incident.story);
-    assert_exact(&incident, std::process::id());
-}
-
-/// Opens all of them, removes the file, and writes to the one that is put in its place; `None`
-/// where that was made only then.
-fn write_to_a_ready_copy(guard: &Guard, file: &Path) -> Option<()> {
-    let ready = std::fs::read_dir(guard.dir().with_file_name(".steadfast")).unwrap();
-    let open = |path: PathBuf| File::options().read(true).write(true).open(path).ok();
-    let held: Vec<File> = ready.filter_map(|entry| open(entry.unwrap().path())).collect();
-    cleared_surely(guard, file, || std::fs::remove_file(file));
-    let now = poll(
-        || std::fs::symlink_metadata(file).ok().map(|now| now.ino()),
-        || format!("it is not put back\n{}", guard.story()),
-    );
-    let used = held.iter().find(|held| held.metadata().unwrap().ino() == now)?;
-    guard.tamper_surely(|| {
-        let cleared = clear_through_descriptor(used);
-        cleared.is_ok() && write_through_mapping_of(used, b"TAMPERED").is_ok()
-    });
-    Some(())
 }
 
 #[test]

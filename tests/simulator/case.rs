@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use steadfast::attribute::{Testimony, Window};
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight, Unread,
+    Action, Cure, Engine, Healed, Input, Inspection, Moment, Opener, Past, Protected, Sight, Unread,
 };
-use steadfast::judge::{FileTime, Policy, Stat};
+use steadfast::judge::{Policy, Stat};
 use steadfast::record::{Event, Kind};
 use steadfast::sense::{By, FileId, Hint, Observation, Sensor};
 
@@ -27,12 +27,20 @@ pub struct Case {
 /// A question who did it.
 pub struct Asked {
     pub question: u32,
-    pub changed: Option<FileTime>,
     pub windows: Vec<Window>,
 }
 
 impl Case {
     pub fn new(policy: Policy) -> Self {
+        Self::with(policy, false)
+    }
+
+    /// One that somebody has open for writing.
+    pub fn held() -> Self {
+        Self::with(Policy::default(), true)
+    }
+
+    fn with(policy: Policy, held: bool) -> Self {
         let mut world = World::new(false);
         world.add_place(true);
         let (seal, good) = (world.stat(0), world.facts(0, true));
@@ -43,6 +51,7 @@ impl Case {
             policy,
             seal: Some(seal),
             whole_at: wall(0),
+            held,
         });
         case.feed(Input::Watch { file: FILE, protected, past: Past::Unknown });
         case
@@ -119,9 +128,7 @@ impl Case {
         while let Some(at) = self.engine.next_deadline() {
             self.world.now = self.world.now.max(at.as_micros() as u64);
             let asked = self.feed(Input::Tick).into_iter().find_map(|action| match action {
-                Action::Openers { question, changed, windows, .. } => {
-                    Some(Asked { question, changed, windows })
-                }
+                Action::Openers { question, windows, .. } => Some(Asked { question, windows }),
                 _ => None,
             });
             if let Some(asked) = asked {
@@ -142,7 +149,16 @@ impl Case {
 
     /// The same, where audit has something to say.
     pub fn recorded_with(&mut self, question: u32, testimony: Testimony) -> Vec<Event> {
-        let openers = Vec::new();
+        self.recorded_by(question, Vec::new(), testimony)
+    }
+
+    /// The same, where some had opened the file.
+    pub fn recorded_by(
+        &mut self,
+        question: u32,
+        openers: Vec<Opener>,
+        testimony: Testimony,
+    ) -> Vec<Event> {
         let out = self.feed(Input::Openers { file: FILE, question, openers, testimony });
         let recorded = out.into_iter().filter_map(|action| match action {
             Action::Record(event) => Some(*event),

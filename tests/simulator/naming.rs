@@ -7,8 +7,8 @@ use steadfast::attribute::{
     Act, Actor, Confidence, Deed, InodeKey, Opened, Search, Source, Testimony, Touched, Window,
     Witnessed,
 };
-use steadfast::engine::{Action, Cure, Healed, Input};
-use steadfast::judge::Policy;
+use steadfast::engine::{Action, Cure, Healed, Input, Opener};
+use steadfast::judge::{FileTime, Policy};
 use steadfast::record::{Event, Kind};
 use steadfast::sense::{By, Hint};
 
@@ -42,6 +42,7 @@ fn a_change_that_is_seen_before_its_time_is_there_was_made_after_that_time() {
     case.look();
     let mut seen = case.world.stat(0);
     seen.immutable = Some(false);
+    let opener = opener(&case, 7);
     case.event(Hint::Opened);
     // The kernel clears the bit, somebody looks, and only then does it set the time.
     let out = case.saw(seen);
@@ -49,7 +50,8 @@ fn a_change_that_is_seen_before_its_time_is_there_was_made_after_that_time() {
     let noticed = case.now().wall.as_second();
     let asked = case.asked();
     assert_eq!({ asked.windows[0].until.sec }, noticed, "it may have been done up to then");
-    assert_eq!(asked.changed, None, "whoever opened it at that time opened it before the change");
+    let told = case.recorded_by(asked.question, vec![opener], Testimony::default());
+    assert_eq!(pids(&told), [(Kind::ImmutableCleared, Some(7))], "it may have been opened before");
 }
 
 #[test]
@@ -58,10 +60,63 @@ fn a_change_was_made_by_the_time_that_the_inode_has_for_it() {
     case.look();
     case.world.change(0, |file| file.immutable = false);
     case.event(Hint::Metadata);
+    let (came_later, in_between) = (opener(&case, 7), opener(&case, 8));
     assert!(heals(&case.look(), Cure::Relock));
     let time = case.world.stat(0).ctime;
     let asked = case.asked();
-    assert_eq!((asked.windows[0].until, asked.changed), (time, Some(time)));
+    assert_eq!(asked.windows[0].until, time);
+    let before = FileTime { sec: time.sec - 1, ..time };
+    let openers = vec![came_later, Opener { found: before, ..in_between }];
+    let told = case.recorded_by(asked.question, openers, Testimony::default());
+    assert_eq!(pids(&told), [(Kind::ImmutableCleared, Some(8))]);
+}
+
+#[test]
+fn while_somebody_has_had_a_file_open_all_the_time_whoever_opens_it_is_not_the_only_one() {
+    let closed = |mut case: Case, writers| {
+        case.look();
+        case.inspected(writers);
+        case.world.change(0, |file| file.immutable = false);
+        case.event(Hint::Metadata);
+        case.look();
+        case.asked().windows[0].closed
+    };
+    assert!(closed(Case::new(Policy::default()), false));
+    assert!(!closed(Case::held(), true));
+    assert!(closed(Case::held(), false), "it was closed meanwhile");
+}
+
+/// Somebody who opens the file now, as it is.
+fn opener(case: &Case, pid: u32) -> Opener {
+    let actor = Arc::new(Actor { pid, start_time: pid.into(), ..Actor::default() });
+    let at = Duration::from_micros(case.world.now);
+    Opener { actor, at, found: case.world.stat(0).ctime }
+}
+
+/// Whom these name.
+fn pids(told: &[Event]) -> Vec<(Kind, Option<u32>)> {
+    told.iter().map(|event| (event.kind, event.actor.as_ref().map(|actor| actor.pid))).collect()
+}
+
+#[test]
+fn whoever_opened_it_once_the_bit_was_cleared_may_have_changed_what_was_changed_after_that() {
+    let mut case = Case::new(Policy::default());
+    case.look();
+    case.world.change(0, |file| file.immutable = false);
+    case.event(Hint::Metadata);
+    case.look();
+    let opener = opener(&case, 7);
+    case.world.now += 2_000;
+    case.world.change(0, |file| (file.content, file.size) = (9, 8));
+    let stat = case.world.stat(0);
+    case.healed("relock", Ok(Some(stat)));
+    case.look();
+    case.world.now += 2_000;
+    let reader = self::opener(&case, 8);
+    let question = case.question();
+    let told = case.recorded_by(question, vec![reader, opener], Testimony::default());
+    let expected = [(Kind::ImmutableCleared, None), (Kind::ContentChanged, Some(7))];
+    assert_eq!(pids(&told), expected);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use steadfast::attribute::{Actor, InodeKey, Source, Testimony};
 use steadfast::engine::{
-    Action, Cure, Engine, Healed, Input, Inspection, Moment, Past, Protected, Sight, Unread,
+    Action, Cure, Engine, Healed, Input, Inspection, Moment, Opener, Past, Protected, Sight, Unread,
 };
-use steadfast::judge::{Facts, Policy, Stat};
+use steadfast::judge::{Facts, FileTime, Policy, Stat};
 use steadfast::sense::{By, FileId, Observation, Sensor};
 
 use crate::heal;
@@ -121,6 +121,7 @@ impl Sim {
                 policy,
                 seal: ward.seal,
                 whole_at: wall(self.stage.world.now),
+                held: false,
             };
             let (protected, past) = (Box::new(protected), Past::Unknown);
             self.feed(Input::Watch { file: file(place), protected, past })?;
@@ -225,7 +226,11 @@ impl Sim {
                 let acts = &self.stage.world.acts;
                 let openers = (0..self.actors.len())
                     .filter(|p| acts.iter().any(|a| a.process == *p && a.at >= since))
-                    .map(|p| Arc::clone(&self.actors[p]))
+                    .map(|p| Opener {
+                        actor: Arc::clone(&self.actors[p]),
+                        at: Duration::ZERO,
+                        found: FileTime::default(),
+                    })
                     .collect();
                 let testimony = Testimony::default();
                 self.feed(Input::Openers { file, question, openers, testimony })?;

@@ -19,7 +19,7 @@ pub fn brief(input: &Input) -> String {
             format!("event f{}: {:?} by {who}{retired}", o.file.0, o.hint)
         }
         Input::Openers { file, openers, .. } => {
-            let pids: Vec<_> = openers.iter().map(|actor| actor.start_time).collect();
+            let pids: Vec<_> = openers.iter().map(|opener| opener.actor.start_time).collect();
             format!("openers f{}: {pids:?}", file.0)
         }
         other => format!("{other:?}"),

@@ -118,7 +118,8 @@ fn who_cleared(testimony: &Testimony) -> Named {
 
 fn who_cleared_where(testimony: &Testimony, own: bool) -> Named {
     let (until, inode) = (FileTime { sec: 12, nsec: 0 }, Some(KEY));
-    let window = Window { whole: Duration::from_secs(9), until, sharp: false, own, inode };
+    let window =
+        Window { whole: Duration::from_secs(9), until, sharp: false, own, closed: true, inode };
     let evidence = Evidence { testimony, windows: &[window], nature: Nature::default() };
     name_culprit(Kind::ImmutableCleared, &[], &[actor(1), actor(2)], &evidence)
 }

@@ -77,12 +77,12 @@ impl Guard {
                 self.is_stranger(&path).then_some(Input::Stranger { file, name })
             }
             Action::Evict { file, name, incident } => self.evict(file, name, incident),
-            Action::Openers { file, question, inode, since, changed, until, windows } => {
+            Action::Openers { file, question, inode, since, windows } => {
                 let inode = inode.map(|(dev, ino)| InodeKey { dev, ino });
-                let within = self.instant(since)..=self.instant(until);
+                let within = self.instant(since)..=std::time::Instant::now();
                 let began = self.instant(Duration::ZERO);
                 let number = self.questions.next();
-                let case = Case { number, file, inode, within, changed, windows, began };
+                let case = Case { number, file, inode, within, windows, began };
                 self.question(case, question);
                 None
             }

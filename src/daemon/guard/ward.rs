@@ -196,6 +196,7 @@ impl Ward {
             policy: self.policy,
             seal: self.patient.sealed(),
             whole_at,
+            held: self.held,
         }
     }
 

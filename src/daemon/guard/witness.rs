@@ -6,14 +6,13 @@
 //! while it is answered with what there is.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Guard;
-use crate::attribute::{Actor, Testimony};
+use crate::attribute::Testimony;
 use crate::daemon::workers::onlooker::{self, Found, Inquiry, Onlooker};
 use crate::daemon::workers::testify::{Case, Remembered, Witness};
-use crate::engine::Input;
+use crate::engine::{Input, Opener};
 use crate::sense::audit::{PATIENCE, Told};
 use crate::sense::{By, FileId, Hint, Observation, Sensor};
 
@@ -190,7 +189,7 @@ impl Guard {
             remembered.testimony.complete &= complete;
         }
         let older = std::mem::take(&mut remembered.older);
-        let openers = remembered.openers.clone();
+        let openers = Opener::distinct(&remembered.openers);
         let inodes = std::mem::take(&mut question.inodes);
         let inquiry = Inquiry { number: question.number, openers, inodes, older };
         let unseen = inquiry.unseen();
@@ -224,7 +223,7 @@ impl Guard {
     fn settle_question(
         &mut self,
         (file, question): (FileId, u32),
-        openers: Vec<Arc<Actor>>,
+        openers: Vec<Opener>,
         testimony: Testimony,
     ) {
         self.feed(Input::Openers { file, question, openers, testimony });

@@ -10,9 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use super::Report;
-use crate::attribute::{Actor, Captures, HELD, InodeKey, Search, Testimony, Window, Witnessed};
+use crate::attribute::{
+    Actor, Captures, HELD, InodeKey, Open, Search, Testimony, Window, Witnessed,
+};
 use crate::daemon::wake::Mailer;
-use crate::judge::FileTime;
+use crate::engine::Opener;
 use crate::sense::FileId;
 use crate::sense::audit::Records;
 
@@ -24,10 +26,8 @@ pub(in crate::daemon) struct Case {
     pub(in crate::daemon) file: FileId,
     /// The inode that had the path until then.
     pub(in crate::daemon) inode: Option<InodeKey>,
-    /// Who opened that in this time…
+    /// Who opened that in this time is told.
     pub(in crate::daemon) within: RangeInclusive<Instant>,
-    /// …and did not find it like this already, is told.
-    pub(in crate::daemon) changed: Option<FileTime>,
     /// When the changes were…
     pub(in crate::daemon) windows: Vec<Window>,
     /// …on a clock that began then.
@@ -39,7 +39,7 @@ pub(in crate::daemon) struct Case {
 pub struct Remembered {
     pub(in crate::daemon) number: u64,
     /// Who opened it, the latest first.
-    pub(in crate::daemon) openers: Vec<Arc<Actor>>,
+    pub(in crate::daemon) openers: Vec<Opener>,
     pub(in crate::daemon) testimony: Testimony,
     /// Those whom audit does not record, and who may have this inode open still.
     pub(in crate::daemon) older: Vec<(Arc<Actor>, u64)>,
@@ -82,9 +82,12 @@ impl Witness {
 
 impl Memory {
     fn of(&self, case: &Case) -> Remembered {
-        let openers = case.inode.map_or_else(Vec::new, |inode| {
-            self.captures.openers_before(inode, &case.within, case.changed)
-        });
+        let opens = case.inode.map(|inode| self.captures.opens(inode, &case.within));
+        let opener = |open: Open| {
+            let at = open.at.saturating_duration_since(case.began);
+            Opener { actor: open.actor, at, found: open.ctime }
+        };
+        let openers = opens.into_iter().flatten().map(opener).collect();
         let (testimony, older) = match &self.audit {
             Some(audit) => self.testify(case, audit),
             None => Default::default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Entry, Tamperer, Told, assert_whole, changes, count, describe, guard_many, tamper_by,
+    Case, Entry, Tamperer, Told, assert_whole, changes, count, describe, guard_many, tamper_by,
     tamper_with_all,
 };
 use crate::common::{Guard, missing, not_root, skip_unless};
@@ -65,8 +65,9 @@ fn assert_openers_named(guard: &Guard, ledger: &[Entry]) {
                 wrong.push(describe(entry, line));
             }
         }
-        // Whoever opens the file to clear the bit is seen opening it, and whoever writes, writing.
-        let opened = entry.case.clearing != "file_setattr" || entry.case.act == "write";
+        // Whoever opens the file, to clear the bit or to write, is seen opening it.
+        let Case { clearing, act, .. } = entry.case;
+        let opened = clearing != "file_setattr" || matches!(act, "write" | "map");
         if opened && !lines.iter().any(|line| entry.is_named_by(line)) {
             wrong.extend(lines.iter().map(|line| describe(entry, line)));
         }
