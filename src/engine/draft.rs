@@ -127,6 +127,7 @@ impl Draft {
                 window.whole = window.whole.min(more.whole);
                 window.until = window.until.max(more.until);
                 window.sharp = false;
+                window.closed &= more.closed;
             }
             // Too often to tell apart: nobody can be said to have done all of it.
             None => {
