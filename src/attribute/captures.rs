@@ -19,12 +19,17 @@
 //!
 //! Otherwise the process counts as gone.
 
-use std::collections::{HashMap, VecDeque};
+mod opens;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+pub use self::opens::Open;
+use self::opens::Opens;
 use super::circle::{Circle, fastest_round};
 use super::procfs::{Image, Process};
 use super::{Actor, Lineage, Source, users};
@@ -34,8 +39,6 @@ use crate::sys::clock;
 
 /// Processes that are remembered.
 const PROCESSES: usize = 1024;
-/// Opens that are remembered, of all files together.
-const OPENS: usize = 2048;
 /// Descriptors that are older than the watch.
 const HELD: usize = 4096;
 
@@ -71,7 +74,7 @@ struct Tables {
     processes: HashMap<u32, Captured>,
     /// Pids in the order in which they were captured; one may stand there twice.
     order: VecDeque<u32>,
-    opens: VecDeque<Open>,
+    opens: Opens,
     /// Descriptors that are older than the watch.
     held: Vec<Open>,
 }
@@ -82,18 +85,6 @@ struct Captured {
     image: Option<Image>,
     identity: Option<u64>,
     circle: Option<Circle>,
-}
-
-/// An inode was opened.
-#[derive(Clone, Debug)]
-pub struct Open {
-    key: InodeKey,
-    /// The inode's when it was opened: whoever saw the one of a change came after it.
-    pub ctime: FileTime,
-    /// When.
-    pub at: Instant,
-    /// Who did it.
-    pub actor: Arc<Actor>,
 }
 
 impl Captures {
@@ -135,7 +126,7 @@ impl Captures {
                 None => return,
             },
         };
-        self.tables().opened(Open { key, ctime, at: at(), actor });
+        self.tables().opens.add(Open { key, ctime, at: at(), actor });
     }
 
     /// Who has opened the inode since then, the latest first, each once.
@@ -153,9 +144,10 @@ impl Captures {
     /// How the inode was opened in that time, the latest first.
     #[must_use]
     pub fn opens(&self, key: InodeKey, time: &RangeInclusive<Instant>) -> Vec<Open> {
-        let tables = self.tables();
-        let opens = tables.opens.iter().rev();
-        opens.filter(|open| open.key == key && time.contains(&open.at)).cloned().collect()
+        let within = |open: &&Open| open.key == key && time.contains(&open.at);
+        let mut opens: Vec<Open> = self.tables().opens.iter().filter(within).cloned().collect();
+        opens.sort_by_key(|open| Reverse(open.at));
+        opens
     }
 
     /// Notes that `pid` had the inode open when the watch began.
@@ -183,8 +175,11 @@ impl Captures {
         let parent = |other: &Actor| {
             other.pid == actor.ppid || actor.ancestry.iter().any(|above| above.may_be(other))
         };
+        let parents = actor.ancestry.iter().map(|above| above.pid);
+        let pids: BTreeSet<u32> = parents.chain([actor.pid, actor.ppid]).collect();
         let (mut own, mut above) = (Vec::new(), Vec::new());
-        for open in tables.held.iter().chain(&tables.opens) {
+        for open in tables.held.iter().chain(pids.into_iter().flat_map(|pid| tables.opens.by(pid)))
+        {
             if same(open) {
                 own.push((open.key, open.at));
             } else if parent(&open.actor) {
@@ -206,7 +201,7 @@ impl Captures {
         let mut older: Vec<(Arc<Actor>, bool)> = Vec::new();
         let tables = self.tables();
         let opens = |open: &&Open| open.key == key && open.at <= *time.end();
-        for open in tables.held.iter().chain(&tables.opens).filter(opens) {
+        for open in tables.held.iter().chain(tables.opens.iter()).filter(opens) {
             if open.actor.start_time >= tick {
                 continue;
             }
@@ -357,18 +352,6 @@ impl Tables {
             if !self.order.contains(&oldest) {
                 self.processes.remove(&oldest);
             }
-        }
-    }
-
-    fn opened(&mut self, open: Open) {
-        // Who opened it again in the same state need not stand here twice; who opened it
-        // before a change and after it must.
-        self.opens.retain(|old| {
-            (old.key, old.ctime) != (open.key, open.ctime) || !Arc::ptr_eq(&old.actor, &open.actor)
-        });
-        self.opens.push_back(open);
-        if self.opens.len() > OPENS {
-            self.opens.pop_front();
         }
     }
 }

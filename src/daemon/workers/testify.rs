@@ -4,6 +4,7 @@
 //! holds such a lock until it has it again. The guard runs before every ordinary thread and must
 //! not wait for one, so a thread of its own asks.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -115,7 +116,8 @@ impl Memory {
             !window.is_after(gap) || window.inode.is_some_and(|inode| !covers(inode))
         };
         let (mut unrecorded, mut older) = (Vec::new(), Vec::new());
-        for key in windows.iter().filter_map(|window| window.inode) {
+        let inodes: HashSet<_> = windows.iter().filter_map(|window| window.inode).collect();
+        for key in inodes {
             let time = since..=*within.end();
             for (actor, lately) in self.captures.older_openers(key, audit.first_recorded(), &time) {
                 match lately {
