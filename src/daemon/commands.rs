@@ -283,7 +283,7 @@ impl Guard {
     /// be cleared, it stays protected.
     pub(super) fn release(&mut self, file: FileId, why: &str, by: &Named) -> (bool, String) {
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
-        let (path, origin) = (ward.patient.path.clone(), ward.origin);
+        let path = ward.patient.path.clone();
         if ward.patient.facts.keeps_immutable()
             && let Err(e) = protect::unlock(&path)
         {
@@ -298,6 +298,7 @@ impl Guard {
         let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
         let event = event.about(&path).noting(why).asked_by(by);
         self.scribe.tell(Note::Event(Box::new(event)));
-        (true, acceptance::released(why, origin))
+        let known = |path: &Path| self.known(path);
+        (true, acceptance::released(&path, why, &self.in_force.config, &known))
     }
 }

@@ -88,12 +88,16 @@ pub fn perform(
     };
     let accepted = (command == Command::Accept).then(|| request.reason.clone());
     for (path, job) in jobs {
-        let outcome = carry_out(&mut store, &path, job, &accepted, &read);
+        let outcome = carry_out(&mut store, config, &path, job, &accepted, &read);
         report.paths.push(answer(&path, outcome.map_err(|e| e.to_string())));
         gauge.path_done();
         progress(gauge.read());
     }
     Ok(report)
+}
+
+fn facts(record: &Record) -> Known {
+    Known { policy: record.policy, origin: record.origin, kind: record.facts.kind }
 }
 
 fn resolve_all(asked: &[PathBuf], state: &Path) -> Result<Vec<PathBuf>, Report> {
@@ -122,13 +126,7 @@ fn jobs_below(
     known: &BTreeMap<PathBuf, Record>,
     state: &Path,
 ) -> Jobs {
-    let facts = |path: &Path| {
-        known.get(path).map(|record| Known {
-            policy: record.policy,
-            origin: record.origin,
-            kind: record.facts.kind,
-        })
-    };
+    let facts = |path: &Path| known.get(path).map(facts);
     let mut jobs = Jobs::new();
     for path in asked.iter().map(|path| canonical_path(path)) {
         let below: Vec<PathBuf> = known.keys().filter(|p| p.starts_with(&path)).cloned().collect();
@@ -188,6 +186,7 @@ fn answer(path: &Path, outcome: Result<String, String>) -> PathReport {
 
 fn carry_out(
     store: &mut Store,
+    config: &Config,
     path: &Path,
     job: Job,
     accepted: &Option<Option<String>>,
@@ -195,7 +194,7 @@ fn carry_out(
 ) -> anyhow::Result<String> {
     match job {
         Job::Take(policy, origin) => take(store, path, (policy, origin), accepted, read),
-        Job::Release(why) => release(store, path, why),
+        Job::Release(why) => release(store, config, path, why),
         Job::Restore => restore(store, path),
         Job::Evict => evict(store, path),
         Job::Done(message) => Ok(message.into()),
@@ -231,13 +230,13 @@ fn take(
     Ok(protect::taken_message(&record, known))
 }
 
-fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> {
-    let origin = store.baseline.get(path)?.map_or(Origin::Command, |record| record.origin);
+fn release(store: &mut Store, config: &Config, path: &Path, why: &str) -> anyhow::Result<String> {
     reconcile::release(&store.baseline, path)?;
     let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
     let event = event.about(path).noting(why).asked_by(&myself());
     store.journal.append(&[event])?;
-    Ok(acceptance::released(why, origin))
+    let known = |path: &Path| store.baseline.get(path).ok().flatten().map(|record| facts(&record));
+    Ok(acceptance::released(path, why, config, &known))
 }
 
 /// Moves a stranger to the quarantine.
