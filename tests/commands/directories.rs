@@ -1,6 +1,7 @@
 //! A protected directory as a whole: what is new in it is taken in, what is gone let go, and what
 //! does not belong there is named. The same without a daemon and with one.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::IFlags;
@@ -195,4 +196,27 @@ fn a_restored_directory_sends_strangers_to_the_quarantine_where_the_policy_says_
     assert!(!dir.join("stranger").exists());
     assert!(guard.quarantine_holds(b"MALWARE"));
     guard.expect(0, "audit", &dir);
+}
+
+#[test]
+fn a_directory_with_another_mode_is_restored_as_itself_with_all_that_is_in_it() {
+    skip_unless!(not_root());
+    let mut guard = guarded("");
+    let dir = guard.path("d");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let (good, inodes) = (mode(&dir), [dir.clone(), dir.join("kept")].map(|p| common::inode(&p)));
+    for daemon in [true, false] {
+        if !daemon {
+            guard.stop();
+        }
+        std::fs::write(dir.join("stranger"), "x").unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o711)).unwrap();
+        let told = text(&guard.expect(1, "restore", &dir).stdout);
+        assert!(told.contains("/d is as it should be again"), "{told}");
+        assert_eq!(mode(&dir), good, "{}", guard.story());
+        assert_eq!([dir.clone(), dir.join("kept")].map(|p| common::inode(&p)), inodes);
+        assert_eq!(std::fs::read(dir.join("stranger")).unwrap(), b"x");
+        let told = text(&guard.expect(1, "restore", &dir).stdout);
+        assert!(told.contains("/d is as it should be already"), "{told}");
+    }
 }

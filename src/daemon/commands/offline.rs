@@ -16,7 +16,6 @@ use crate::daemon::api::{Command, Gauge, PathReport, Progress, Report, Request};
 use crate::daemon::guard::strangers;
 use crate::daemon::start::reconcile;
 use crate::daemon::store::Store;
-use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Seal, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond::{self, Around, Patient};
@@ -274,9 +273,9 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         pinned: false,
         shown: None,
     };
-    let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
-    heal(Cure::PutBackParents);
-    let outcome = heal(Cure::Replace);
+    let outcome = super::restore::heal(&patient, &mut |cure| {
+        respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()))
+    });
     for from in &outcome.evidence {
         let evidence = store.quarantine.take(from, path, respond::BY_COMMAND)?;
         store.baseline.add_evidence(&evidence)?;
