@@ -26,8 +26,8 @@ enum Job {
     Take(Policy, Origin),
     /// Stop protecting it, for this reason.
     Release(&'static str),
-    /// Put the known-good copy back.
-    Restore,
+    /// Put the known-good copy back of what holds so many strangers.
+    Restore(usize),
     /// A stranger goes to the quarantine.
     Evict,
     /// Nothing is left to do.
@@ -147,7 +147,7 @@ fn jobs_below(
                     below.into_iter().map(|path| (path, Job::Release(acceptance::BY_COMMAND))),
                 ),
             },
-            _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore))),
+            _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore(0)))),
         }
     }
     jobs
@@ -161,13 +161,15 @@ fn stranger_jobs(
     state: &Path,
 ) -> Vec<PathText> {
     let (mut staying, mut going) = (Vec::new(), Vec::new());
-    for record in jobs.iter().filter_map(|(path, _)| known.get(path)) {
+    for (path, job) in jobs.iter_mut() {
+        let (Some(record), Job::Restore(holds)) = (known.get(path), job) else { continue };
         if record.facts.kind != FileKind::Directory {
             continue;
         }
         // One that is gone, or cannot be listed, is told of by its own job.
         let found = strangers::list(&record.path, state, |path| known.contains_key(path));
         let found = found.unwrap_or_default();
+        *holds = found.len();
         match record.policy.unexpected {
             Unexpected::Report => staying.extend(found.iter().map(|path| PathText::new(path))),
             Unexpected::Quarantine => going.extend(found.into_iter().map(|p| (p, Job::Evict))),
@@ -194,7 +196,7 @@ fn carry_out(
     match job {
         Job::Take(policy, origin) => take(store, path, (policy, origin), accepted, read),
         Job::Release(why) => release(store, config, path, why),
-        Job::Restore => restore(store, path),
+        Job::Restore(holds) => restore(store, path).map(|said| strangers::but_for(said, holds)),
         Job::Evict => evict(store, path),
         Job::Done(message) => Ok(message.into()),
         Job::Refuse(why) => Err(anyhow::Error::msg(why)),
