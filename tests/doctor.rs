@@ -30,6 +30,15 @@ fn a_host_that_is_fit_has_no_problem_and_what_is_missing_is_said() {
     assert!(said(&answer, "mail", "limit")[0].contains("[alert.email]"), "{answer}");
     let told = text(&guard.steadfast(&["doctor"]).stdout);
     assert!(told.contains("0 problems"), "{told}");
+    for said in [
+        "Linux audit",
+        "protected there: 1 path)",
+        "the disk of",
+        "so nobody is told of anything",
+        "(with a limit it works, but does less)",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
 }
 
 #[test]

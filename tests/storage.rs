@@ -223,6 +223,50 @@ fn a_file_on_a_disk_that_became_read_only_is_told_and_healed_once_that_can_be_wr
     assert_eq!(failed, 1, "what is tried again is not told again: {}", guard.story());
 }
 
+#[test]
+fn good_copies_that_cannot_be_removed_from_a_read_only_disk_are_said_to_be_good_and_no_evidence() {
+    skip_unless!(not_root());
+    let mut guard = Guard::on(place!("ext4")).file("main.py", GOOD).file("b.py", b"b\n").start();
+    wait_ready(&guard);
+    guard.wait_settled();
+    guard.stop();
+    // As they are there when a run ends between the making of a copy and the noting of it.
+    let slot = guard.place.mount_point().join(".steadfast");
+    let ready: Vec<PathBuf> =
+        std::fs::read_dir(&slot).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let left = |name: String, from: &Path| {
+        let new = slot.join("new");
+        must("cp", &["-p".as_ref(), from.as_os_str(), new.as_os_str()]);
+        let name = name.replace("INO", &format!("{:x}", common::inode(&new)));
+        std::fs::rename(&new, slot.join(&name)).unwrap();
+        slot.join(name)
+    };
+    let good = [0, 1].map(|at| left(format!("64a1f0-1c-{at}-1-INO"), &ready[at]));
+    let begun = left("unfinished-64a1f0-1c-0".into(), &ready[0]);
+    guard.place.remount("ro");
+    let (seq, said) = (guard.last_seq(), guard.log().len());
+    guard.start();
+    let log = guard.log().split_off(said);
+    for (path, what) in
+        [(&good[0], "as it should be"), (&good[1], "as it should be"), (&begun, "not whole")]
+    {
+        let line = log.lines().find(|line| line.contains(path.to_str().unwrap()));
+        let line = line.unwrap_or_else(|| panic!("nothing of {}: {log}", path.display()));
+        assert!(line.contains("read-only") && line.contains(what), "{line}");
+    }
+    guard.expect(0, "audit", &guard.file());
+    assert!(guard.quarantine().is_empty(), "{}", guard.story());
+    let told = |line: &Value| {
+        line["seq"].as_u64() > Some(seq) && line["note"].to_string().contains("kept at")
+    };
+    assert!(!guard.events().iter().any(told), "{}", guard.story());
+    guard.stop();
+    guard.place.remount("rw");
+    guard.start();
+    let gone = || [&good[0], &good[1], &begun].iter().all(|path| !path.exists()).then_some(());
+    poll(gone, || guard.story());
+}
+
 /// Fills the filesystem that `dir` is on, to the last byte, with a file there.
 fn fill(dir: &Path) -> PathBuf {
     let ballast = dir.join("ballast");

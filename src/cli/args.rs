@@ -1,9 +1,11 @@
 //! The command line as it is typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// The configuration file where none is named.
 pub(super) use crate::config::USUAL_FILE as DEFAULT_CONFIG;
@@ -25,6 +27,25 @@ pub(super) struct Cli {
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What was typed. What is hidden is no tip for a slip of the fingers.
+///
+/// # Errors
+/// As clap tells them.
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words).map_err(|mut error| {
+        let Some(ContextValue::Strings(mut tips)) = error.remove(ContextKind::SuggestedSubcommand)
+        else {
+            return error;
+        };
+        let command = Cli::command();
+        tips.retain(|tip| !command.find_subcommand(tip).is_some_and(clap::Command::is_hide_set));
+        if !tips.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(tips));
+        }
+        error
+    })
 }
 
 /// What to do.
@@ -188,7 +209,6 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 
@@ -224,5 +244,26 @@ mod tests {
             let words = ["steadfast"].into_iter().chain(line.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_command_leads_to_no_hidden_one() {
+        let said = |words: &[&str]| {
+            let words = ["steadfast"].iter().chain(words).map(OsString::from);
+            parse(words).unwrap_err().to_string()
+        };
+        let command = Cli::command();
+        let hidden: Vec<&str> =
+            command.get_subcommands().filter(|c| c.is_hide_set()).map(|c| c.get_name()).collect();
+        assert!(hidden.contains(&"tamper"));
+        for name in &hidden {
+            let told = said(&[&name[1..], "/a"]);
+            assert!(told.contains("unrecognized subcommand"), "{told}");
+            assert!(!hidden.iter().any(|name| told.contains(&format!("'{name}'"))), "{told}");
+        }
+        let told = said(&["stand"]);
+        assert!(told.contains("'status'") && !told.contains("stand-in"), "{told}");
+        assert!(said(&["restor", "/a"]).contains("a similar subcommand exists: 'restore'"));
+        assert!(said(&["config", "chek"]).contains("a similar subcommand exists: 'check'"));
     }
 }

@@ -72,9 +72,10 @@ fn render(findings: &[Finding], problems: usize, limits: usize) -> String {
             escape(finding.says.as_bytes())
         );
     }
+    let meant = if limits > 0 { " (with a limit it works, but does less)" } else { "" };
     let [problems, limits] =
         [count(problems, "problem", "problems"), count(limits, "limit", "limits")];
-    let _ = writeln!(text, "\n{STRONG}{problems}, {limits}{STRONG:#}");
+    let _ = writeln!(text, "\n{STRONG}{problems}, {limits}{STRONG:#}{meant}");
     text
 }
 
@@ -142,8 +143,10 @@ impl Could {
         let idle = || self.services.iter().find(spare).map(|one| one.unit.clone());
         let runs = unit.is_some();
         if let Some(unit) = unit.or_else(idle) {
-            let _ =
-                writeln!(text, "\n{STRONG}take it from a service that does not need it{STRONG:#}");
+            let _ = writeln!(
+                text,
+                "\n{STRONG}take it from a service that does not need it, for example{STRONG:#}"
+            );
             for line in units::remedy(&unit, runs).lines() {
                 let _ = writeln!(text, "  {}", escape(line.as_bytes()));
             }
@@ -219,6 +222,8 @@ mod tests {
             shown(&render(&all, 1, 0)),
             "mail    ok       fine\nmail    problem  bad\\x1b: mend it\n\n1 problem, 0 limits\n"
         );
+        let limits = shown(&render(&[finding(Level::Limit, "less")], 0, 1));
+        assert!(limits.ends_with("\n0 problems, 1 limit (with a limit it works, but does less)\n"));
     }
 
     #[test]

@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
 
 use self::args::{Cli, Command, ConfigCommand, DEFAULT_CONFIG, JournalCommand};
 use self::screen::Screen;
@@ -59,7 +58,7 @@ impl From<Outcome> for ExitCode {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(usage) => {
             // Help and version are no errors and go to stdout; clap knows.

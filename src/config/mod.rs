@@ -23,8 +23,8 @@ pub use glob::is_glob;
 pub use load::{LoadError, USUAL_FILE, USUAL_SOCKET, socket_in};
 pub use problem::{Problem, Problems};
 pub use resolve::{
-    Obstacle, Resolution, Unresolved, canonical_path, contents, covers, resolve, resolve_path,
-    special,
+    Obstacle, Resolution, Unresolved, canonical_path, contents, covers, names, resolve,
+    resolve_path, special,
 };
 pub use territory::is_own;
 pub use values::SOCKET_PATH_MAX;

@@ -135,6 +135,21 @@ pub fn covers(text: &str, path: &Path) -> bool {
     })
 }
 
+/// Whether `config` names `path`, a directory above it, or a link that leads to it. A link that is
+/// `known` is not followed again.
+#[must_use]
+pub fn names(config: &Config, path: &Path, known: &dyn Fn(&Path) -> bool) -> bool {
+    let mut texts = config.protect.iter().flat_map(|protect| &protect.paths);
+    texts.any(|text| {
+        if is_glob(text) {
+            return covers(text, path);
+        }
+        let named = canonical_path(Path::new(text));
+        path.starts_with(&named)
+            || (!known(&named) && named.canonicalize().is_ok_and(|end| path.starts_with(end)))
+    })
+}
+
 /// `path` with canonical parents and its own last component as it is, so that a symlink is
 /// meant itself. What does not exist is taken as written, without `.` and `..`.
 #[must_use]

@@ -84,7 +84,8 @@ enum Job {
     /// Take what is there as known good.
     Take(Policy, Origin),
     Release(FileId, &'static str),
-    Restore(FileId),
+    /// Put the known-good copy back of what holds so many strangers.
+    Restore(FileId, usize),
     /// A stranger goes to the quarantine: the directory, and the name in it.
     Evict(FileId, Vec<u8>),
     /// Nothing is left to do.
@@ -139,7 +140,10 @@ impl Guard {
                 return self.reader.push(job);
             }
             Job::Release(file, why) => self.release(file, why, &asker.by),
-            Job::Restore(file) => self.restore(file),
+            Job::Restore(file, holds) => match self.restore(file) {
+                (true, said) => (true, strangers::but_for(said, holds)),
+                undone => undone,
+            },
             Job::Evict(file, name) => {
                 self.feed(Input::Stranger { file, name });
                 (true, "does not belong there, and goes to the quarantine".into())
@@ -193,7 +197,7 @@ impl Guard {
             let file = self.engine.id_of(&path)?;
             let job = match command {
                 Command::Release => Job::Release(file, acceptance::BY_COMMAND),
-                _ => Job::Restore(file),
+                _ => Job::Restore(file, 0),
             };
             Some((path, job))
         }));
@@ -203,8 +207,8 @@ impl Guard {
     /// those that stay are returned.
     fn plan_strangers(&self, jobs: &mut Vec<(PathBuf, Job)>) -> Vec<PathBuf> {
         let (mut staying, mut going) = (Vec::new(), Vec::new());
-        for (directory, job) in jobs.iter() {
-            let Job::Restore(file) = job else { continue };
+        for (directory, job) in jobs.iter_mut() {
+            let Job::Restore(file, holds) = job else { continue };
             let Some(ward) = self.ward(*file) else { continue };
             if ward.patient.facts.kind != FileKind::Directory {
                 continue;
@@ -212,6 +216,7 @@ impl Guard {
             let is_known = |path: &Path| self.engine.id_of(path).is_some();
             // One that is gone, or cannot be listed, is told of by its own job.
             let found = strangers::list(directory, &self.state, is_known).unwrap_or_default();
+            *holds = found.len();
             match ward.policy.unexpected {
                 Unexpected::Report => staying.extend(found),
                 Unexpected::Quarantine => going.extend(found.into_iter().filter_map(|path| {
@@ -283,7 +288,7 @@ impl Guard {
     /// be cleared, it stays protected.
     pub(super) fn release(&mut self, file: FileId, why: &str, by: &Named) -> (bool, String) {
         let Some(ward) = self.ward(file) else { return (false, "is not protected".into()) };
-        let (path, origin) = (ward.patient.path.clone(), ward.origin);
+        let path = ward.patient.path.clone();
         if ward.patient.facts.keeps_immutable()
             && let Err(e) = protect::unlock(&path)
         {
@@ -298,6 +303,7 @@ impl Guard {
         let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
         let event = event.about(&path).noting(why).asked_by(by);
         self.scribe.tell(Note::Event(Box::new(event)));
-        (true, acceptance::released(why, origin))
+        let known = |path: &Path| self.known(path);
+        (true, acceptance::released(&path, why, &self.in_force.config, &known))
     }
 }

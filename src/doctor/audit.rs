@@ -56,7 +56,7 @@ pub(super) fn examine(root: &Path, locked: bool) -> Vec<Finding> {
         all.push(finding(Level::Good, format!("audit is used by {owners}: it stays theirs")));
     }
     if all.is_empty() {
-        all.push(finding(Level::Good, "nothing is seen that would keep audit from working"));
+        all.push(finding(Level::Good, "nothing is seen that would keep Linux audit from working"));
     }
     all
 }
@@ -116,7 +116,7 @@ mod tests {
         write("proc/cmdline", "quiet audit=1\n");
         write("proc/self/loginuid", "4294967295");
         write("etc/audit/rules.d/10.rules", "# -a task,never\n-e 1\n");
-        assert_eq!(told(), ["nothing is seen that would keep audit from working"]);
+        assert_eq!(told(), ["nothing is seen that would keep Linux audit from working"]);
         assert!(told_if(true)[0].contains("locked until the next boot (-e 2)"));
         write("etc/audit/rules.d/20.rules", "-D\n -a  task,never\n");
         write("etc/audit/audit.rules", "-e 2\n");

@@ -59,8 +59,11 @@ fn filesystems(paths: &[PathBuf]) -> Vec<Finding> {
     }
     let describe = |(point, (kind, count, flags)): (PathBuf, (String, usize, bool))| {
         let paths = if count == 1 { "path" } else { "paths" };
-        let what =
-            format!("{} ({}, {count} {paths})", escape_path(&point), escape(kind.as_bytes()));
+        let what = format!(
+            "{} ({}; protected there: {count} {paths})",
+            escape_path(&point),
+            escape(kind.as_bytes())
+        );
         filesystem(&what, &kind, flags, is_read_only(&point))
     };
     mounts.into_iter().map(describe).collect()
@@ -83,7 +86,7 @@ fn filesystem(what: &str, kind: &str, flags: bool, read_only: bool) -> Finding {
             "may be unable to exchange two files in one step: a heal then writes in place",
         )
     } else {
-        (Level::Good, "can lock files and exchange them in one step")
+        (Level::Good, "has the immutable bit, and a heal there exchanges two files in one step")
     };
     Finding::new("files", level, format!("{what} {says}"))
 }
@@ -102,7 +105,11 @@ fn copies(records: &[Record]) -> Option<Finding> {
     let there = |path: &Path, ino| stat(path).is_ok_and(|stat| stat.ino == ino);
     let gone = prepared.iter().filter(|copy| !there(&copy.path, copy.ino)).count();
     let says = match gone {
-        0 => format!("a prepared copy of {} of {} lies ready", prepared.len(), records.len()),
+        0 => format!(
+            "a copy to heal with lies ready for {} of {} protected paths",
+            prepared.len(),
+            records.len()
+        ),
         _ => format!(
             "{gone} of {} prepared copies are not where they were left: the daemon prepares \
              them again when it starts",

@@ -19,15 +19,17 @@ const NEEDED: [(u32, &str, &str); 4] = [
 pub(super) fn examine() -> Vec<Finding> {
     let release = text_of(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
     let mut all = vec![version(release.trim_end())];
-    all.push(fanotify("what changed", Notifier::new().map(drop)));
-    all.push(fanotify("who opens", Gatekeeper::new().map(drop)));
+    all.push(fanotify("which files change", Notifier::new().map(drop)));
+    all.push(fanotify("who opens a file", Gatekeeper::new().map(drop)));
     let pidfd = crate::sys::pidfd::open(std::process::id());
     all.push(match pidfd.map(|pidfd| crate::sys::pidfd::identity(pidfd.as_fd())) {
-        Ok(Some(_)) => finding(Level::Good, "a pidfd identifies its process for good"),
+        Ok(Some(_)) => {
+            finding(Level::Good, "a process is never taken for a later one with the same number")
+        }
         _ => finding(
             Level::Limit,
-            "processes are told apart by their start time, because pidfds have no identity \
-             before Linux 6.9",
+            "a process is told from a later one with the same number by when it started, because \
+             pidfds have no identity before Linux 6.9",
         ),
     });
     let own = format!("/proc/{}/status", std::process::id());
@@ -54,8 +56,9 @@ fn version(release: &str) -> Finding {
         (Some(major), Some(minor)) if (major, minor) >= (6, 17) => finding(
             Level::Good,
             format!(
-                "Linux {release} has file_setattr(2): fanotify does not see that way of clearing \
-                 +i, the sweep finds it"
+                "Linux {release} has what is needed; for +i that is cleared by file_setattr(2) \
+                 fanotify has no event, so the daemon looks at every file again and again, as \
+                 `flag_sweep` says"
             ),
         ),
         _ => finding(Level::Good, format!("Linux {release} has what is needed")),
@@ -92,7 +95,7 @@ fn capabilities(status: &str) -> Vec<Finding> {
         })
         .collect();
     if all.is_empty() {
-        all.push(finding(Level::Good, "every capability that is needed is there"));
+        all.push(finding(Level::Good, "root has every capability here that the daemon needs"));
     }
     all
 }

@@ -10,7 +10,8 @@ use crate::text::{escape, escape_path};
 pub(super) fn examine(email: Option<&Email>) -> Vec<Finding> {
     let finding = |level, says: String| Finding::new("mail", level, says);
     let Some(email) = email else {
-        let says = "nobody is told of anything: add [alert.email] to the configuration";
+        let says = "no mail is configured, so nobody is told of anything: add [alert.email] to the \
+                    configuration";
         return vec![finding(Level::Limit, says.to_owned())];
     };
     let mut all = Vec::new();

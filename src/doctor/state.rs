@@ -54,7 +54,10 @@ pub(super) fn examine(state: &Path) -> Vec<Finding> {
         let free = room.f_bavail.saturating_mul(room.f_frsize);
         let level = if free < ROOM { Level::Problem } else { Level::Good };
         let advice = if free < ROOM { ": make room, or move `state`" } else { "" };
-        all.push(finding(level, format!("{shown} has {} MiB left{advice}", free >> 20)));
+        all.push(finding(
+            level,
+            format!("the disk of {shown} has {} MiB left{advice}", free >> 20),
+        ));
     }
     all
 }

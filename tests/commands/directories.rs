@@ -1,6 +1,7 @@
 //! A protected directory as a whole: what is new in it is taken in, what is gone let go, and what
 //! does not belong there is named. The same without a daemon and with one.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::IFlags;
@@ -192,7 +193,66 @@ fn a_restored_directory_sends_strangers_to_the_quarantine_where_the_policy_says_
     std::fs::write(dir.join("stranger"), "MALWARE").unwrap();
     let told = text(&guard.expect(0, "restore", &dir).stdout);
     assert!(told.contains("stranger did not belong there"), "{told}");
+    assert!(told.contains("/d is as it should be already, but for 1 name"), "{told}");
+    assert!(told.contains("/d/sub is as it should be already\n"), "{told}");
     assert!(!dir.join("stranger").exists());
     assert!(guard.quarantine_holds(b"MALWARE"));
     guard.expect(0, "audit", &dir);
+}
+
+#[test]
+fn a_directory_with_another_mode_is_restored_as_itself_with_all_that_is_in_it() {
+    skip_unless!(not_root());
+    let mut guard = guarded("");
+    let dir = guard.path("d");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let (good, inodes) = (mode(&dir), [dir.clone(), dir.join("kept")].map(|p| common::inode(&p)));
+    for daemon in [true, false] {
+        if !daemon {
+            guard.stop();
+        }
+        std::fs::write(dir.join("stranger"), "x").unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o711)).unwrap();
+        let told = text(&guard.expect(1, "restore", &dir).stdout);
+        assert!(told.contains("/d is as it should be again"), "{told}");
+        assert_eq!(mode(&dir), good, "{}", guard.story());
+        assert_eq!([dir.clone(), dir.join("kept")].map(|p| common::inode(&p)), inodes);
+        assert_eq!(std::fs::read(dir.join("stranger")).unwrap(), b"x");
+        let told = text(&guard.expect(1, "restore", &dir).stdout);
+        assert!(told.contains("/d is as it should be already"), "{told}");
+    }
+}
+
+#[test]
+fn what_restore_says_of_a_directory_fits_what_it_says_of_strangers_in_it() {
+    skip_unless!(not_root());
+    let mut guard = guarded("");
+    let dir = guard.path("d");
+    let unseal = || std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o711)).unwrap();
+    for daemon in [true, false] {
+        if !daemon {
+            guard.stop();
+        }
+        let said = |code, what: &str| {
+            let told = text(&guard.expect(code, "restore", &dir).stdout);
+            let line = format!("{} is as it should be {what}\n", dir.display());
+            assert!(told.starts_with(&line), "{line}{told}");
+            assert!(told.contains("/d/sub is as it should be already\n"), "{told}");
+        };
+        said(0, "already");
+        unseal();
+        said(0, "again");
+        std::fs::write(dir.join("stranger"), "x").unwrap();
+        said(1, "already, but for 1 name in it that does not belong there");
+        unseal();
+        said(1, "again, but for 1 name in it that does not belong there");
+        std::fs::create_dir(dir.join("strange")).unwrap();
+        said(1, "already, but for 2 names in it that do not belong there");
+        let json = guard.json(1, &["restore".as_ref(), "--json".as_ref(), dir.as_os_str()]);
+        let message = json["paths"][0]["message"].as_str().unwrap();
+        assert!(message.ends_with("but for 2 names in it that do not belong there"), "{json}");
+        assert_eq!(json["strangers"].as_array().unwrap().len(), 2, "{json}");
+        std::fs::remove_file(dir.join("stranger")).unwrap();
+        std::fs::remove_dir(dir.join("strange")).unwrap();
+    }
 }

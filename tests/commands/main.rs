@@ -11,6 +11,7 @@ mod directories;
 mod journal;
 mod offline;
 mod passed_by;
+mod released;
 mod shapes;
 mod stateless;
 mod trouble;

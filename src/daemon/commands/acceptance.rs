@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::baseline::Origin;
-use crate::config::{Obstacle, contents};
+use crate::config::{Config, Obstacle, contents, names};
 use crate::judge::{FileKind, Policy, Unexpected};
 
 /// What the baseline has of a protected path.
@@ -80,14 +80,27 @@ pub const ACCEPTED_GONE: &str = "it was gone, and that was accepted";
 /// Why a path was released that a person named.
 pub const BY_COMMAND: &str = "released by command";
 
-/// What is said of a path that was released for this reason.
+/// What is said of `path`, which was released for this reason. `known` tells of what is protected
+/// now.
 #[must_use]
-pub fn released(why: &str, origin: Origin) -> String {
-    match (why, origin) {
-        (ACCEPTED_GONE, _) => "is gone, and no longer protected".into(),
-        (BY_COMMAND, Origin::Configuration) => {
+pub fn released(
+    path: &Path,
+    why: &str,
+    config: &Config,
+    known: &dyn Fn(&Path) -> Option<Known>,
+) -> String {
+    let inside = || path.parent().and_then(|above| home(above, known));
+    match why {
+        ACCEPTED_GONE => "is gone, and no longer protected".into(),
+        BY_COMMAND if let Some((home, _)) = inside() => format!(
+            "is no longer protected; the directory {} still is, and it does not belong there from \
+             now on: 'steadfast accept PATH' takes it in again",
+            crate::text::escape_path(home)
+        ),
+        BY_COMMAND if names(config, path, &|path| known(path).is_some()) => {
             "is no longer protected; the configuration still names it, so the next start protects \
-             it again"
+             it again, and so does a reload, as it is then: if that is not wanted, take it out of \
+             the configuration"
                 .into()
         }
         _ => "is no longer protected".into(),

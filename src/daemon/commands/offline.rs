@@ -16,7 +16,6 @@ use crate::daemon::api::{Command, Gauge, PathReport, Progress, Report, Request};
 use crate::daemon::guard::strangers;
 use crate::daemon::start::reconcile;
 use crate::daemon::store::Store;
-use crate::engine::Cure;
 use crate::judge::{FileKind, Policy, Seal, Unexpected, differences};
 use crate::record::{Event, Kind, PathText, Severity};
 use crate::respond::{self, Around, Patient};
@@ -27,8 +26,8 @@ enum Job {
     Take(Policy, Origin),
     /// Stop protecting it, for this reason.
     Release(&'static str),
-    /// Put the known-good copy back.
-    Restore,
+    /// Put the known-good copy back of what holds so many strangers.
+    Restore(usize),
     /// A stranger goes to the quarantine.
     Evict,
     /// Nothing is left to do.
@@ -88,12 +87,16 @@ pub fn perform(
     };
     let accepted = (command == Command::Accept).then(|| request.reason.clone());
     for (path, job) in jobs {
-        let outcome = carry_out(&mut store, &path, job, &accepted, &read);
+        let outcome = carry_out(&mut store, config, &path, job, &accepted, &read);
         report.paths.push(answer(&path, outcome.map_err(|e| e.to_string())));
         gauge.path_done();
         progress(gauge.read());
     }
     Ok(report)
+}
+
+fn facts(record: &Record) -> Known {
+    Known { policy: record.policy, origin: record.origin, kind: record.facts.kind }
 }
 
 fn resolve_all(asked: &[PathBuf], state: &Path) -> Result<Vec<PathBuf>, Report> {
@@ -122,13 +125,7 @@ fn jobs_below(
     known: &BTreeMap<PathBuf, Record>,
     state: &Path,
 ) -> Jobs {
-    let facts = |path: &Path| {
-        known.get(path).map(|record| Known {
-            policy: record.policy,
-            origin: record.origin,
-            kind: record.facts.kind,
-        })
-    };
+    let facts = |path: &Path| known.get(path).map(facts);
     let mut jobs = Jobs::new();
     for path in asked.iter().map(|path| canonical_path(path)) {
         let below: Vec<PathBuf> = known.keys().filter(|p| p.starts_with(&path)).cloned().collect();
@@ -150,7 +147,7 @@ fn jobs_below(
                     below.into_iter().map(|path| (path, Job::Release(acceptance::BY_COMMAND))),
                 ),
             },
-            _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore))),
+            _ => jobs.extend(below.into_iter().map(|path| (path, Job::Restore(0)))),
         }
     }
     jobs
@@ -164,13 +161,15 @@ fn stranger_jobs(
     state: &Path,
 ) -> Vec<PathText> {
     let (mut staying, mut going) = (Vec::new(), Vec::new());
-    for record in jobs.iter().filter_map(|(path, _)| known.get(path)) {
+    for (path, job) in jobs.iter_mut() {
+        let (Some(record), Job::Restore(holds)) = (known.get(path), job) else { continue };
         if record.facts.kind != FileKind::Directory {
             continue;
         }
         // One that is gone, or cannot be listed, is told of by its own job.
         let found = strangers::list(&record.path, state, |path| known.contains_key(path));
         let found = found.unwrap_or_default();
+        *holds = found.len();
         match record.policy.unexpected {
             Unexpected::Report => staying.extend(found.iter().map(|path| PathText::new(path))),
             Unexpected::Quarantine => going.extend(found.into_iter().map(|p| (p, Job::Evict))),
@@ -188,6 +187,7 @@ fn answer(path: &Path, outcome: Result<String, String>) -> PathReport {
 
 fn carry_out(
     store: &mut Store,
+    config: &Config,
     path: &Path,
     job: Job,
     accepted: &Option<Option<String>>,
@@ -195,8 +195,8 @@ fn carry_out(
 ) -> anyhow::Result<String> {
     match job {
         Job::Take(policy, origin) => take(store, path, (policy, origin), accepted, read),
-        Job::Release(why) => release(store, path, why),
-        Job::Restore => restore(store, path),
+        Job::Release(why) => release(store, config, path, why),
+        Job::Restore(holds) => restore(store, path).map(|said| strangers::but_for(said, holds)),
         Job::Evict => evict(store, path),
         Job::Done(message) => Ok(message.into()),
         Job::Refuse(why) => Err(anyhow::Error::msg(why)),
@@ -231,13 +231,13 @@ fn take(
     Ok(protect::taken_message(&record, known))
 }
 
-fn release(store: &mut Store, path: &Path, why: &str) -> anyhow::Result<String> {
-    let origin = store.baseline.get(path)?.map_or(Origin::Command, |record| record.origin);
+fn release(store: &mut Store, config: &Config, path: &Path, why: &str) -> anyhow::Result<String> {
     reconcile::release(&store.baseline, path)?;
     let event = Event::new(Timestamp::now(), Kind::Released, Severity::Info);
     let event = event.about(path).noting(why).asked_by(&myself());
     store.journal.append(&[event])?;
-    Ok(acceptance::released(why, origin))
+    let known = |path: &Path| store.baseline.get(path).ok().flatten().map(|record| facts(&record));
+    Ok(acceptance::released(path, why, config, &known))
 }
 
 /// Moves a stranger to the quarantine.
@@ -275,9 +275,9 @@ fn restore(store: &mut Store, path: &Path) -> anyhow::Result<String> {
         pinned: false,
         shown: None,
     };
-    let heal = |cure| respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()));
-    heal(Cure::PutBackParents);
-    let outcome = heal(Cure::Replace);
+    let outcome = super::restore::heal(&patient, &mut |cure| {
+        respond::perform(cure, &patient, &store.vault, &slot, &mut |_, _| Ok(()))
+    });
     for from in &outcome.evidence {
         let evidence = store.quarantine.take(from, path, respond::BY_COMMAND)?;
         store.baseline.add_evidence(&evidence)?;

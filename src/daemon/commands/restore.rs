@@ -6,9 +6,10 @@ use crate::baseline::SnapshotError;
 use crate::baseline::snapshot::read_if_sized;
 use crate::daemon::guard::Guard;
 use crate::daemon::scribe::Note;
-use crate::engine::Cure;
+use crate::engine::{Cure, MISSED};
+use crate::judge::FileKind;
 use crate::record::{Event, Kind, Severity};
-use crate::respond::{self, Patient};
+use crate::respond::{self, Outcome, Patient};
 use crate::sense::FileId;
 
 impl Guard {
@@ -21,19 +22,16 @@ impl Guard {
         if let Ok(true) = is_whole(&patient) {
             return (true, "is as it should be already".into());
         }
-        let mut outcome = None;
-        for cure in [Cure::PutBackParents, Cure::Replace] {
-            let sensors = &mut self.sensors;
-            let done = respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
+        let sensors = &mut self.sensors;
+        let outcome = heal(&patient, &mut |cure| {
+            respond::perform(cure, &patient, &self.vault, &slot, &mut |dir, name| {
                 sensors.watch_replica(file, dir, name);
                 if let Some(registrar) = sensors.registrar() {
                     registrar.replica(file, dir, name);
                 }
                 Ok(())
-            });
-            outcome = Some(done);
-        }
-        let Some(outcome) = outcome else { return (false, "nothing could be done".into()) };
+            })
+        });
         self.after_cure(file, &outcome, true);
         match outcome.conclude() {
             Ok(_) => {
@@ -47,6 +45,26 @@ impl Guard {
             Err(why) => (false, format!("could not be restored: {why}")),
         }
     }
+}
+
+/// Performs the cures that put back what should be at the path, one after the other. A directory
+/// that is there stays, with what is in it: it gets its metadata back.
+pub(super) fn heal(patient: &Patient, perform: &mut dyn FnMut(Cure) -> Outcome) -> Outcome {
+    perform(Cure::PutBackParents);
+    let is_directory = patient.facts.kind == FileKind::Directory;
+    let is_there = || patient.path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    if is_directory && patient.itself.is_none() && is_there() {
+        return perform(Cure::Repair);
+    }
+    let mut outcome = perform(Cure::Replace);
+    if is_directory && outcome.healed.action != MISSED && outcome.healed.result.is_ok() {
+        // One that was found somewhere has its path back, and nothing else.
+        let repaired = perform(Cure::Repair).healed;
+        if repaired.action != MISSED {
+            outcome.healed.result = repaired.result;
+        }
+    }
+    outcome
 }
 
 /// Whether the file has all its known-good facts, content included.

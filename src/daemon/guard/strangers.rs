@@ -38,6 +38,16 @@ pub fn list(
     Ok(found)
 }
 
+/// What is said of a directory itself, where so many strangers were found in it.
+#[must_use]
+pub fn but_for(said: String, strangers: usize) -> String {
+    match strangers {
+        0 => said,
+        1 => format!("{said}, but for 1 name in it that does not belong there"),
+        many => format!("{said}, but for {many} names in it that do not belong there"),
+    }
+}
+
 /// How the sentence of [`passed_by`] begins.
 pub(super) const PASSED_BY: &str = "not protected in it, since they have no content to keep:";
 /// So many of them are named.

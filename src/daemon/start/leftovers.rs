@@ -8,6 +8,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -104,10 +105,10 @@ impl Clearing<'_> {
             Make::Taken(of) => (false, of),
         };
         if ours {
-            match respond::discard_at(left) {
-                Ok(()) => return,
-                Err(e) => tracing::warn!("{}: {e}", escape_path(left)),
+            if let Err(e) = respond::discard_at(left) {
+                tracing::warn!("{}", stays(left, make, &e));
             }
+            return;
         }
         let owner = self.owner(left, of);
         let path = owner.map_or(PathBuf::new(), |record| record.path.to_path_buf());
@@ -278,6 +279,23 @@ impl Clearing<'_> {
         let events = self.told.into_iter().map(|event| Note::Event(Box::new(event)));
         evidence.chain(events).chain(message).collect()
     }
+}
+
+/// What is said of a copy of ours that cannot be removed.
+fn stays(left: &Path, make: Make, error: &io::Error) -> String {
+    let how = match make {
+        Make::Unfinished => "is not whole, was never used",
+        _ => "is as it should be",
+    };
+    let why = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "its filesystem is mounted read-only".to_owned(),
+        _ => error.to_string(),
+    };
+    format!(
+        "the copy {}, which an earlier run left, {how} and stays: it cannot be removed, since \
+         {why}; a later start removes it",
+        escape_path(left)
+    )
 }
 
 /// Whether `found` is a copy of `good` as it lies ready: without its flags, under one name.
