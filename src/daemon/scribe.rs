@@ -8,6 +8,7 @@ pub(super) mod discarded;
 pub(super) mod keeper;
 pub(super) mod outbox;
 pub(super) mod reserve;
+mod worries;
 pub(super) mod writer;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use crate::judge::Stat;
 use crate::record::{Entry, Event, Journal};
 use crate::respond::Quarantine;
 use discarded::Discarded;
-use keeper::{Keeper, Worry};
+use keeper::Keeper;
 use outbox::{Outbox, Undelivered};
 use writer::Writer;
 
@@ -135,7 +136,7 @@ pub struct Desk {
 pub struct Scribe {
     notes: Sender<Note>,
     trouble: Arc<Mutex<Option<String>>>,
-    worry: Worry,
+    worry: worries::Worry,
     undelivered: Undelivered,
     thread: Option<JoinHandle<Desk>>,
 }

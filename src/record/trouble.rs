@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::error::JournalError;
 use super::recovery::Finding;
+use super::segments::CURRENT;
 use crate::baseline::BaselineError;
 
 /// Something that the person in charge should know of.
@@ -62,6 +63,19 @@ impl Trouble {
                 | Self::Found(_)
                 | Self::Removed { .. }
         )
+    }
+}
+
+impl Trouble {
+    /// Whether all that was done was put right or did no harm. The cut end of a full file shows in
+    /// none of its lines.
+    #[must_use]
+    pub fn is_mended(&self) -> bool {
+        match self {
+            Self::NotAppendOnly { again } => *again,
+            Self::Touched { segment, line } => segment == CURRENT && line.is_none(),
+            _ => false,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::lines::{Line, Lines};
 use super::segments::{CURRENT, Directory, is_append_only, set_append_only};
 use super::trouble::Trouble;
 use crate::judge::FileTime;
-use crate::sys::stat::stat_fd;
+use crate::sys::stat::{stat, stat_fd};
 
 /// What a look says of a file that nobody but us should touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,15 @@ impl Journal {
             self.trouble(Trouble::Removed { segment: name.clone() });
         }
         self.mark_all()
+    }
+
+    /// Whether the file that grows below `state` is its owner's alone, as it was made.
+    #[must_use]
+    pub fn is_private(state: &Path) -> bool {
+        let found = stat(&state.join("journal").join(CURRENT));
+        found.is_ok_and(|found| {
+            found.mode & 0o077 == 0 && found.uid == rustix::process::geteuid().as_raw()
+        })
     }
 
     /// Goes on in a new directory under `state`, since the old one is gone: with the lines of

@@ -4,16 +4,18 @@
 //! every few seconds, on the thread that writes, every directory of the state is held against
 //! the descriptor that was opened at the start: what was moved away is put back, what was
 //! removed is made anew and filled with what is still open or still in memory. It is told once,
-//! loudly, and `status` says so until the daemon is started again: a person has to find out who
-//! did it. What a removed file held and nobody has open, older parts of the journal above all, is
-//! lost; `journal verify` tells which lines.
+//! loudly, and `status` says so for a while longer: a person has to find out who did it. What a
+//! removed file held and nobody has open, older parts of the journal above all, is lost; `journal
+//! verify` tells which lines, and `status` says so until the daemon is started again.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::worries::{Worries, Worry};
 use crate::alert::Spool;
 use crate::baseline::{Baseline, Evidence, Record, Vault};
 use crate::daemon::failures::Failure;
@@ -22,11 +24,8 @@ use crate::daemon::store::lock::StateLock;
 use crate::daemon::wake::Mailer;
 use crate::daemon::workers::Report;
 use crate::judge::FileTime;
-use crate::record::{Event, Journal, Trouble};
+use crate::record::{Event, Journal, Kind, Severity, Trouble};
 use crate::text::escape_path;
-
-/// What somebody should know of the state, shared with the guard.
-pub(super) type Worry = Arc<Mutex<Option<String>>>;
 
 /// See the module.
 pub struct Keeper {
@@ -45,7 +44,7 @@ pub struct Keeper {
     /// What the vault's directory said when the copies in it were last counted.
     counted: Option<FileTime>,
     reports: Mailer<Report>,
-    worry: Worry,
+    pub(super) worries: Worries,
     /// What went wrong at the last look, once said.
     failure: Option<String>,
     /// What was said last of the journal, and nobody's doing.
@@ -95,6 +94,19 @@ impl Part {
     }
 }
 
+/// What somebody did.
+struct Found {
+    what: String,
+    /// It was put right, and nothing is lost.
+    mended: bool,
+}
+
+impl Found {
+    fn mended(what: String) -> Self {
+        Self { what, mended: true }
+    }
+}
+
 impl Keeper {
     /// Keeps the open `state`, a path without symlinks.
     ///
@@ -123,7 +135,7 @@ impl Keeper {
             counted: vault.stamp().ok(),
             vault,
             reports,
-            worry: Worry::default(),
+            worries: Worries::default(),
             failure: None,
             trouble: None,
         })
@@ -131,7 +143,7 @@ impl Keeper {
 
     /// What `status` is to say.
     pub(super) fn worry(&self) -> Worry {
-        Arc::clone(&self.worry)
+        self.worries.shown()
     }
 
     /// Looks at everything, puts right what can be, and returns what is to be put on record.
@@ -155,7 +167,9 @@ impl Keeper {
         self.failed(&failures, &mut found);
         let mut events = Vec::new();
         if !found.is_empty() {
-            events.extend(self.tell(found.join("; ")));
+            let mended = found.iter().all(|one| one.mended);
+            let all: Vec<String> = found.into_iter().map(|one| one.what).collect();
+            events.extend(self.tell(all.join("; "), mended));
         }
         events.extend(self.judge(journal.troubles()));
         events
@@ -171,34 +185,44 @@ impl Keeper {
                 self.trouble = Some(trouble);
             }
         }
-        done_by_somebody.iter().filter_map(|trouble| self.tell(trouble.to_string())).collect()
+        let tell = |trouble: &Trouble| {
+            let mended = trouble.is_mended() && Journal::is_private(&self.state);
+            self.tell(trouble.to_string(), mended)
+        };
+        done_by_somebody.iter().filter_map(tell).collect()
     }
 
-    fn tell(&self, what: String) -> Option<Event> {
-        let now = Timestamp::now();
+    fn tell(&mut self, what: String, mended: bool) -> Option<Event> {
         tracing::error!("{what}");
-        if let Ok(mut worry) = self.worry.lock() {
-            *worry = Some(format!(
-                "{what} (noticed {now:.0}); find out who did it, then restart the daemon to \
-                 clear this"
-            ));
-        }
+        self.worries.take(&what, mended, Instant::now());
         Failure::StateTampered.event(what)
     }
 
-    fn failed(&mut self, failures: &[String], found: &mut Vec<String>) {
+    /// What is to be put on record once all is as it should be again, and was for a while.
+    pub(super) fn recovered(&mut self) -> Option<Event> {
+        let is_well = !self.is_worried();
+        self.worries.settle(is_well, Instant::now()).then(|| {
+            let what = "the state directory is as it should be again, and nobody was at it for a \
+                        minute";
+            tracing::info!("{what}");
+            Event::new(Timestamp::now(), Kind::SensorRecovered, Severity::Info).noting(what)
+        })
+    }
+
+    fn failed(&mut self, failures: &[String], found: &mut Vec<Found>) {
         let why = (!failures.is_empty()).then(|| failures.join("; "));
         if let Some(why) = why.as_ref().filter(|why| self.failure.as_ref() != Some(*why)) {
             let state = escape_path(&self.state);
-            found.push(format!(
+            // Until it can be, nothing is well.
+            found.push(Found::mended(format!(
                 "the state directory {state} is not as it should be and cannot be put right: \
                  {why}; it is tried again every second"
-            ));
+            )));
         }
         self.failure = why;
     }
 
-    fn look_at_directories(&mut self, found: &mut Vec<String>) -> Result<(), String> {
+    fn look_at_directories(&mut self, found: &mut Vec<Found>) -> Result<(), String> {
         let mut all_gone = false;
         for (part, held) in &mut self.held {
             let path = escape_path(held.path());
@@ -216,14 +240,18 @@ impl Keeper {
                         true => format!("; what was put in its place is at {from}"),
                         false => String::new(),
                     };
-                    format!("somebody moved {path} away to {from}; it was put back{other}")
+                    Found::mended(format!(
+                        "somebody moved {path} away to {from}; it was put back{other}"
+                    ))
                 }
                 Fate::MadeAnew { aside } => {
                     self.outdated.push(*part);
                     let other = aside.map_or_else(String::new, |aside| {
                         format!("; what was put in its place is at {}", escape_path(&aside))
                     });
-                    format!("somebody removed {path}; it was made again{other}; {}", part.loss())
+                    let loss = part.loss();
+                    let what = format!("somebody removed {path}; it was made again{other}; {loss}");
+                    Found { what, mended: *part == Part::Replicas }
                 }
             };
             if !part_of_it {
@@ -233,7 +261,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn look_at_lock(&mut self, found: &mut Vec<String>) -> Result<(), String> {
+    fn look_at_lock(&mut self, found: &mut Vec<Found>) -> Result<(), String> {
         let path = self.state.join("lock");
         let failed = |e: io::Error| format!("{}: {e}", escape_path(&path));
         if identity_at(&path).map_err(failed)? == self.lock.identity() {
@@ -243,7 +271,8 @@ impl Keeper {
         set_aside(std::os::fd::AsFd::as_fd(&dir), &path).map_err(failed)?;
         self.lock = self.lock.renewed(&self.state).map_err(|e| e.to_string())?;
         if !self.outdated.contains(&Part::State) {
-            found.push(format!("somebody removed {}; it was made again", escape_path(&path)));
+            let path = escape_path(&path);
+            found.push(Found::mended(format!("somebody removed {path}; it was made again")));
         }
         Ok(())
     }
@@ -274,7 +303,7 @@ impl Keeper {
         &mut self,
         baseline: &Baseline,
         evidence: &[Evidence],
-        found: &mut Vec<String>,
+        found: &mut Vec<Found>,
     ) -> Result<(), String> {
         if !baseline.is_touched() {
             self.asked = false;
@@ -298,17 +327,17 @@ impl Keeper {
         let aside = aside.map_or_else(String::new, |aside| {
             format!("; what it became is at {}", escape_path(&aside))
         });
-        found.push(format!(
+        found.push(Found::mended(format!(
             "somebody wrote to {} or its log; it was written again from memory{aside}",
             escape_path(path)
-        ));
+        )));
         Ok(())
     }
 
     fn look_at_baseline(
         &mut self,
         baseline: &Baseline,
-        found: &mut Vec<String>,
+        found: &mut Vec<Found>,
     ) -> Result<(), String> {
         let told = |e: crate::baseline::BaselineError| e.to_string();
         if baseline.is_touched() || baseline.identity().map_err(told)? == self.baseline {
@@ -325,7 +354,8 @@ impl Keeper {
         });
         if !self.outdated.contains(&Part::State) {
             let path = escape_path(path);
-            found.push(format!("somebody removed {path}; it was written again, whole{other}"));
+            let what = format!("somebody removed {path}; it was written again, whole{other}");
+            found.push(Found::mended(what));
         }
         Ok(())
     }

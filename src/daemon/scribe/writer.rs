@@ -379,6 +379,9 @@ impl Writer {
             self.backlog.forget_records();
         }
         self.put_on_record(told);
+        if let Some(event) = self.desk.keeper.recovered() {
+            self.line(event);
+        }
     }
 
     /// Somebody is at the daemon's own files: a journal line, and a message.

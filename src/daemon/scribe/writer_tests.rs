@@ -120,3 +120,90 @@ fn what_goes_for_room_is_what_our_own_index_says_and_nothing_where_somebody_wrot
     writer.make_room(room.0.path(), u64::MAX).unwrap();
     assert_eq!(there(), [false, true, true]);
 }
+
+/// What `status` would say of the state after `act`, at once and when nothing more has happened for
+/// as long as that takes; and whether it is on record that all is well again.
+fn said_after(act: impl Fn(&std::path::Path)) -> (String, String, bool) {
+    let room = Room(crate::sys::test::disk());
+    let (mut writer, written) = writer(room.0.path());
+    let event = Event::new(Timestamp::now(), Kind::Started, Severity::Info);
+    writer.line(event);
+    writer.write();
+    writer.round();
+    let worry = writer.desk.keeper.worry();
+    let said = || worry.lock().unwrap().clone().unwrap_or_default();
+    assert_eq!(said(), "");
+    act(&room.0.path().join("state"));
+    writer.round();
+    writer.write();
+    let at_once = said();
+    // What was done to something that is made again is seen by the round after.
+    writer.round();
+    assert_eq!(said(), at_once);
+    writer.desk.keeper.worries.age(crate::daemon::scribe::worries::CALM);
+    writer.round();
+    writer.write();
+    let well = |note: &String| note.contains("as it should be again");
+    let told = written.lock().unwrap().iter().any(well);
+    (at_once, said(), told)
+}
+
+fn soften(path: &std::path::Path) {
+    let file = std::fs::File::open(path).unwrap();
+    let now = flags::get(file.as_fd()).unwrap().unwrap_or_default();
+    flags::set(file.as_fd(), now & !FS_APPEND).unwrap();
+}
+
+#[test]
+fn what_was_put_right_in_the_state_is_over_after_a_while_and_that_is_on_record() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::sys::test::skipped("it needs root to set and clear +a");
+    }
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let moved = |state: &std::path::Path| {
+        std::fs::rename(state.join("vault"), state.join("away")).unwrap();
+    };
+    let lock = |state: &std::path::Path| std::fs::remove_file(state.join("lock")).unwrap();
+    let bit = |state: &std::path::Path| soften(&state.join("journal/journal.jsonl"));
+    let there_and_back = |state: &std::path::Path| {
+        let path = state.join("journal/journal.jsonl");
+        soften(&path);
+        mode(&path, 0o644);
+        mode(&path, 0o600);
+    };
+    let acts: [&dyn Fn(&std::path::Path); 4] = [&moved, &lock, &bit, &there_and_back];
+    for act in acts {
+        let (at_once, later, told) = said_after(act);
+        assert!(at_once.contains("somebody") && at_once.contains("find out who"), "{at_once}");
+        assert!(!at_once.contains("restart"), "{at_once}");
+        assert_eq!((later.as_str(), told), ("", true), "{at_once}");
+    }
+}
+
+#[test]
+fn what_is_lost_or_still_is_not_as_it_should_be_in_the_state_is_not_over() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::sys::test::skipped("it needs root to set and clear +a");
+    }
+    let lost = |state: &std::path::Path| std::fs::remove_dir(state.join("quarantine")).unwrap();
+    let edited = |state: &std::path::Path| {
+        let path = state.join("journal/journal.jsonl");
+        soften(&path);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"X", 20).unwrap();
+    };
+    let open = |state: &std::path::Path| {
+        let path = state.join("journal/journal.jsonl");
+        soften(&path);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .unwrap();
+    };
+    let acts: [&dyn Fn(&std::path::Path); 3] = [&lost, &edited, &open];
+    for act in acts {
+        let (at_once, later, told) = said_after(act);
+        assert!(at_once.contains("restart the daemon to clear this"), "{at_once}");
+        assert!(later.contains("restart the daemon to clear this") && !told, "{later}");
+    }
+}
