@@ -119,13 +119,7 @@ impl Guard {
         self.publish();
         let begun = Instant::now();
         let (heard, deadline) = (begun + HEARD, begun + DRAIN);
-        let is_under_way = |guard: &Self| {
-            guard.engine.is_unfinished()
-                || guard.queue.wait().is_some()
-                || guard.in_force.busy
-                || guard.own_is_being_read()
-        };
-        while is_under_way(self) {
+        while self.engine.is_unfinished() || self.queue.wait().is_some() || self.in_force.busy {
             if Instant::now() >= deadline {
                 tracing::warn!("something is still under way; the next start looks at it again");
                 self.health.counts.failure(Failure::UnfinishedAtStop);

@@ -347,11 +347,6 @@ impl Guard {
         self.guard(record);
     }
 
-    /// A change of one is on record, and it is still being read what it is now.
-    pub(super) fn own_is_being_read(&self) -> bool {
-        self.own.told.iter().any(|file| self.is_own(*file) && !self.engine.is_quiet(*file))
-    }
-
     /// The daemon stops: what was told already is not to be told again at the next start.
     pub(super) fn adopt_own_at_once(&mut self) {
         let mut all = std::mem::take(&mut self.own.told);
