@@ -130,8 +130,8 @@ impl Captures {
     }
 
     /// Who has opened the inode since then, the latest first, each once.
-    #[must_use]
-    pub fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
+    #[cfg(test)]
+    pub(crate) fn openers_since(&self, key: InodeKey, since: Instant) -> Vec<Arc<Actor>> {
         let mut once: Vec<Arc<Actor>> = Vec::new();
         for open in self.opens(key, &(since..=Instant::now())) {
             if !once.iter().any(|known| known.is_same(&open.actor)) {

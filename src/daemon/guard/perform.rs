@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Guard;
 use crate::attribute::InodeKey;
@@ -79,7 +79,7 @@ impl Guard {
             Action::Evict { file, name, incident } => self.evict(file, name, incident),
             Action::Openers { file, question, inode, since, windows } => {
                 let inode = inode.map(|(dev, ino)| InodeKey { dev, ino });
-                let within = self.instant(since)..=std::time::Instant::now();
+                let within = self.instant(since)..=Instant::now();
                 let began = self.instant(Duration::ZERO);
                 let number = self.questions.next();
                 let case = Case { number, file, inode, within, windows, began };
